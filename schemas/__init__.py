@@ -1,0 +1,1 @@
+"""What all stages agree on: records, configuration, tables and tasks. No torch, no I/O."""

@@ -1,0 +1,217 @@
+"""Frozen configuration of stage 1 and stage 2, and the two identities derived from it.
+
+``features_id`` says which numbers a feature map holds: a head and a cache must agree on it.
+``cache_id`` says exactly how a shard was made: it decides what a resumed run may keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from schemas.records import Fingerprint
+
+STAGE1_REVISION = 1
+"""Raised by hand whenever a change of stage 1's code changes the bytes of a shard."""
+
+SCHEMA_VERSION = 1
+"""Version of the cache layout (dataset.json, shard columns and footers)."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The frozen network and how pictures enter it. All of it is part of ``features_id``.
+
+    Attributes:
+        name: timm's model name.
+        weights: where the weights came from, for people (``untrained``, a path, a timm tag).
+        weights_sha256: digest of the tensors themselves (not of the file).
+        input_size: edge of the square input in px.
+        mean, std: per RGB channel, for values in [0, 1].
+    """
+
+    name: str = "mobilenetv4_conv_small"
+    weights: str = "untrained"
+    weights_sha256: str = ""
+    input_size: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @property
+    def untrained(self) -> bool:
+        """True where no weights were named and a seeded initialisation stands in."""
+        return self.weights == "untrained"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Which frames are looked at, and how a video is cut.
+
+    Attributes:
+        fps: sampled frames per second; 0 takes every frame (``--fps native``).
+        segment_seconds: step of the fixed grid on which a video is cut.
+        crops_fps: native frames per second of a folder of crops; 0 where that is unknown (time is then null).
+    """
+
+    fps: float = 6.0
+    segment_seconds: float = 60.0
+    crops_fps: float = 0.0
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How pictures leave a file. Limits protect the run; they don't change pictures.
+
+    Attributes:
+        name: ``pyav`` or ``decord``.
+        timeout: seconds without any progress after which the decoding process is killed.
+        memory_mb: resident memory of the decoding process above which it is killed.
+        max_pixels: larger pictures are refused (default: 8K UHD).
+    """
+
+    name: str = "pyav"
+    timeout: float = 30.0
+    memory_mb: int = 1024
+    max_pixels: int = 7680 * 4320
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """MTCNN as in facenet-pytorch 2.6.0. Sizes in px of the upright frame.
+
+    Attributes:
+        name: ``mtcnn``, or ``none`` for folders of crops.
+        min_face: smallest face searched for, edge in px.
+        thresholds: acceptance of the three networks.
+        factor: ratio of the image pyramid.
+        keep: faces below this score are dropped.
+    """
+
+    name: str = "mtcnn"
+    min_face: int = 20
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    factor: float = 0.709
+    keep: float = 0.9
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """From box to crop.
+
+    Attributes:
+        style: ``square`` (box made square, with margin), ``5pt`` (similarity to the usual five-point
+            template), or ``given`` (crops are taken as they come).
+        margin: for ``square``: how much longer the crop's edge is than the longer edge of the box.
+        resize: the kernel.
+    """
+
+    style: str = "square"
+    margin: float = 0.2
+    resize: str = "pillow-bilinear"
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Everything that decides what stage 1 writes.
+
+    Attributes:
+        source: ``video``, or the layout of a folder of crops: ``affwild2``, ``emi``, ``bah``.
+        engine: what runs the networks.
+        kernel_batch: crops per call of the backbone, the last call padded.
+        maps: feature maps to store, by stride.
+        store: ``maps`` and/or ``crops``.
+    """
+
+    source: str = "video"
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    device: str = "cpu"
+    engine: str = "torch"
+    kernel_batch: int = 16
+    maps: tuple[str, ...] = ("s8", "s16", "s32")
+    store: tuple[str, ...] = ("maps",)
+
+    @property
+    def features_id(self) -> str:
+        """Identity of the features: backbone, weights, input size, normalisation."""
+        backbone = asdict(self.backbone)
+        del backbone["weights"]  # where the tensors lay doesn't matter, what they are does
+        return digest_of(backbone)
+
+    @property
+    def cache_id(self) -> str:
+        """Identity of the cache: all that decides the bytes of a shard."""
+        return digest_of(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """What enters ``cache_id``, as plain data."""
+        config = to_json(self)
+        # Limits decide whether a file is given up, never what a picture looks like.
+        config["decoder"] = self.decoder.name if self.source == "video" else "pillow"
+        config["backbone"] = self.features_id
+        config["stage1_revision"] = STAGE1_REVISION
+        config["schema_version"] = SCHEMA_VERSION
+        return config
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Everything but the heads that decides what stage 2 writes. Times in seconds.
+
+    Attributes:
+        faces: ``main`` (face 0 alone) or ``all``.
+        max_gap: how far a value may be carried from a seen face.
+        window_gap: a window never crosses a longer gap between sampled frames.
+        stride: frames between the starts of two windows; 0 means side by side.
+        kernel_batch: windows per call of a head, the last call padded.
+    """
+
+    faces: str = "main"
+    max_gap: float = 0.5
+    window_gap: float = 0.5
+    stride: int = 0
+    kernel_batch: int = 16
+    device: str = "cpu"
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain JSON data (tuples become lists)."""
+    data: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return data
+
+
+def extract_config_from_json(data: dict[str, Any]) -> ExtractConfig:
+    """The inverse of :func:`to_json` for :class:`ExtractConfig`; unknown keys raise ``TypeError``."""
+    parts = {
+        "backbone": BackboneConfig,
+        "sampling": SamplingConfig,
+        "decoder": DecoderConfig,
+        "detector": DetectorConfig,
+        "align": AlignConfig,
+    }
+    values = {key: parts[key](**_tuples(value)) if key in parts else value for key, value in _tuples(data).items()}
+    return ExtractConfig(**values)
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
+def digest_of(data: Any) -> str:
+    """First 16 hexadecimal digits of the sha256 of canonical JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shard_name(video: str, fingerprint: Fingerprint, segment_start: float, cache_id: str) -> str:
+    """Name of a shard without folder and extension (design: one hash of all that decides its bytes).
+
+    ``segment_start`` is the start of the segment on the time grid, in seconds; for crops without time,
+    the index of its first frame.
+    """
+    return digest_of([video, fingerprint.size, fingerprint.digest, segment_start, cache_id])

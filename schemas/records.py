@@ -1,0 +1,202 @@
+"""The small frozen records that cross stages. Pictures and feature maps never do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["ok", "no_face", "partial", "failed"]
+SourceKind = Literal["video", "crops", "cache"]
+
+
+class EmobeamError(Exception):
+    """A mistake the user can mend: bad arguments, a cache and a head that don't fit, a full disk.
+
+    The message names the file or option, what is wrong and what to do.
+    """
+
+
+class UsageError(EmobeamError):
+    """The command itself makes no sense as given (exit code 2)."""
+
+
+class InputError(EmobeamError):
+    """One input can't be used; the others are not concerned.
+
+    Attributes:
+        stage: where it happened: ``open``, ``probe``, ``decode``, ``detect``, ``embed``, ``write``.
+        reason: one word for tables: ``missing``, ``empty``, ``no_video``, ``damaged``, ``timeout``,
+            ``memory``, ``crash``, ``too_large``, ``io``, ``nan`` ...
+        permanent: a second try on the same bytes would end the same way.
+    """
+
+    def __init__(self, message: str, *, stage: str, reason: str, permanent: bool) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.reason = reason
+        self.permanent = permanent
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        # Exceptions with keyword arguments don't pickle by themselves; this one crosses processes.
+        return (_input_error, (str(self), self.stage, self.reason, self.permanent))
+
+
+def _input_error(message: str, stage: str, reason: str, permanent: bool) -> InputError:
+    return InputError(message, stage=stage, reason=reason, permanent=permanent)
+
+
+@dataclass(frozen=True)
+class Video:
+    """One input: a video file, or a folder of face crops of one video.
+
+    Attributes:
+        id: path below the input root without extension, ``/`` kept. Text, always.
+        uri: where it lies (anything fsspec can open).
+        kind: ``video``, ``crops`` or ``cache`` (crops stored in another cache).
+        subject: who in the video is meant (``left``, ``right``, or a name), several separated by commas (``,left``
+            means the main face and the left one); ``""`` if no one was named.
+        time_uri: for crops: the video that supplies presentation times, else ``""``.
+    """
+
+    id: str
+    uri: str
+    kind: SourceKind = "video"
+    subject: str = ""
+    time_uri: str = ""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies the content of an input: size in bytes and a digest.
+
+    For a video file the digest is the sha256 of its first and last 256 kB; for a folder of crops, of its
+    file names and sizes.
+    """
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What demuxing a whole video tells, without decoding it.
+
+    Attributes:
+        pts: presentation time stamps of the displayed frames, ascending, in units of ``time_base``.
+            Frame ``n`` (1-based) is ``pts[n - 1]``; its time is ``(pts[n - 1] - pts[0]) * time_base`` s.
+        time_base: numerator and denominator of the unit of ``pts``, in seconds.
+        width, height: of the upright picture, in px.
+        rotation: clockwise degrees (0, 90, 180, 270) by which the coded picture is turned to be upright.
+        seekable: frames can be matched by ``pts`` after a seek. Where packets carry no usable time stamps
+            the file was decoded once instead, and ``pts`` counts frames in order of output.
+        codec: FFmpeg's name of the codec.
+        note: damage met while demuxing, for people; ``""`` if none.
+    """
+
+    pts: tuple[int, ...]
+    time_base: tuple[int, int]
+    width: int
+    height: int
+    rotation: int = 0
+    seekable: bool = True
+    codec: str = ""
+    note: str = ""
+
+    def times(self) -> list[float]:
+        """Presentation times in seconds, the first displayed frame being at 0."""
+        if not self.pts:
+            return []
+        numerator, denominator = self.time_base
+        first = self.pts[0]
+        return [(pts - first) * numerator / denominator for pts in self.pts]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One unit of work: the frames of one video on one step of a fixed time grid.
+
+    ``frames``, ``times`` and ``pts`` run in parallel and hold *all* native frames of the segment;
+    ``sampled`` are the frame numbers to look at. For crops, ``images`` holds the file name of each frame,
+    and ``times`` is empty where nothing supplies time. ``start`` is the segment's place on the grid in
+    seconds (for crops without time: its first frame number); ``index`` counts from 0 to ``count - 1``.
+    """
+
+    video: Video
+    fingerprint: Fingerprint
+    index: int
+    count: int
+    start: float
+    frames: tuple[int, ...]
+    times: tuple[float, ...]
+    sampled: tuple[int, ...]
+    pts: tuple[int, ...] = ()
+    images: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
+    seekable: bool = True
+    note: str = ""
+    shard: str = ""
+    """Name of the shard file without folder and extension (see ``config.shard_name``)."""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What became of one segment, as the worker tells it."""
+
+    shard: str
+    video: str
+    rows: int
+    sampled: int
+    lost: int
+    bytes: int
+    existed: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by step: decode, detect, align, embed, write."""
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """One unit of work of stage 2: a video in the cache.
+
+    Attributes:
+        shards: names of its shards in the order of their segments.
+        subjects: who is to be predicted: ``""`` (the main face and the others), ``left``, ``right``, or a name
+            with an entry in ``persons``.
+        persons: (subject, person) pairs that say who a name means (``--subjects``), by the numbers of
+            ``faces.parquet``.
+        sampled: sampled frames, a measure of the work.
+    """
+
+    video: str
+    shards: tuple[str, ...]
+    subjects: tuple[str, ...] = ("",)
+    persons: tuple[tuple[str, int], ...] = ()
+    sampled: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an input, or a part of it, has no features. Written to ``failures/<name>.json``.
+
+    Attributes:
+        permanent: the next run need not try again as long as the bytes stay the same.
+        segments: indices of the segments that have no shard; none where the whole video failed before it was
+            cut, or where only single frames were lost.
+        shards: the names these segments' shards would have had.
+        frames: sampled frames that could not be decoded.
+        size, digest: fingerprint of the input; -1 and ``""`` where it could not be read.
+    """
+
+    video: str
+    uri: str
+    outcome: Outcome
+    stage: str
+    reason: str
+    message: str
+    permanent: bool
+    segments: tuple[int, ...] = ()
+    shards: tuple[str, ...] = ()
+    frames: tuple[int, ...] = ()
+    size: int = -1
+    digest: str = ""

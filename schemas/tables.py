@@ -1,0 +1,150 @@
+"""The Arrow schemas of everything written: feature shards, indexes, predictions, faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+FOOTER_KEY = b"emobeam"
+"""Key of the JSON document in a shard's Parquet footer."""
+
+SOURCES = ("sampled", "interpolated", "nearest", "absent")
+"""Where the value of a row of a predictions table comes from."""
+
+
+def map_column(name: str) -> str:
+    """Column of a feature map named by stride: ``s8`` -> ``map_s8``."""
+    return f"map_{name}"
+
+
+def feature_schema(
+    map_shapes: Mapping[str, Sequence[int]],
+    *,
+    embedding: int = 0,
+    scores: int = 0,
+    crop: bool = False,
+    images: bool = False,
+) -> pa.Schema:
+    """Schema of a shard: one row per face seen in a sampled frame.
+
+    Args:
+        map_shapes: shape ``(C, H, W)`` of each stored map by name (``s8``, ``s16``, ``s32``).
+        embedding, scores: length of these optional vectors; 0 leaves the column out.
+        crop: store the encoded crop.
+        images: rows come from a folder of crops and name their file.
+    """
+    fields = [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("track", pa.int16(), nullable=False),
+        pa.field("frame", pa.int32(), nullable=False),
+        pa.field("time", pa.float64()),
+        pa.field("box", pa.list_(pa.float32(), 4)),
+        pa.field("score", pa.float32()),
+        pa.field("landmarks", pa.list_(pa.float32(), 10)),
+    ]
+    if images:
+        fields.append(pa.field("image", pa.string()))
+    fields += [
+        pa.field(map_column(name), pa.fixed_shape_tensor(pa.float16(), tuple(shape)), nullable=False)
+        for name, shape in map_shapes.items()
+    ]
+    if embedding:
+        fields.append(pa.field("embedding", pa.list_(pa.float32(), embedding)))
+    if scores:
+        fields.append(pa.field("scores", pa.list_(pa.float32(), scores)))
+    if crop:
+        fields.append(pa.field("crop", pa.binary()))
+    return pa.schema(fields)
+
+
+def predictions_schema(outputs: Sequence[str], *, clip: bool = False) -> pa.Schema:
+    """Schema of a predictions table.
+
+    Frame-level tasks: one row per (video, subject, face, native frame); clip-level ones: per (video, subject).
+    One float32 column per output, named as the challenge names it; null where nothing was seen.
+    """
+    values = [pa.field(name, pa.float32()) for name in outputs]
+    key = [pa.field("video", pa.string(), nullable=False), pa.field("subject", pa.string(), nullable=False)]
+    if clip:
+        return pa.schema([*key, *values])
+    return pa.schema(
+        [
+            *key,
+            pa.field("face", pa.int16(), nullable=False),
+            pa.field("frame", pa.int32(), nullable=False),
+            pa.field("time", pa.float64()),
+            *values,
+            pa.field("source", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        ]
+    )
+
+
+VIDEOS = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("stage", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("segments", pa.int32(), nullable=False),
+        pa.field("segments_done", pa.int32(), nullable=False),
+        pa.field("frames", pa.int32(), nullable=False),
+        pa.field("sampled", pa.int32(), nullable=False),
+        pa.field("lost", pa.int32(), nullable=False),
+        pa.field("with_face", pa.int32(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("duration", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size", pa.int64()),
+        pa.field("digest", pa.string()),
+    ]
+)
+"""``videos.parquet``: one row per video. ``duration`` in seconds; ``lost`` counts sampled frames that could
+not be decoded."""
+
+SEGMENTS = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("segment", pa.int32(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("start", pa.float64(), nullable=False),
+        pa.field("count", pa.int32(), nullable=False),
+        pa.field("first_frame", pa.int32()),
+        pa.field("last_frame", pa.int32()),
+        pa.field("frames", pa.int32(), nullable=False),
+        pa.field("sampled", pa.int32(), nullable=False),
+        pa.field("lost", pa.int32(), nullable=False),
+        pa.field("with_face", pa.int32(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("clipped", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("first_time", pa.float64()),
+        pa.field("last_time", pa.float64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("note", pa.string(), nullable=False),
+    ]
+)
+"""``segments.parquet``: one row per shard, sorted by video and segment."""
+
+FACES = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("face", pa.int16(), nullable=False),
+        pa.field("person", pa.int16(), nullable=False),
+        pa.field("first_frame", pa.int32(), nullable=False),
+        pa.field("last_frame", pa.int32(), nullable=False),
+        pa.field("first_time", pa.float64()),
+        pa.field("last_time", pa.float64()),
+        pa.field("sampled", pa.int32(), nullable=False),
+        pa.field("box", pa.list_(pa.float32(), 4)),
+        pa.field("score", pa.float32()),
+    ]
+)
+"""``faces.parquet``: one row per stretch of a person in one role. ``face`` is the number used in the tables
+(0 is the main face), ``person`` the stitched identity; ``box`` and ``score`` are means over the stretch."""
