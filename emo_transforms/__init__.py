@@ -1,0 +1,1 @@
+"""The library: plain functions first, thin Beam transforms last (``extract``, ``predict``)."""

@@ -1,0 +1,128 @@
+"""A feature cache as a folder: the names of its parts, ``dataset.json`` and the failure records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emo_transforms import storage
+from schemas.config import SCHEMA_VERSION, ExtractConfig, digest_of, extract_config_from_json, to_json
+from schemas.records import EmobeamError, Failure, Fingerprint, UsageError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What ``dataset.json`` says.
+
+    Attributes:
+        map_shapes: shape (C, H, W) of every stored map.
+    """
+
+    config: ExtractConfig
+    map_shapes: Mapping[str, tuple[int, int, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        backbone = self.config.backbone
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "features_id": self.config.features_id,
+            "cache_id": self.config.cache_id,
+            "config": to_json(self.config),
+            "map_shapes": {name: list(shape) for name, shape in self.map_shapes.items()},
+            "models": {
+                "backbone": {"id": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
+                "detector": {"id": self.config.detector.name},
+            },
+        }
+
+
+def shard_uri(features: str, shard: str) -> str:
+    """Where a shard lies."""
+    return storage.join(features, "shards", f"{shard}.parquet")
+
+
+def read_dataset(features: str) -> Dataset:
+    """Reads ``dataset.json``.
+
+    Raises:
+        EmobeamError: there is none, it is of another version, or it is damaged.
+    """
+    uri = storage.join(features, "dataset.json")
+    try:
+        data = storage.read_json(uri)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise EmobeamError(
+            f"{features}: not a feature cache (no dataset.json); make one with emobeam extract"
+        ) from error
+    if data.get("schema_version") != SCHEMA_VERSION:
+        found = data.get("schema_version")
+        raise EmobeamError(f"{uri}: schema version {found}; this emobeam reads version {SCHEMA_VERSION}")
+    try:
+        config = extract_config_from_json(data["config"])
+        shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in data["map_shapes"].items()}
+    except (KeyError, TypeError) as error:
+        raise EmobeamError(f"{uri}: damaged or of another emobeam ({error})") from error
+    return Dataset(config, shapes)
+
+
+def open_dataset(features: str, dataset: Dataset) -> None:
+    """Writes ``dataset.json``, or checks that the one there was made the same way.
+
+    Raises:
+        UsageError: the cache was made with other settings; the message lists them.
+    """
+    if not storage.exists(storage.join(features, "dataset.json")):
+        storage.write_json(storage.join(features, "dataset.json"), dataset.to_json())
+        return
+    there = read_dataset(features).config
+    ours = dataset.config
+    if there.features_id != ours.features_id:
+        raise UsageError(
+            f"{features}: holds features {there.features_id} ({there.backbone.name}, {there.backbone.weights}), this "
+            f"run makes {ours.features_id} ({ours.backbone.name}, {ours.backbone.weights}); choose another output"
+        )
+    if there.cache_id != ours.cache_id:
+        old, new = _flat(there.identity()), _flat(ours.identity())
+        differing = [
+            f"{key}: {old.get(key)} there, {new.get(key)} now"
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
+        raise UsageError(f"{features}: was made with other settings ({'; '.join(differing)}); choose another output")
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def failure_name(video: str, fingerprint: Fingerprint, cache_id: str) -> str:
+    """Name of the failure record of a whole video."""
+    return digest_of([video, fingerprint.size, fingerprint.digest, cache_id])
+
+
+def write_failure(features: str, name: str, failure: Failure) -> None:
+    """Writes ``failures/<name>.json``: a shard's name for a segment, :func:`failure_name` for a video."""
+    storage.write_json(storage.join(features, "failures", f"{name}.json"), asdict(failure))
+
+
+def read_failures(features: str) -> dict[str, Failure]:
+    """All failure records by name."""
+    folder = storage.join(features, "failures")
+    failures = {}
+    for name in sorted(storage.names(folder, ".json")):
+        data = storage.read_json(storage.join(folder, f"{name}.json"))
+        tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        failures[name] = Failure(**tuples)
+    return failures
+
+
+def drop_failure(features: str, name: str) -> None:
+    """Removes a failure record that a later run has made untrue."""
+    storage.remove(storage.join(features, "failures", f"{name}.json"))

@@ -1,0 +1,233 @@
+"""The indexes of a feature cache, and which records in it still hold.
+
+The truth is in the shards' footers and the failure records; ``videos.parquet`` and ``segments.parquet`` are
+sorted views of them that :func:`rebuild_index` makes anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emo_transforms import storage
+from emo_transforms.cache import drop_failure, failure_name, read_failures, shard_uri, write_failure
+from emo_transforms.shards import Footer, read_footer
+from schemas.records import Failure, Fingerprint, Outcome
+from schemas.tables import SEGMENTS, VIDEOS
+
+
+def read_index(features: str) -> list[dict[str, Any]]:
+    """Rows of ``segments.parquet``; empty where there is none yet or it can't be read (it is only an index)."""
+    fs, path = storage.file_system(storage.join(features, "segments.parquet"))
+    try:
+        with fs.open(path, "rb") as file:
+            table = pq.read_table(file)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return []
+    rows: list[dict[str, Any]] = table.to_pylist() if table.schema.equals(SEGMENTS) else []
+    return rows
+
+
+def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
+    """Writes ``segments.parquet`` and ``videos.parquet`` from footers and failure records.
+
+    Args:
+        trust: take rows of shards that the old index already knows (names of shards are digests of all
+            that decides their content); otherwise every footer is read again.
+
+    Returns:
+        The table of videos (see ``schemas.tables.VIDEOS``), sorted by id.
+    """
+    known = {row["shard"]: row for row in read_index(features)} if trust else {}
+    segments = []
+    for shard in sorted(storage.names(storage.join(features, "shards"), ".parquet")):
+        segments.append(known.get(shard) or _segment_row(features, shard))
+    segments.sort(key=lambda row: (row["video"], row["segment"], row["shard"]))
+    videos = _video_rows(segments, read_failures(features).values())
+    table = pa.Table.from_pylist(videos, VIDEOS)
+    _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
+    _write_table(storage.join(features, "videos.parquet"), table)
+    return table
+
+
+def _write_table(uri: str, table: pa.Table) -> None:
+    with storage.atomic_file(uri) as path:
+        pq.write_table(table, path, compression="zstd")
+
+
+def _segment_row(features: str, shard: str) -> dict[str, Any]:
+    uri = shard_uri(features, shard)
+    footer = read_footer(uri)
+    return {**_footer_row(footer, shard), "bytes": storage.size(uri)}
+
+
+def _footer_row(footer: Footer, shard: str) -> dict[str, Any]:
+    return {
+        "video": footer.video,
+        "segment": footer.segment,
+        "shard": shard,
+        "start": footer.start,
+        "count": footer.count,
+        "first_frame": footer.frames[0] if footer.frames else None,
+        "last_frame": footer.frames[-1] if footer.frames else None,
+        "frames": len(footer.frames),
+        "sampled": len(footer.sampled),
+        "lost": len(footer.lost),
+        "with_face": sum(1 for faces in footer.faces if faces),
+        "rows": footer.rows,
+        "clipped": footer.clipped,
+        "first_time": footer.times[0] if footer.times else None,
+        "last_time": footer.times[-1] if footer.times else None,
+        "width": footer.width,
+        "height": footer.height,
+        "size": footer.size,
+        "digest": footer.digest,
+        "note": footer.note,
+    }
+
+
+def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure]) -> list[dict[str, Any]]:
+    by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in segments:
+        by_video[row["video"]].append(row)
+    failed: dict[str, list[Failure]] = defaultdict(list)
+    for failure in failures:
+        failed[failure.video].append(failure)
+    return [_video_row(video, by_video[video], failed[video]) for video in sorted({*by_video, *failed})]
+
+
+def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failure]) -> dict[str, Any]:
+    failures = sorted(failures, key=lambda failure: (failure.segments, failure.reason))
+    total = max((row["count"] for row in segments), default=len({i for f in failures for i in f.segments}))
+    counts = {key: sum(row[key] for row in segments) for key in ("frames", "sampled", "lost", "with_face", "rows")}
+    note = next((row["note"] for row in segments if row["note"]), "")
+    outcome: Outcome = "ok"
+    stage = reason = message = None
+    if failures:
+        outcome = "partial" if segments else "failed"
+        stage, reason, message = failures[0].stage, failures[0].reason, failures[0].message
+    elif len(segments) < total:
+        outcome, stage, reason = "partial", "plan", "incomplete"
+        message = f"{total - len(segments)} of {total} segments are missing; run extract again"
+    elif counts["lost"] or note:
+        outcome, stage, reason = "partial", "decode", "lost_frames"
+        message = note or f"{counts['lost']} of {counts['sampled']} sampled frames could not be decoded"
+    elif not counts["with_face"]:
+        outcome = "no_face"
+    times = [row[key] for row in segments for key in ("first_time", "last_time") if row[key] is not None]
+    first = segments[0] if segments else None
+    return {
+        "video": video,
+        "outcome": outcome,
+        "stage": stage,
+        "reason": reason,
+        "message": message,
+        "segments": total,
+        "segments_done": len(segments),
+        **counts,
+        "duration": max(times) - min(times) if times else None,
+        "width": first["width"] if first else None,
+        "height": first["height"] if first else None,
+        "size": first["size"] if first else (failures[0].size if failures else None),
+        "digest": first["digest"] if first else (failures[0].digest if failures else None),
+    }
+
+
+def settle(features: str, current: Mapping[str, Fingerprint | None], cache_id: str) -> None:
+    """Makes the failure records of the given videos true again at the end of a run.
+
+    One record per failed or partial video stays, with all it lost; records of segments that have their shard
+    now, or of an earlier content of the file, go. Shards of an earlier content go once the new one is complete.
+
+    Args:
+        current: fingerprint of each video of the run, None where the input could not be read.
+    """
+    rows = defaultdict(list)
+    for row in read_index(features):
+        if row["video"] in current:
+            rows[row["video"]].append(row)
+    records: dict[str, dict[str, Failure]] = defaultdict(dict)
+    for name, failure in read_failures(features).items():
+        records[failure.video][name] = failure
+    for video, print_ in current.items():
+        mine = [row for row in rows[video] if print_ and _is_of(row, print_)]
+        if print_ and mine and len(mine) == mine[0]["count"]:
+            for row in rows[video]:
+                if not _is_of(row, print_):
+                    storage.remove(shard_uri(features, row["shard"]))
+        _settle_records(features, video, print_, mine, records[video], cache_id)
+
+
+def _is_of(row: Mapping[str, Any], print_: Fingerprint) -> bool:
+    return bool(row["size"] == print_.size and row["digest"] == print_.digest)
+
+
+def _settle_records(
+    features: str,
+    video: str,
+    print_: Fingerprint | None,
+    rows: list[dict[str, Any]],
+    records: Mapping[str, Failure],
+    cache_id: str,
+) -> None:
+    print_ = print_ or Fingerprint(-1, "")
+    shards = {row["shard"] for row in rows}
+    open_ = [
+        failure
+        for failure in records.values()
+        if (failure.size, failure.digest) == (print_.size, print_.digest)
+        and (failure.reason != "lost_frames")
+        and not (failure.shards and set(failure.shards) <= shards)
+        and not (not failure.shards and shards)
+    ]
+    lost = tuple(
+        frame
+        for row in sorted(rows, key=lambda row: row["segment"])
+        if row["lost"]
+        for frame in read_footer(shard_uri(features, row["shard"])).lost
+    )
+    note = next((row["note"] for row in rows if row["note"]), "")
+    name = failure_name(video, print_, cache_id)
+    merged = _merged(video, print_, open_, lost, note, bool(rows))
+    for old in records:
+        if old != name or merged is None:
+            drop_failure(features, old)
+    if merged is not None:
+        write_failure(features, name, merged)
+
+
+def _merged(
+    video: str, print_: Fingerprint, failures: list[Failure], lost: tuple[int, ...], note: str, rows: bool
+) -> Failure | None:
+    outcome: Outcome = "partial" if rows else "failed"
+    if failures:
+        first = min(failures, key=lambda failure: failure.segments)
+        frames = {frame for failure in failures for frame in failure.frames} | set(lost)
+        return replace(
+            first,
+            outcome=outcome,
+            permanent=all(failure.permanent for failure in failures),
+            segments=tuple(sorted({i for failure in failures for i in failure.segments})),
+            shards=tuple(sorted({shard for failure in failures for shard in failure.shards})),
+            frames=tuple(sorted(frames)),
+        )
+    if not lost and not note:
+        return None
+    message = note or f"{len(lost)} sampled frames could not be decoded"
+    return Failure(
+        video=video,
+        uri="",
+        outcome=outcome,
+        stage="decode",
+        reason="lost_frames",
+        message=message,
+        permanent=True,
+        frames=lost,
+        size=print_.size,
+        digest=print_.digest,
+    )

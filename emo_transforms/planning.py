@@ -1,0 +1,59 @@
+"""From a video to its segments: fingerprint, probe, sample, cut. Both local and remote runs plan this way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from emo_transforms.crops import crops_fingerprint, list_crops
+from emo_transforms.inputs import fingerprint
+from emo_transforms.sampling import plan_crop_segments, plan_segments
+from emo_transforms.storage import local_copy
+from schemas.config import ExtractConfig
+from schemas.records import Fingerprint, InputError, Probe, Segment, Video
+
+Prober = Callable[[str], Probe]
+"""Takes a local path; see ``emo_transforms.video.probe_video``."""
+
+
+def fingerprint_of(video: Video, config: ExtractConfig) -> Fingerprint:
+    """What identifies the content of an input; raises :class:`InputError` where it can't be read."""
+    if video.kind == "crops":
+        return crops_fingerprint(video, list_crops(video, config.source))
+    return fingerprint(video.uri)
+
+
+def plan_video(video: Video, print_: Fingerprint, config: ExtractConfig, probe: Prober) -> list[Segment]:
+    """All segments of a video, in order.
+
+    Raises:
+        InputError: there is nothing to be had from this input, with stage and reason.
+    """
+    if video.kind == "crops":
+        images = list_crops(video, config.source)
+        if not images:
+            text = f"{video.uri}: no face images in this folder"
+            raise InputError(text, stage="open", reason="empty", permanent=False)
+        times = _crop_times(video, config, images[-1][0], probe)
+        return plan_crop_segments(video, print_, images, times, config.sampling, config.cache_id)
+    found = _probe(video.uri, probe)
+    return plan_segments(video, print_, found, config.sampling, config.cache_id)
+
+
+def _probe(uri: str, probe: Prober) -> Probe:
+    try:
+        with local_copy(uri) as path:
+            return probe(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
+    except OSError as error:
+        raise InputError(f"{uri}: can't be read ({error})", stage="open", reason="io", permanent=False) from error
+
+
+def _crop_times(video: Video, config: ExtractConfig, last: int, probe: Prober) -> Mapping[int, float] | None:
+    if video.time_uri:
+        times = _probe(video.time_uri, probe).times()
+        # Organisers' folders hold up to two frames more than a demuxer finds; they get no invented time.
+        return dict(enumerate(times, start=1))
+    if config.sampling.crops_fps:
+        return {frame: (frame - 1) / config.sampling.crops_fps for frame in range(1, last + 1)}
+    return None
