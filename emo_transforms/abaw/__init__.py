@@ -1,0 +1,1 @@
+"""Templates, keys and submission files of the ABAW challenges."""

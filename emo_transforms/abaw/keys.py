@@ -1,0 +1,200 @@
+"""From a task's keys to (video, subject, frame) and back.
+
+A key names one row of a label, template or submission file. It holds the organisers' name of a video, and for
+frame-level tasks the number of a frame:
+
+    VA, AU    ``14-30-1920x1080/00001.jpg``                              numbers from 1
+    AH        ``82683/Visite_1/82683_Question_1_Video.mp4/frame-0.jpg``  numbers from 0, the name keeps ``.mp4``
+    EMI       ``00012``                                                  a clip, no frame
+
+Names are text and may hold blanks. A name ending in ``_left`` or ``_right`` may mean one of two people in a video.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from schemas.records import EmobeamError
+from schemas.tasks import Task
+
+SUBJECTS = ("left", "right")
+"""Ends of a name (after ``_``) that mean the person on that side of the frame."""
+
+_LAST_FRAME = 2**31 - 1  # frames are int32 in every table
+_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv")
+
+
+class Key(NamedTuple):
+    """What a key says: the organisers' name of the video, and the native frame (from 1; None for a clip)."""
+
+    name: str
+    frame: int | None
+
+
+def parse_key(task: Task, key: str) -> Key:
+    """Reads a key.
+
+    Leading zeros of the frame number are optional, those of a name belong to it.
+
+    Raises:
+        EmobeamError: the text is no key of this task.
+    """
+    style = task.form.key
+    if not style.frames:
+        if not key or "," in key or key.endswith(style.suffix):
+            raise _no_key(task, key)
+        return Key(key, None)
+    name, _, image = key.rpartition("/")
+    digits = image[len(style.prefix) : -len(style.suffix)]
+    if not (name and image.startswith(style.prefix) and image.endswith(style.suffix)):
+        raise _no_key(task, key)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 20):
+        raise _no_key(task, key)
+    frame = int(digits) - style.first + 1
+    if not 1 <= frame <= _LAST_FRAME:
+        raise _no_key(task, key)
+    return Key(name, frame)
+
+
+def format_key(task: Task, name: str, frame: int | None) -> str:
+    """Writes a key as the organisers do; the inverse of :func:`parse_key`.
+
+    Raises:
+        ValueError: a frame where the task names clips, no frame where it names frames, or one below 1.
+    """
+    style = task.form.key
+    if not style.frames:
+        if frame is not None:
+            raise ValueError(f"{task.name}: a key names a clip, got frame {frame} of {name!r}")
+        return name
+    if frame is None or frame < 1:
+        raise ValueError(f"{task.name}: a key names a frame from 1, got {frame} of {name!r}")
+    number = frame - 1 + style.first
+    return f"{name}/{style.prefix}{number:0{style.digits}d}{style.suffix}"
+
+
+def format_name(task: Task, video: str, subject: str) -> str:
+    """The name under which a video's subject appears in keys; :func:`match_names` leads back.
+
+    Without a template that is the video's id, then ``_left`` or ``_right``, then the extension the task keeps.
+    """
+    name = f"{video}_{subject}" if subject else video
+    return name if name.endswith(task.form.key.extension) else name + task.form.key.extension
+
+
+def row_key(task: Task, row: str) -> str:
+    """The key at the start of a row: ``key``, ``key,`` or ``key,value,value``.
+
+    For frame-level tasks the key ends where the image's name ends, so a name may even hold commas.
+    """
+    style = task.form.key
+    if style.frames:
+        if row.endswith(style.suffix):
+            return row
+        end = row.rfind(style.suffix + ",")
+        if end >= 0:
+            return row[: end + len(style.suffix)]
+    return row.partition(",")[0].strip()
+
+
+@dataclass(frozen=True)
+class NameMatches:
+    """Which videos a list of names means.
+
+    Attributes:
+        found: (video id, subject) of each name that means a video; subject is ``""``, ``left`` or ``right``.
+        missing: the other names, in their order, each once.
+    """
+
+    found: Mapping[str, tuple[str, str]]
+    missing: list[str]
+
+
+def match_names(names: Iterable[str], videos: Iterable[str]) -> NameMatches:
+    """Finds the video that each name means.
+
+    A name means the video whose id is equal to it, else the only one whose last path components are; a video file's
+    extension may stand on one side and be missing on the other: ``00012`` finds ``raw/00012`` and ``a/b/c.mp4`` finds
+    ``x/a/b/c``. Closer spellings win: equal, equal but for the extension, path suffix, path suffix but for the
+    extension. Only where nothing is found and the name ends in ``_left`` or ``_right``, the name before that end
+    is looked for, and the end becomes the subject.
+
+    Args:
+        names: names from keys, in any number and order.
+        videos: ids of all videos, each once.
+
+    Raises:
+        EmobeamError: several videos fit a name equally well.
+    """
+    index = _Index(videos)
+    found: dict[str, tuple[str, str]] = {}
+    missing: list[str] = []
+    for name in dict.fromkeys(names):
+        match = _match_or_side(name, index)
+        if match is None:
+            missing.append(name)
+        else:
+            found[name] = match
+    return NameMatches(found, missing)
+
+
+class _Index:
+    """Video ids by each of their path suffixes, the whole id included: ``x/a/b`` under x/a/b, a/b and b."""
+
+    def __init__(self, videos: Iterable[str]) -> None:
+        self.as_is: defaultdict[str, list[str]] = defaultdict(list)
+        self.without_extension: defaultdict[str, list[str]] = defaultdict(list)
+        for video in dict.fromkeys(videos):
+            for suffix in _path_suffixes(video):
+                self.as_is[suffix].append(video)
+            stem = _without_extension(video)
+            if stem != video:
+                for suffix in _path_suffixes(stem):
+                    self.without_extension[suffix].append(video)
+
+
+def _match_or_side(name: str, index: _Index) -> tuple[str, str] | None:
+    video = _match(name, index, asked=name)
+    if video is not None:
+        return video, ""
+    base, _, subject = name.rpartition("_")
+    if base and subject in SUBJECTS:
+        video = _match(base, index, asked=name)
+        if video is not None:
+            return video, subject
+    return None
+
+
+def _match(name: str, index: _Index, *, asked: str) -> str | None:
+    stem = _without_extension(name)
+    close = index.as_is.get(name, [])
+    # One side loses its extension, never both: `c.avi` is no other spelling of `c.mp4`.
+    loose = index.without_extension.get(name, []) + (index.as_is.get(stem, []) if stem != name else [])
+    close_equal = [video for video in close if video == name]
+    loose_equal = [video for video in loose if video == stem or _without_extension(video) == name]
+    videos = close_equal or loose_equal or close or loose
+    if len(videos) > 1:
+        listed = ", ".join(sorted(videos)[:5]) + (" ..." if len(videos) > 5 else "")
+        raise EmobeamError(f"{asked!r} may mean any of {len(videos)} videos: {listed}; leave all but one of them out")
+    return videos[0] if videos else None
+
+
+def _path_suffixes(path: str) -> Iterator[str]:
+    yield path
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
+
+
+def _without_extension(name: str) -> str:
+    stem, dot, extension = name.rpartition(".")
+    return stem if stem and not stem.endswith("/") and (dot + extension).lower() in _EXTENSIONS else name
+
+
+def _no_key(task: Task, key: str) -> EmobeamError:
+    name = "video" + task.form.key.extension
+    example = format_key(task, name, 1) if task.form.key.frames else "00012"
+    return EmobeamError(f"{key!r} is no key of task {task.name}: expected something like {example!r}")

@@ -1,0 +1,253 @@
+"""What stage 2 makes of one video: who is who, values of heads, values of every native frame. Pure, no Beam."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emo_transforms.cache import shard_uri
+from emo_transforms.heads import Head
+from emo_transforms.native import carry
+from emo_transforms.roles import assign_faces, face_stretches
+from emo_transforms.shards import Footer, maps_of, read_footer, read_rows
+from emo_transforms.whoiswho import Sightings, stitch
+from emo_transforms.windows import Row, predict_clip, predict_frames
+from schemas.config import PredictConfig
+from schemas.records import EmobeamError, VideoFeatures
+from schemas.tables import SOURCES, predictions_schema
+
+NOMINAL_FPS = 30.0
+"""Frames per second by which gaps are judged where a folder of crops comes without times."""
+
+_PLAIN = ["track", "frame", "time", "box", "score"]
+
+
+@dataclass(frozen=True)
+class VideoView:
+    """All that is known of a video but its maps.
+
+    Attributes:
+        frames, times: all native frames, ascending; ``times`` in s, NaN where nothing supplies time.
+        clock: times by which gaps are judged: ``times``, or frame numbers at :data:`NOMINAL_FPS`.
+        sightings: one row per seen face, in the order of the shards' rows.
+        person: stitched identity of each row.
+        roles: face number of each row by subject, -1 where it plays no part.
+    """
+
+    video: str
+    frames: NDArray[np.int32]
+    times: NDArray[np.float64]
+    clock: NDArray[np.float64]
+    sightings: Sightings
+    person: NDArray[np.int16]
+    roles: Mapping[str, NDArray[np.int16]]
+
+
+def view_video(features: str, item: VideoFeatures, maps: Sequence[str]) -> VideoView:
+    """Reads footers and plain columns of a video's shards and decides who is who.
+
+    Args:
+        maps: names of the maps that the cache stores, finest first.
+
+    Raises:
+        EmobeamError: a shard is missing or damaged.
+    """
+    try:
+        footers = [read_footer(shard_uri(features, shard)) for shard in item.shards]
+    except FileNotFoundError as error:
+        text = f"{error.filename or error}: a shard of {item.video} is gone; run emobeam extract again"
+        raise EmobeamError(text) from error
+    frames, times = _native_frames(footers)
+    clock = (frames - 1) / NOMINAL_FPS if np.isnan(times).any() else times
+    sightings = _sightings(features, item, maps, dict(zip(frames.tolist(), clock.tolist(), strict=True)))
+    if np.isnan(sightings.box).any():  # a folder of crops shows one person, whoever it is
+        person = np.zeros(len(sightings), np.int16)
+        roles = dict.fromkeys(item.subjects, person)
+        return VideoView(item.video, frames, times, clock, sightings, person, roles)
+    person = stitch(sightings)
+    width = max((footer.width for footer in footers), default=0)
+    roles = _roles(item, sightings, person, width)
+    return VideoView(item.video, frames, times, clock, sightings, person, roles)
+
+
+def _native_frames(footers: Sequence[Footer]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    frames = [frame for footer in footers for frame in footer.frames]
+    known = {f: t for footer in footers for f, t in zip(footer.frames, footer.times, strict=False)}
+    if frames and len(known) < len(frames):
+        # Folders of crops name only the frames with an image; the numbers between them are frames as well.
+        frames = list(range(1, max(frames) + 1))
+    numbers = np.array(sorted(frames), np.int32)
+    return numbers, np.array([known.get(frame, np.nan) for frame in numbers.tolist()], np.float64)
+
+
+def _sightings(features: str, item: VideoFeatures, maps: Sequence[str], clock: Mapping[int, float]) -> Sightings:
+    tables, segments = [], []
+    for index, shard in enumerate(item.shards):
+        for table in read_rows(shard_uri(features, shard), _PLAIN):
+            tables.append(table)
+            segments.append(np.full(len(table), index, np.int32))
+    if not tables:
+        return _gather(pa.table({name: [] for name in _PLAIN}), np.zeros(0, np.int32), clock, None)
+    table = pa.concat_tables(tables)
+    segment = np.concatenate(segments)
+    track = table["track"].to_numpy()
+    several = len(np.unique(np.stack([segment, track]), axis=1).T) > 1
+    descriptor = _descriptors(features, item, maps[-1]) if several and maps else None
+    return _gather(table, segment, clock, descriptor)
+
+
+def _gather(
+    table: pa.Table, segment: NDArray[np.int32], clock: Mapping[int, float], descriptor: NDArray[np.float32] | None
+) -> Sightings:
+    frame = np.asarray(table["frame"].to_numpy(), np.int32)
+    boxes = [box if box is not None else (np.nan,) * 4 for box in table["box"].to_pylist()]
+    scores = [score if score is not None else np.nan for score in table["score"].to_pylist()]
+    return Sightings(
+        segment=segment,
+        track=np.asarray(table["track"].to_numpy(), np.int16),
+        frame=frame,
+        time=np.array([clock[number] for number in frame.tolist()], np.float64),
+        box=np.array(boxes, np.float32).reshape(-1, 4),
+        score=np.array(scores, np.float32),
+        descriptor=descriptor,
+    )
+
+
+def _descriptors(features: str, item: VideoFeatures, name: str) -> NDArray[np.float32]:
+    """Mean over the places of a map: what the stitching of tracks knows of appearance."""
+    tables = (table for shard in item.shards for table in read_rows(shard_uri(features, shard), [f"map_{name}"]))
+    return np.concatenate([maps_of(table, name).astype(np.float32).mean(axis=(2, 3)) for table in tables])
+
+
+def _roles(
+    item: VideoFeatures, sightings: Sightings, person: NDArray[np.int16], width: int
+) -> dict[str, NDArray[np.int16]]:
+    named = dict(item.persons)
+    roles = {}
+    for subject in item.subjects:
+        if subject in named:
+            roles[subject] = np.where(person == named[subject], 0, -1).astype(np.int16)
+        else:
+            roles.update(assign_faces(sightings, person, [subject], width))
+    return roles
+
+
+def stretches(view: VideoView) -> list[dict[str, Any]]:
+    """Rows of ``faces.parquet`` (see ``schemas.tables.FACES``)."""
+    rows = face_stretches(view.video, view.sightings, view.person, view.roles)
+    if np.isnan(view.times).any():
+        rows = [{**row, "first_time": None, "last_time": None} for row in rows]
+    if np.isnan(view.sightings.box).any():
+        rows = [{**row, "box": None, "score": None} for row in rows]
+    return rows
+
+
+def predict_table(
+    features: str, item: VideoFeatures, view: VideoView, heads: Sequence[Head], config: PredictConfig
+) -> pa.Table:
+    """The predictions table of one task for one video (see ``schemas.tables.predictions_schema``).
+
+    Args:
+        heads: all of one task; their outputs are averaged.
+    """
+    if heads[0].config.scope == "clip":
+        return _clip_table(features, item, view, heads, config)
+    return _frame_table(features, item, view, heads, config)
+
+
+def _rows(
+    features: str, item: VideoFeatures, view: VideoView, maps: Sequence[str], *, main_only: bool
+) -> Iterator[Row]:
+    """Rows of all wanted faces in the order of the shards; the key is (subject, face)."""
+    position = 0
+    for shard in item.shards:
+        for table in read_rows(shard_uri(features, shard), [f"map_{name}" for name in maps]):
+            wanted = [
+                (index, subject, int(face[position + index]))
+                for subject, face in view.roles.items()
+                for index in np.flatnonzero(face[position : position + len(table)] >= 0).tolist()
+            ]
+            wanted = sorted(item for item in wanted if not main_only or item[2] == 0)
+            arrays = {name: maps_of(table, name) for name in maps} if wanted else {}
+            for index, subject, face in wanted:
+                row = position + index
+                frame, time = int(view.sightings.frame[row]), float(view.sightings.time[row])
+                yield Row((subject, face), frame, time, {name: array[index] for name, array in arrays.items()})
+            position += len(table)
+
+
+def _frame_table(
+    features: str, item: VideoFeatures, view: VideoView, heads: Sequence[Head], config: PredictConfig
+) -> pa.Table:
+    outputs = heads[0].config.outputs
+    main_only = config.faces == "main"
+    parts = [
+        predict_frames(head, _rows(features, item, view, head.maps, main_only=main_only), config) for head in heads
+    ]
+    clock = dict(zip(view.frames.tolist(), view.clock.tolist(), strict=True))
+    keys = sorted({(subject, 0) for subject in view.roles} | {key for part in parts for key in part})
+    tables = []
+    for subject, face in keys:
+        seen, values = _averaged(parts, (subject, face), len(outputs))
+        frames, times, native_clock = view.frames, view.times, view.clock
+        if face:
+            inside = (frames >= seen[0]) & (frames <= seen[-1])
+            frames, times, native_clock = frames[inside], times[inside], native_clock[inside]
+        seen_times = np.array([clock[frame] for frame in seen.tolist()], np.float64)
+        carried, source = carry(
+            native_clock, seen_times, values, config.max_gap, native_frames=frames, seen_frames=seen
+        )
+        tables.append(_frame_rows(view.video, subject, face, frames, times, outputs, carried, source))
+    return pa.concat_tables(tables)
+
+
+def _averaged(
+    parts: Sequence[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]], key: tuple[str, int], width: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Frames of one face and the mean over heads of their values; all heads see the same frames."""
+    found = [part[key] for part in parts if key in part]
+    if not found:
+        return np.zeros(0, np.int32), np.zeros((0, width), np.float32)
+    mean = np.mean(np.stack([values for _, values in found]), axis=0, dtype=np.float64)
+    return found[0][0], mean.astype(np.float32)
+
+
+def _frame_rows(
+    video: str,
+    subject: str,
+    face: int,
+    frames: NDArray[np.int32],
+    times: NDArray[np.float64],
+    outputs: Sequence[str],
+    values: NDArray[np.float32],
+    source: NDArray[np.int8],
+) -> pa.Table:
+    count = len(frames)
+    columns = [
+        pa.array([video] * count, pa.string()),
+        pa.array([subject] * count, pa.string()),
+        pa.array(np.full(count, face, np.int16)),
+        pa.array(frames),
+        pa.array(times, mask=np.isnan(times)),
+        *(pa.array(values[:, index], mask=np.isnan(values[:, index])) for index in range(len(outputs))),
+        pa.DictionaryArray.from_arrays(pa.array(source, pa.int8()), pa.array(SOURCES, pa.string())),
+    ]
+    return pa.Table.from_arrays(columns, schema=predictions_schema(outputs))
+
+
+def _clip_table(
+    features: str, item: VideoFeatures, view: VideoView, heads: Sequence[Head], config: PredictConfig
+) -> pa.Table:
+    outputs = heads[0].config.outputs
+    parts = [predict_clip(head, _rows(features, item, view, head.maps, main_only=True), config) for head in heads]
+    rows = []
+    for subject in sorted(view.roles):
+        found = [part[subject, 0] for part in parts if (subject, 0) in part]
+        values = np.mean(found, axis=0).tolist() if found else [None] * len(outputs)
+        rows.append({"video": view.video, "subject": subject, **dict(zip(outputs, values, strict=True))})
+    return pa.Table.from_pylist(rows, predictions_schema(outputs, clip=True))

@@ -1,0 +1,227 @@
+"""Stage 2: from the cache to predictions tables, one part per video and task.
+
+:func:`predict_video` does it all for one video; :class:`PredictVideos` is the transform around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
+
+from emo_transforms import storage
+from emo_transforms.annotations import predict_table, stretches, view_video
+from emo_transforms.cache import Dataset
+from emo_transforms.heads import Head, load_head, untrained_head
+from schemas.config import PredictConfig, digest_of, to_json
+from schemas.records import EmobeamError, VideoFeatures
+from schemas.tables import FOOTER_KEY
+from schemas.tasks import task_named
+
+STAGE2_REVISION = 1
+"""Raised by hand whenever a change of stage 2's code changes the bytes of a predictions table."""
+
+Reporter = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Which head to use: a folder or URI, or (``uri == ""``) the seeded untrained head of a task.
+
+    Attributes:
+        sha256: digest of its tensors as the launcher saw them; a worker must find the same.
+    """
+
+    task: str
+    uri: str = ""
+    sha256: str = ""
+
+
+def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
+    """Loads a head, or makes the untrained one that fits the cache.
+
+    Raises:
+        EmobeamError: it can't be read, or is not the one the launcher saw.
+    """
+    if spec.uri:
+        head = load_head(spec.uri)
+    else:
+        task = task_named(spec.task)
+        head = untrained_head(
+            task.name,
+            task.outputs,
+            task.scope,
+            task.activation,
+            dataset.config.features_id,
+            dict(dataset.map_shapes),
+            rate=dataset.config.sampling.fps,
+            crop_style=dataset.config.align.style,
+        )
+    if spec.sha256 and spec.sha256 != head.weights_sha256:
+        raise EmobeamError(f"{spec.uri}: is not the head this run began with (sha256 {head.weights_sha256[:12]})")
+    return head
+
+
+def part_name(video: str) -> str:
+    """File name of a video's part: readable, and unique by a digest; never hidden from folder readers."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "_", video).strip("._")[-80:]
+    return f"{slug or 'video'}-{hashlib.sha256(video.encode()).hexdigest()[:8]}.parquet"
+
+
+def part_uri(output: str, task: str, video: str) -> str:
+    """Where the predictions of a video lie."""
+    return storage.join(output, "predictions", task, part_name(video))
+
+
+@dataclass(frozen=True)
+class PredictTools:
+    """What a worker loads once: heads by task."""
+
+    heads: Mapping[str, Sequence[Head]]
+    dataset: Dataset
+
+    def identity(self, task: str) -> list[list[str]]:
+        """Name, weights and digest of the heads of a task."""
+        return [[head.config.name, head.config.weights, head.weights_sha256] for head in self.heads[task]]
+
+
+def load_tools(specs: Sequence[HeadSpec], dataset: Dataset) -> PredictTools:
+    """Loads all heads of a run."""
+    heads: dict[str, list[Head]] = defaultdict(list)
+    for spec in specs:
+        head = load_spec(spec, dataset)
+        heads[head.config.task].append(head)
+    return PredictTools(dict(heads), dataset)
+
+
+def predict_video(
+    item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig
+) -> dict[str, int]:
+    """Writes the parts of one video for all tasks, each as a whole or not at all; returns rows by task.
+
+    Parts that are there and were made from the same shards by the same heads are left as they are.
+    """
+    todo = {}
+    for task in tools.heads:
+        identity = _predict_id(item, tools, task, config)
+        if _part_id(part_uri(output, task, item.video)) != identity:
+            todo[task] = identity
+    if not todo:
+        return {}
+    view = view_video(features, item, tuple(tools.dataset.map_shapes))
+    faces = stretches(view)
+    rows = {}
+    for task, identity in todo.items():
+        table = predict_table(features, item, view, tools.heads[task], config)
+        footer = {
+            "predict_id": identity,
+            "video": item.video,
+            "task": task,
+            "heads": tools.identity(task),
+            "subjects": list(item.subjects),
+            "faces": faces,
+            "rows": len(table),
+        }
+        _write_part(part_uri(output, task, item.video), table, footer)
+        rows[task] = len(table)
+    return rows
+
+
+def _predict_id(item: VideoFeatures, tools: PredictTools, task: str, config: PredictConfig) -> str:
+    parts = [to_json(config), tools.identity(task), to_json(replace(item, sampled=0)), STAGE2_REVISION]
+    return digest_of(parts)
+
+
+def _part_id(uri: str) -> str:
+    try:
+        return str(read_part_footer(uri)["predict_id"])
+    except (FileNotFoundError, EmobeamError):
+        return ""
+
+
+def read_part_footer(uri: str) -> dict[str, Any]:
+    """The JSON document in the footer of a part; raises :class:`EmobeamError` where there is none."""
+    fs, path = storage.file_system(uri)
+    try:
+        with fs.open(path, "rb") as file:
+            metadata = pq.read_metadata(file).metadata or {}
+            data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise EmobeamError(f"{uri}: not a predictions table of emobeam") from error
+    return data
+
+
+def _write_part(uri: str, table: pa.Table, footer: Mapping[str, Any]) -> None:
+    text = json.dumps(footer, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    with (
+        storage.atomic_file(uri) as path,
+        pq.ParquetWriter(
+            path, table.schema, compression="zstd", use_dictionary=["video", "subject", "source"]
+        ) as writer,
+    ):
+        writer.write_table(table)
+        writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
+
+
+class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, transform: PredictVideos) -> None:
+        self._transform = transform
+        self._tools: PredictTools | None = None
+
+    def setup(self) -> None:
+        transform = self._transform
+        torch.set_num_threads(transform.threads)
+        tag = digest_of([[spec.uri, spec.sha256, spec.task] for spec in transform.specs])
+        self._tools = transform.shared.acquire(lambda: load_tools(transform.specs, transform.dataset), tag=tag)
+
+    def process(self, item: VideoFeatures) -> Iterator[dict[str, int]]:
+        assert self._tools is not None
+        transform = self._transform
+        report: Reporter = transform.reporter or (lambda event, data: None)
+        report("start", {"key": item.video})
+        try:
+            rows = predict_video(item, self._tools, transform.features, transform.output, transform.config)
+        except storage.OutputError:
+            raise
+        except EmobeamError as error:
+            Metrics.counter("emobeam", "videos_not_predicted").inc()
+            report("failed", {"key": item.video, "message": str(error)[:2000]})
+            return
+        Metrics.counter("emobeam", "videos_predicted").inc()
+        report("frames", {"key": item.video, "frames": item.sampled})
+        report("done", {"key": item.video, "rows": sum(rows.values())})
+        yield rows
+
+
+@dataclass
+class PredictVideos(beam.PTransform):  # type: ignore[misc]
+    """Videos of the cache in; rows written by task out (see :func:`predict_video`).
+
+    Attributes:
+        specs: the heads, several of one task are averaged.
+        shared: holds the heads of a process between bundles and pipelines.
+        reporter: told about progress; must be picklable.
+    """
+
+    specs: Sequence[HeadSpec]
+    dataset: Dataset
+    features: str
+    output: str
+    config: PredictConfig
+    shared: Shared = field(default_factory=Shared)
+    threads: int = 1
+    reporter: Reporter | None = None
+
+    def expand(self, items: Any) -> Any:
+        return items | "PredictVideo" >> beam.ParDo(_PredictDoFn(self))
