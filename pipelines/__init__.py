@@ -1,0 +1,1 @@
+"""One file per job: parse, configure, run. ``cli`` ties them together."""

@@ -1,0 +1,30 @@
+"""The job ``annotate``: both stages one after the other, the main job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pipelines.console import Ui
+from pipelines.extract import ExtractRequest, ExtractResult, resolve_inputs_of, run_extract
+from pipelines.predict import PredictRequest, PredictResult, check_request, head_specs, run_predict
+
+
+@dataclass(frozen=True)
+class AnnotateResult:
+    """What both stages left behind."""
+
+    extract: ExtractResult
+    predict: PredictResult
+
+
+def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> AnnotateResult:
+    """Runs stage 1 and stage 2; mistakes in what stage 2 is asked for are found before stage 1 begins.
+
+    Raises:
+        EmobeamError, UsageError: see ``run_extract`` and ``run_predict``.
+    """
+    check_request(predict)
+    head_specs(predict, extract.dataset)
+    videos = resolve_inputs_of(extract)
+    extracted = run_extract(extract, ui)
+    return AnnotateResult(extracted, run_predict(replace(predict, videos=videos), ui))

@@ -1,0 +1,328 @@
+"""The job ``extract``: inputs -> plan -> supervised Beam runs -> feature cache."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.shared import Shared
+
+from emo_transforms import storage
+from emo_transforms.backbones import describe_backbone
+from emo_transforms.cache import Dataset, failure_name, open_dataset, read_failures, write_failure
+from emo_transforms.crops import resolve_crops
+from emo_transforms.decoding import DecoderProcess
+from emo_transforms.extract import ExtractSegments, segment_failure, without_pictures
+from emo_transforms.index import read_index, rebuild_index, settle
+from emo_transforms.inputs import keep_only, resolve_inputs
+from emo_transforms.planning import fingerprint_of, plan_video
+from pipelines.console import Ui, duration_text, size_text
+from pipelines.records import machine, new_run_id, versions
+from runners.local import Crash, LocalConfig, Work, run_locally
+from runners.worker import PipeReporter
+from schemas.config import ExtractConfig, to_json
+from schemas.records import Failure, Fingerprint, InputError, Segment, UsageError, Video
+
+_PACKED = 0.7
+"""Stored bytes per byte of float16 maps, about (measured by tests/benchmarks/cache.py)."""
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """What the user asked for; ``dataset`` has every ``auto`` resolved (see :func:`resolve_config`)."""
+
+    inputs: Sequence[str]
+    output: str
+    dataset: Dataset
+    only: str = ""
+    videos: str = ""
+    local: LocalConfig = field(default_factory=LocalConfig)
+    beam_args: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What a run left behind.
+
+    Attributes:
+        videos: rows of ``videos.parquet`` for the inputs of this run.
+        untrained: the backbone is a seeded initialisation.
+    """
+
+    run_id: str
+    videos: pa.Table
+    seconds: float
+    untrained: bool
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Number of videos by outcome."""
+        counts: dict[str, int] = defaultdict(int)
+        for outcome in self.videos["outcome"].to_pylist():
+            counts[outcome] += 1
+        return dict(counts)
+
+    @property
+    def some_failed(self) -> bool:
+        """Whether any input is ``failed`` or ``partial``."""
+        return bool(self.outcomes.keys() & {"failed", "partial"})
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """Runs a slice of segments in a worker; see ``runners.worker.Job``."""
+
+    config: ExtractConfig
+    features: str
+    threads: int
+    beam_args: tuple[str, ...] = ()
+    shared: Shared = field(default_factory=Shared)
+
+    def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
+        extract = ExtractSegments(self.config, self.features, self.shared, self.threads, reporter)
+        with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
+            _ = pipeline | "Segments" >> beam.Create(elements, reshuffle=False) | "Extract" >> extract
+
+
+def resolve_config(config: ExtractConfig) -> Dataset:
+    """Fills in what depends on the weights: their digest, the normalisation, the shapes of the stored maps."""
+    described = describe_backbone(config.backbone.name, config.backbone.weights, config.backbone.input_size)
+    resolved = replace(config, backbone=described.config)
+    if config.source != "video":
+        resolved = without_pictures(resolved)
+    names = config.maps if "maps" in config.store else ()
+    return Dataset(resolved, {name: described.map_shapes[name] for name in names})
+
+
+def run_extract(request: ExtractRequest, ui: Ui) -> ExtractResult:
+    """Brings the cache up to date with the inputs: what is there stays, what is missing is made.
+
+    Raises:
+        UsageError: inputs or output make no sense (see ``emo_transforms.inputs`` and ``cache.open_dataset``).
+        EmobeamError: the run can't go on (disk full, workers can't start).
+    """
+    began = time.monotonic()
+    run_id = new_run_id()
+    config = request.dataset.config
+    videos = resolve_inputs_of(request)
+    if config.backbone.untrained:
+        ui.warn(f"no weights named: {config.backbone.name} is untrained (seeded); its features mean nothing")
+    _prepare(request.output, request.dataset)
+    plan = _plan(videos, request, config, ui)
+    _announce(plan, videos, request.dataset.map_shapes, ui)
+    steps: dict[str, float] = defaultdict(float)
+
+    def listen(event: str, data: Mapping[str, Any]) -> None:
+        for step, seconds in data.get("seconds", {}).items():
+            steps[step] += seconds
+        ui.event(event, data)
+
+    ui.start("extract", sum(work.weight for work in plan.work), len(plan.work), "segments")
+    job = ExtractJob(config, request.output, request.local.threads, tuple(request.beam_args))
+    try:
+        for crash in run_locally(job, plan.work, request.local, listen):
+            write_failure(request.output, crash.work.key, _crash_failure(crash))
+    finally:
+        ui.finish()
+        table = _settle(request.output, plan, config)
+    mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
+    result = ExtractResult(run_id, mine, time.monotonic() - began, config.backbone.untrained)
+    _write_run(request, config, result, plan, steps)
+    return result
+
+
+def resolve_inputs_of(request: ExtractRequest) -> list[Video]:
+    """The videos that the inputs of a request name, sorted by id."""
+    source = request.dataset.config.source
+    if source == "video":
+        return resolve_inputs(request.inputs, only=request.only)
+    videos = resolve_crops(request.inputs, source, videos=request.videos)
+    return keep_only(videos, request.only) if request.only else videos
+
+
+def _prepare(output: str, dataset: Dataset) -> None:
+    if output.startswith("memory://"):
+        raise UsageError("--output memory:// lives in one process only, and workers are processes of their own")
+    try:
+        for folder in ("shards", "failures", "runs"):
+            storage.make_folder(storage.join(output, folder))
+        open_dataset(output, dataset)
+    except storage.OutputError as error:
+        raise UsageError(f"--output {error}") from error
+    _sweep(output)
+
+
+def _sweep(output: str) -> None:
+    for folder in (output, *(storage.join(output, name) for name in ("shards", "failures", "runs"))):
+        storage.sweep_temporaries(folder)
+
+
+@dataclass
+class _Plan:
+    """What is to be done, and what is known of every input."""
+
+    work: list[Work]
+    prints: dict[str, Fingerprint | None]
+    seconds: float = 0.0
+    sampled: int = 0
+    done: int = 0
+
+
+def _plan(videos: Sequence[Video], request: ExtractRequest, config: ExtractConfig, ui: Ui) -> _Plan:
+    """Looks at every input, and leaves out what the cache already has.
+
+    A video that the index knows whole needs no probing; names of shards decide for the others.
+    """
+    shards = storage.names(storage.join(request.output, "shards"), ".parquet")
+    failures = read_failures(request.output)
+    given_up = {shard for failure in failures.values() if failure.permanent for shard in failure.shards}
+    index = _complete_videos(read_index(request.output), shards)
+    plan = _Plan(work=[], prints={})
+    ui.start("probe", len(videos), len(videos), "videos")
+    count = max(1, request.local.workers)
+    with ExitStack() as stack:
+        decoders: SimpleQueue[DecoderProcess] = SimpleQueue()
+        for _ in range(count):
+            decoders.put(stack.enter_context(DecoderProcess(config.decoder)))
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+
+        def look(video: Video) -> tuple[Video, _Look]:
+            decoder = decoders.get()
+            try:
+                return video, _look_at(video, config, decoder, index, failures)
+            finally:
+                decoders.put(decoder)
+
+        for video, result in pool.map(look, videos):
+            plan.prints[video.id] = result.fingerprint
+            if result.error is not None:
+                print_ = result.fingerprint or Fingerprint(-1, "")
+                write_failure(
+                    request.output,
+                    failure_name(video.id, print_, config.cache_id),
+                    _failure(video, print_, result.error),
+                )
+            todo = [s for s in result.segments if s.shard not in shards and s.shard not in given_up]
+            plan.work += [Work(s.shard, len(s.sampled), s) for s in todo]
+            plan.done += result.done + len(result.segments) - len(todo)
+            plan.sampled += result.sampled + sum(len(s.sampled) for s in result.segments)
+            plan.seconds += result.seconds
+            ui.event("frames", {"frames": 1})
+            ui.event("failed" if result.error else "done", {"key": video.id})
+    ui.finish()
+    return plan
+
+
+@dataclass(frozen=True)
+class _Look:
+    fingerprint: Fingerprint | None
+    segments: tuple[Segment, ...] = ()
+    error: InputError | None = None
+    done: int = 0
+    sampled: int = 0
+    seconds: float = 0.0
+
+
+def _look_at(
+    video: Video,
+    config: ExtractConfig,
+    decoder: DecoderProcess,
+    index: Mapping[tuple[str, int, str], list[dict[str, Any]]],
+    failures: Mapping[str, Failure],
+) -> _Look:
+    try:
+        print_ = fingerprint_of(video, config)
+    except InputError as error:
+        return _Look(None, error=error)
+    rows = index.get((video.id, print_.size, print_.digest))
+    if rows:
+        spans = [row["last_time"] for row in rows if row["last_time"] is not None]
+        sampled = sum(row["sampled"] for row in rows)
+        return _Look(print_, done=len(rows), sampled=sampled, seconds=max(spans, default=0.0))
+    known = failures.get(failure_name(video.id, print_, config.cache_id))
+    if known is not None and known.permanent and not known.segments and known.reason != "lost_frames":
+        return _Look(print_)
+    try:
+        segments = plan_video(video, print_, config, decoder.probe)
+    except InputError as error:
+        return _Look(print_, error=error)
+    last = segments[-1].times[-1] if segments and segments[-1].times else 0.0
+    return _Look(print_, tuple(segments), seconds=last)
+
+
+def _complete_videos(
+    rows: Iterable[dict[str, Any]], shards: set[str]
+) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["shard"] in shards:
+            groups[row["video"], row["size"], row["digest"]].append(row)
+    return {key: group for key, group in groups.items() if len(group) == group[0]["count"]}
+
+
+def _failure(video: Video, print_: Fingerprint, error: InputError) -> Failure:
+    return Failure(
+        video=video.id,
+        uri=video.uri,
+        outcome="failed",
+        stage=error.stage,
+        reason=error.reason,
+        message=str(error),
+        permanent=error.permanent,
+        size=print_.size,
+        digest=print_.digest,
+    )
+
+
+def _crash_failure(crash: Crash) -> Failure:
+    segment: Segment = crash.work.element
+    text = f"{segment.video.uri}: segment {segment.index}: {crash.message}"
+    return segment_failure(segment, InputError(text, stage="extract", reason=crash.reason, permanent=False))
+
+
+def _announce(plan: _Plan, videos: Sequence[Video], shapes: Mapping[str, tuple[int, int, int]], ui: Ui) -> None:
+    row = sum(2 * shape[0] * shape[1] * shape[2] for shape in shapes.values())
+    todo = sum(work.weight for work in plan.work)
+    ui.say(
+        f"{len(videos)} videos, {duration_text(plan.seconds)} of video, {plan.sampled} frames to look at; "
+        f"{plan.done} segments done before, {len(plan.work)} to do ({todo} frames, about "
+        f"{size_text(todo * row * _PACKED)} of cache at one face a frame)"
+    )
+
+
+def _settle(output: str, plan: _Plan, config: ExtractConfig) -> pa.Table:
+    rebuild_index(output)
+    settle(output, plan.prints, config.cache_id)
+    _sweep(output)
+    return rebuild_index(output)
+
+
+def _write_run(
+    request: ExtractRequest, config: ExtractConfig, result: ExtractResult, plan: _Plan, steps: Mapping[str, float]
+) -> None:
+    record = {
+        "run": result.run_id,
+        "job": "extract",
+        "config": to_json(config),
+        "inputs": list(request.inputs),
+        "machine": machine(),
+        "versions": versions(),
+        "workers": request.local.workers,
+        "threads": request.local.threads,
+        "outcomes": result.outcomes,
+        "segments_done_before": plan.done,
+        "segments_of_this_run": len(plan.work),
+        "seconds": round(result.seconds, 3),
+        "seconds_by_step": {step: round(seconds, 3) for step, seconds in sorted(steps.items())},
+    }
+    storage.write_json(storage.join(request.output, "runs", f"{result.run_id}.json"), record)

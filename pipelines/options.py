@@ -1,0 +1,129 @@
+"""Command line options that several commands share. Imports nothing heavy: ``--help`` stays fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Fps(click.ParamType):
+    name = "number|native"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if value == "native" or value == 0:
+            return 0.0
+        try:
+            fps = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor 'native'", param, ctx)
+        if not 0 < fps <= 1000:
+            self.fail(f"{value} is not a rate in frames per second", param, ctx)
+        return fps
+
+
+class _Names(click.ParamType):
+    """Comma-separated names out of a fixed set, in the order of the set."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+        self.name = ",".join(known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        unknown = [name for name in names if name not in self.known]
+        if unknown or not names:
+            self.fail(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(self.known)}", param, ctx)
+        return tuple(name for name in self.known if name in names)
+
+
+def _apply(options: list[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+
+extraction = _apply(
+    [
+        click.option(
+            "--only", default="", metavar="NAMES|TEMPLATE", help="Only these videos: names, or a file of them."
+        ),
+        click.option("--fps", type=_Fps(), default=None, help="Frames looked at per second.  [default: 6; crops: all]"),
+        click.option("--segment-seconds", type=click.FloatRange(min=1), default=60.0, help="Length of a shard in s."),
+        click.option(
+            "--crops",
+            type=click.Choice(["affwild2", "emi", "bah"]),
+            help="INPUT holds folders of cropped faces in the organisers' layout.",
+        ),
+        click.option("--videos", default="", metavar="DIR", help="With --crops: raw videos, for presentation times."),
+        click.option("--crops-fps", type=click.FloatRange(min=0), default=0.0, help="With --crops: native frames/s."),
+        click.option("--backbone", default="mobilenetv4_conv_small", help="Name of a timm MobileNetV4."),
+        click.option(
+            "--backbone-weights",
+            default="untrained",
+            metavar="FILE|URI|timm",
+            help="timm checkpoint or safetensors; 'timm' lets timm fetch its own.",
+        ),
+        click.option("--maps", type=_Names("s8", "s16", "s32"), default="s8,s16,s32", help="Feature maps to store."),
+        click.option("--store", type=_Names("maps", "crops"), default="maps", help="What a feature row holds."),
+        click.option("--align", type=click.Choice(["square", "5pt"]), default="square", help="From box to crop."),
+        click.option(
+            "--margin", type=click.FloatRange(0, 2), default=0.2, help="Added to a square crop's edge, ratio."
+        ),
+        click.option("--min-face", type=click.IntRange(min=12), default=20, help="Smallest face in px."),
+        click.option("--min-score", type=click.FloatRange(0, 1), default=0.9, help="Smallest detection score."),
+        click.option(
+            "--decoder",
+            type=click.Choice(["auto", "pyav", "decord"]),
+            default="auto",
+            help="auto is pyav (see README).",
+        ),
+        click.option("--decode-timeout", type=click.FloatRange(min=1), default=30.0, help="s without progress."),
+        click.option("--decode-memory", type=click.IntRange(min=64), default=1024, help="MB a decoder may use."),
+    ]
+)
+
+prediction = _apply(
+    [
+        click.option("--head", "heads", multiple=True, metavar="HEAD", help="Folder of a head; several may be given."),
+        click.option(
+            "--task",
+            "tasks",
+            multiple=True,
+            type=click.Choice(["va", "au", "emi", "ah"]),
+            help="Repeatable.  [default: tasks of the heads, else au]",
+        ),
+        click.option("--faces", type=click.Choice(["main", "all"]), default="main", help="Whose values are written."),
+        click.option("--subjects", default="", metavar="FILE", help="CSV video,subject,person: who a subject is."),
+        click.option("--max-gap", type=click.FloatRange(min=0), default=0.5, help="s a value is carried from a face."),
+        click.option("--window-gap", type=click.FloatRange(min=0), default=0.5, help="s a window may step over."),
+        click.option(
+            "--stride", type=click.IntRange(min=0), default=0, help="Frames between windows; 0: side by side."
+        ),
+        click.option("--edition", type=click.IntRange(3, 11), help="ABAW edition; writes the submission."),
+        click.option("--template", default="", metavar="FILE", help="Organisers' rows for the submission."),
+    ]
+)
+
+running = _apply(
+    [
+        click.option(
+            "--runner", type=click.Choice(["direct"]), default="direct", help="Engine; direct is this machine."
+        ),
+        click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes; 0 is one per core."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For the networks."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
+        click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),
+        click.option("-v", "--verbose", is_flag=True, help="Let workers and libraries write to standard error."),
+    ]
+)

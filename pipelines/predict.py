@@ -1,0 +1,363 @@
+"""The job ``predict``: feature cache -> predictions tables, faces, videos, submissions."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.shared import Shared
+
+from emo_transforms import storage
+from emo_transforms.abaw.keys import match_names
+from emo_transforms.abaw.submission import SubmissionReport
+from emo_transforms.abaw.templates import template_names
+from emo_transforms.cache import Dataset, read_dataset
+from emo_transforms.heads import check_head
+from emo_transforms.index import read_index, rebuild_index
+from emo_transforms.predict import HeadSpec, PredictTools, PredictVideos, load_tools, part_name, read_part_footer
+from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
+from pipelines.console import Ui
+from pipelines.records import machine, new_run_id, versions
+from pipelines.submit import run_submit
+from runners.local import LocalConfig, Work, run_locally
+from runners.worker import PipeReporter
+from schemas.config import PredictConfig, to_json
+from schemas.records import EmobeamError, UsageError, Video, VideoFeatures
+from schemas.tables import FACES
+from schemas.tasks import task_named
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What the user asked for.
+
+    Attributes:
+        heads: folders or URIs of heads; several of one task are averaged.
+        tasks: names of tasks; those without a head get the untrained one. Default: those of the heads, else ``au``.
+        videos: the inputs of the run, None for all videos of the cache.
+        only: restricts the videos (names separated by commas).
+        edition: 0 writes no submission.
+        templates: organisers' template by task; ``""`` stands for any task.
+    """
+
+    features: str
+    output: str
+    heads: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    config: PredictConfig = field(default_factory=PredictConfig)
+    videos: Sequence[Video] | None = None
+    only: str = ""
+    subjects: str = ""
+    edition: int = 0
+    template: str = ""
+    local: LocalConfig = field(default_factory=LocalConfig)
+    beam_args: Sequence[str] = ()
+    command: str = "predict"
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What a run left behind.
+
+    Attributes:
+        videos: rows of ``videos.parquet``.
+        rows: rows of the predictions tables by task.
+        untrained: tasks whose values come from an untrained head.
+        submissions: file and report by task.
+        failed: videos that could not be predicted, with the reason.
+    """
+
+    videos: pa.Table
+    rows: Mapping[str, int]
+    untrained: tuple[str, ...]
+    submissions: Mapping[str, tuple[str, SubmissionReport]]
+    failed: Mapping[str, str]
+    seconds: float
+
+    @property
+    def some_failed(self) -> bool:
+        """Whether any input had failed or was damaged when the cache was made."""
+        return bool({"failed", "partial"} & set(self.videos["outcome"].to_pylist()))
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """Runs a slice of videos in a worker; see ``runners.worker.Job``."""
+
+    specs: tuple[HeadSpec, ...]
+    dataset: Dataset
+    features: str
+    output: str
+    config: PredictConfig
+    threads: int
+    beam_args: tuple[str, ...] = ()
+    shared: Shared = field(default_factory=Shared)
+
+    def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
+        predict = PredictVideos(
+            self.specs, self.dataset, self.features, self.output, self.config, self.shared, self.threads, reporter
+        )
+        with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
+            _ = pipeline | "Videos" >> beam.Create(elements, reshuffle=False) | "Predict" >> predict
+
+
+def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
+    """The heads of a run with their digests, loaded once to check them, and warnings.
+
+    Raises:
+        EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.check_head``).
+        UsageError: an unknown task.
+    """
+    specs = [HeadSpec(task="", uri=uri) for uri in request.heads]
+    loaded = []
+    for spec in specs:
+        head = next(iter(load_tools([spec], dataset).heads.values()))[0]
+        loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
+    named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
+    wanted = dict.fromkeys(task_named(name).name for name in named)
+    missing = [task for task in wanted if task not in {spec.task for spec in loaded}]
+    loaded += [HeadSpec(task=task) for task in missing]
+    chosen = [spec for spec in loaded if spec.task in wanted]
+    tools = load_tools(chosen, dataset)
+    warnings = [
+        warning
+        for heads in tools.heads.values()
+        for head in heads
+        for warning in check_head(
+            head,
+            features_id=dataset.config.features_id,
+            map_shapes=dict(dataset.map_shapes),
+            rate=dataset.config.sampling.fps,
+            crop_style=dataset.config.align.style,
+        )
+    ]
+    specs = []
+    for spec in chosen:
+        digest = spec.sha256 or tools.heads[spec.task][0].weights_sha256
+        specs.append(replace(spec, sha256=digest))
+    return tuple(specs), tools, list(dict.fromkeys(warnings))
+
+
+def run_predict(request: PredictRequest, ui: Ui) -> PredictResult:
+    """Brings the predictions in ``output`` up to date with the cache and the heads.
+
+    Raises:
+        EmobeamError: the cache or a head can't be used, or the run can't go on.
+        UsageError: the request makes no sense.
+    """
+    began = time.monotonic()
+    dataset = read_dataset(request.features)
+    specs, tools, warnings = head_specs(request, dataset)
+    untrained = tuple(
+        task for task, heads in tools.heads.items() if any(h.config.weights == "untrained" for h in heads)
+    )
+    for warning in warnings:
+        ui.warn(warning)
+    for task in untrained:
+        ui.warn(f"task {task}: no trained head named; an untrained one (seeded) is used and its values mean nothing")
+    _prepare(request)
+    table = _videos(request)
+    work = _work(request, table, tools)
+    job = PredictJob(
+        specs,
+        dataset,
+        request.features,
+        request.output,
+        request.config,
+        request.local.threads,
+        tuple(request.beam_args),
+    )
+    failed: dict[str, str] = {}
+
+    def listen(event: str, data: Mapping[str, Any]) -> None:
+        if event == "failed" and "message" in data:
+            failed[data["key"]] = data["message"]
+        ui.event(event, data)
+
+    ui.start("predict", sum(item.weight for item in work), len(work), "videos")
+    try:
+        crashes = run_locally(job, work, request.local, listen)
+    finally:
+        ui.finish()
+    failed |= {crash.work.key: crash.message for crash in crashes}
+    rows = _settle(request, tools, [item.key for item in work if item.key not in failed])
+    _write_table(storage.join(request.output, "videos.parquet"), table)
+    submissions = _submissions(request, tools, ui)
+    result = PredictResult(table, rows, untrained, submissions, failed, time.monotonic() - began)
+    _write_run(request, dataset, tools, result, warnings)
+    return result
+
+
+def _prepare(request: PredictRequest) -> None:
+    if request.output.startswith("memory://"):
+        raise UsageError("--output memory:// lives in one process only, and workers are processes of their own")
+    try:
+        storage.make_folder(storage.join(request.output, "predictions"))
+    except storage.OutputError as error:
+        raise UsageError(f"--output {error}") from error
+    if request.template and not request.edition:
+        raise UsageError("--template needs --edition N, the ABAW edition whose rules the submission follows")
+
+
+def _videos(request: PredictRequest) -> pa.Table:
+    """The rows of the cache's ``videos.parquet`` that this run is about."""
+    table = rebuild_index(request.features)
+    ids = table["video"].to_pylist()
+    if request.videos is not None:
+        wanted = {video.id for video in request.videos}
+    elif request.only:
+        names = [name.strip() for name in request.only.split(",") if name.strip()]
+        matches = match_names(names, ids)
+        if matches.missing:
+            raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}")
+        wanted = {video for video, _ in matches.found.values()}
+    else:
+        wanted = set(ids)
+    return table.filter(pc.is_in(table["video"], pa.array(sorted(wanted), pa.string())))
+
+
+def _work(request: PredictRequest, table: pa.Table, tools: PredictTools) -> list[Work]:
+    """One element per video that has shards, in the order of ids."""
+    current = {row["video"]: (row["size"], row["digest"]) for row in table.to_pylist()}
+    shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in read_index(request.features):
+        if current.get(row["video"]) == (row["size"], row["digest"]):
+            shards[row["video"]].append(row)
+    subjects = _subjects(request, sorted(shards), tools)
+    work = []
+    for video in sorted(shards):
+        rows = sorted(shards[video], key=lambda row: row["segment"])
+        sampled = sum(row["sampled"] for row in rows)
+        who = subjects[video]
+        item = VideoFeatures(video, tuple(row["shard"] for row in rows), who.names, who.persons, sampled)
+        work.append(Work(video, sampled, item))
+    return work
+
+
+def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTools) -> dict[str, Subjects]:
+    names: list[str] = []
+    if request.template:
+        for task in tools.heads:
+            names += template_names(request.template, task_named(task))
+    overrides = read_overrides(request.subjects) if request.subjects else {}
+    return gather_subjects(videos, inputs=request.videos or (), template_names=names, overrides=overrides)
+
+
+def _settle(request: PredictRequest, tools: PredictTools, videos: Iterable[str]) -> dict[str, int]:
+    """Removes parts of videos that are no longer asked for and writes ``faces.parquet``; rows by task."""
+    wanted = {part_name(video) for video in videos}
+    faces: dict[str, list[dict[str, Any]]] = {}
+    rows = {}
+    for task in tools.heads:
+        folder = storage.join(request.output, "predictions", task)
+        storage.sweep_temporaries(folder)
+        rows[task] = 0
+        for name in sorted(storage.names(folder, ".parquet")):
+            uri = storage.join(folder, f"{name}.parquet")
+            if f"{name}.parquet" not in wanted:
+                storage.remove(uri)
+                continue
+            footer = read_part_footer(uri)
+            faces[footer["video"]] = footer["faces"]
+            rows[task] += footer["rows"]
+    table = pa.Table.from_pylist([row for video in sorted(faces) for row in faces[video]], FACES)
+    _write_table(storage.join(request.output, "faces.parquet"), table)
+    return rows
+
+
+def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, tuple[str, SubmissionReport]]:
+    if not request.edition:
+        return {}
+    submissions = {}
+    for name, heads in tools.heads.items():
+        destination, report = run_submit(
+            request.output,
+            task_named(name),
+            request.edition,
+            template=request.template,
+            thresholds=heads[0].config.thresholds,
+        )
+        submissions[name] = (destination, report)
+        if report.videos_missing:
+            ui.warn(
+                f"{destination}: {len(report.videos_missing)} names have no predictions and hold neutral values, "
+                f"for example {report.videos_missing[0]}"
+            )
+    return submissions
+
+
+def _write_table(uri: str, table: pa.Table) -> None:
+    with storage.atomic_file(uri) as path:
+        pq.write_table(table, path, compression="zstd")
+
+
+def _write_run(
+    request: PredictRequest, dataset: Dataset, tools: PredictTools, result: PredictResult, warnings: Sequence[str]
+) -> None:
+    outcomes: dict[str, int] = defaultdict(int)
+    for outcome in result.videos["outcome"].to_pylist():
+        outcomes[outcome] += 1
+    record = {
+        "run": new_run_id(),
+        "job": request.command,
+        "features": request.features,
+        "features_id": dataset.config.features_id,
+        "cache_id": dataset.config.cache_id,
+        "backbone": {
+            "name": dataset.config.backbone.name,
+            "weights": dataset.config.backbone.weights,
+            "sha256": dataset.config.backbone.weights_sha256,
+        },
+        "heads": {
+            task: [{"name": n, "weights": w, "sha256": s} for n, w, s in tools.identity(task)] for task in tools.heads
+        },
+        "config": to_json(request.config),
+        "warnings": [*warnings, *(f"task {task}: untrained" for task in result.untrained)],
+        "outcomes": dict(outcomes),
+        "not_predicted": dict(result.failed),
+        "rows": dict(result.rows),
+        "submissions": {
+            task: {
+                "file": destination,
+                "rows": report.rows,
+                "exact": report.exact,
+                "nearest": report.nearest,
+                "neutral": report.neutral,
+                "videos_missing": report.videos_missing,
+            }
+            for task, (destination, report) in result.submissions.items()
+        },
+        "machine": machine(),
+        "versions": versions(),
+        "seconds": round(result.seconds, 3),
+    }
+    storage.write_json(storage.join(request.output, "run.json"), record)
+
+
+def check_request(request: PredictRequest) -> None:
+    """Finds mistakes that can be known before stage 1 has run.
+
+    Raises:
+        UsageError: an unknown task, an edition without it.
+        EmobeamError: an unreadable template or subjects file.
+    """
+    for name in request.tasks:
+        task = task_named(name)
+        if request.edition and request.edition not in task.form.editions:
+            known = ", ".join(str(edition) for edition in task.form.editions)
+            raise UsageError(f"--edition {request.edition}: task {name} is written for editions {known}")
+        if request.template:
+            template_names(request.template, task)
+    if request.subjects:
+        read_overrides(request.subjects)
+    for uri in request.heads:
+        if not storage.exists(storage.join(uri, "head.json")):
+            raise EmobeamError(f"--head {uri}: not a head folder (no head.json)")

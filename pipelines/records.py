@@ -1,0 +1,31 @@
+"""What run records say about the machine and the libraries."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from datetime import UTC, datetime
+from importlib import metadata
+
+_LIBRARIES = ("emobeam", "apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
+
+
+def new_run_id() -> str:
+    """A name for a run: when it began (UTC) and six random digits; sorts by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ-") + uuid.uuid4().hex[:6]
+
+
+def machine() -> dict[str, str]:
+    """The machine of the launcher."""
+    return {"system": platform.platform(), "processor": platform.machine(), "python": platform.python_version()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide results."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            found[library] = "not installed"
+    return found

@@ -1,0 +1,105 @@
+"""What is said at the end of a run: read by a person in five seconds, or by a program as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from emo_transforms import storage
+from pipelines.annotate import AnnotateResult
+from pipelines.console import duration_text
+from pipelines.extract import ExtractResult
+from pipelines.predict import PredictResult
+
+_NAMED = 5
+
+
+def extract_summary(result: ExtractResult, features: str) -> dict[str, Any]:
+    """The summary of stage 1 as plain data."""
+    return {
+        "videos": _outcomes(result.videos),
+        "not_ok": _not_ok(result.videos),
+        "frames": _total(result.videos, "sampled"),
+        "faces": _total(result.videos, "rows"),
+        "seconds": round(result.seconds, 1),
+        "features": features,
+        "record": storage.join(features, "runs", f"{result.run_id}.json"),
+        "untrained": ["backbone"] if result.untrained else [],
+    }
+
+
+def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
+    """The summary of stage 2 as plain data."""
+    return {
+        "videos": _outcomes(result.videos),
+        "not_ok": _not_ok(result.videos)
+        + [{"video": video, "outcome": "not predicted", "message": text} for video, text in result.failed.items()],
+        "rows": dict(result.rows),
+        "seconds": round(result.seconds, 1),
+        "predictions": {task: storage.join(output, "predictions", task) for task in result.rows},
+        "submissions": {task: destination for task, (destination, _) in result.submissions.items()},
+        "record": storage.join(output, "run.json"),
+        "untrained": [f"head of task {task}" for task in result.untrained],
+    }
+
+
+def annotate_summary(result: AnnotateResult, output: str, features: str) -> dict[str, Any]:
+    """The summary of both stages as plain data."""
+    first, second = extract_summary(result.extract, features), predict_summary(result.predict, output)
+    return {
+        **first,
+        **second,
+        "seconds": round(result.extract.seconds + result.predict.seconds, 1),
+        "untrained": first["untrained"] + second["untrained"],
+    }
+
+
+def show(summary: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Prints a summary on standard output."""
+    if as_json:
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo("\n".join(_lines(summary)))
+
+
+def _lines(summary: dict[str, Any]) -> list[str]:
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in summary["videos"].items()) or "no videos"
+    head = f"{counts} in {duration_text(summary['seconds'])}"
+    if "frames" in summary:
+        head += f"; {summary['frames']} frames looked at, {summary['faces']} faces"
+    lines = [head]
+    for entry in summary["not_ok"][:_NAMED]:
+        lines.append(f"  {entry['outcome']}: {entry['video']}" + (f" ({entry['message']})" if entry["message"] else ""))
+    if len(summary["not_ok"]) > _NAMED:
+        lines.append(f"  ... and {len(summary['not_ok']) - _NAMED} more; all are in videos.parquet")
+    for task, folder in summary.get("predictions", {}).items():
+        lines.append(f"predictions {task}: {folder} ({summary['rows'][task]} rows)")
+    for task, destination in summary.get("submissions", {}).items():
+        lines.append(f"submission {task}: {destination}")
+    if "features" in summary:
+        lines.append(f"features: {summary['features']}")
+    lines.append(f"record of the run: {summary['record']}")
+    if summary["untrained"]:
+        lines.append(f"UNTRAINED: {', '.join(summary['untrained'])}; these values mean nothing")
+    return lines
+
+
+def _outcomes(videos: pa.Table) -> dict[str, int]:
+    counts = dict.fromkeys(("ok", "no_face", "partial", "failed"), 0)
+    for outcome in videos["outcome"].to_pylist():
+        counts[outcome] += 1
+    return {outcome: count for outcome, count in counts.items() if count}
+
+
+def _not_ok(videos: pa.Table) -> list[dict[str, Any]]:
+    order = {"failed": 0, "partial": 1, "no_face": 2}
+    rows = [row for row in videos.to_pylist() if row["outcome"] in order]
+    rows.sort(key=lambda row: (order[row["outcome"]], row["video"]))
+    return [{key: row[key] for key in ("video", "outcome", "stage", "reason", "message")} for row in rows]
+
+
+def _total(videos: pa.Table, column: str) -> int:
+    return sum(videos[column].to_pylist())

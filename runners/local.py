@@ -1,0 +1,271 @@
+"""Supervised local runs: worker processes that may die without taking the run with them.
+
+Beam's own multi-processing runner hangs when a worker dies. Here every worker runs Beam's in-process runner over
+slices of the work; when one dies, what was in flight is tried once more by another, and what it had not begun
+goes back to the queue. Slices shrink towards the end, so that workers finish together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runners.worker import Job, send
+from schemas.records import EmobeamError
+
+_MAX_DEATHS = 2
+_MAX_FAILED_STARTS = 3
+_MAX_SLICE = 256
+_LOG_TAIL = 1500
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+"""Takes the name of an event and its data: ``start``, ``frames``, ``done``, ``failed`` of an element (by ``key``),
+``died`` of a worker."""
+
+
+class RunStopped(EmobeamError):
+    """The run can't go on (disk full, workers that don't start); what is done stays done."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One element of a run.
+
+    Attributes:
+        key: the name under which workers report on it.
+        weight: a measure of how long it takes (sampled frames).
+        element: what the job gets.
+    """
+
+    key: str
+    weight: int
+    element: Any
+
+
+@dataclass(frozen=True)
+class Crash:
+    """An element that was in flight when a worker died twice, or stood still."""
+
+    work: Work
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """How many processes, and how patient.
+
+    Attributes:
+        workers: processes.
+        threads: torch threads of each.
+        stall_timeout: seconds without any sign of life of an element after which its worker is killed.
+        verbose: let workers write to standard error.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    stall_timeout: float = 900.0
+    verbose: bool = False
+
+
+def local_config(workers: int, *, verbose: bool = False) -> LocalConfig:
+    """``workers`` processes (0: one per core), the cores divided among them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = workers or cores
+    return LocalConfig(workers=count, threads=max(1, cores // count), verbose=verbose)
+
+
+def run_locally(job: Job, work: Sequence[Work], config: LocalConfig, listener: Listener) -> list[Crash]:
+    """Runs a job over all elements and returns those that could not be done because workers died.
+
+    Raises:
+        RunStopped: a worker said that the run can't go on, or workers can't even start.
+    """
+    if not work:
+        return []
+    with tempfile.TemporaryDirectory(prefix="emobeam-logs-") as logs:
+        run = _Run(job, config, listener, Path(logs))
+        run.queue.extend(sorted(work, key=lambda item: -item.weight))
+        try:
+            return run.go()
+        finally:
+            run.stop()
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    events: int
+    log: Path
+    buffer: bytes = b""
+    assigned: dict[str, Work] = field(default_factory=dict)
+    in_flight: str = ""
+    last_sign: float = field(default_factory=time.monotonic)
+    worked: bool = False
+    stalled: bool = False
+
+
+class _Run:
+    def __init__(self, job: Job, config: LocalConfig, listener: Listener, logs: Path) -> None:
+        self.job = job
+        self.config = config
+        self.listener = listener
+        self.logs = logs
+        self.queue: deque[Work] = deque()
+        self.workers: list[_Worker] = []
+        self.deaths: Counter[str] = Counter()
+        self.crashes: list[Crash] = []
+        self.failed_starts = 0
+        self.selector = selectors.DefaultSelector()
+
+    def go(self) -> list[Crash]:
+        for _ in range(min(self.config.workers, len(self.queue))):
+            self._start_worker()
+        while self.queue or any(worker.assigned for worker in self.workers):
+            for key, _ in self.selector.select(timeout=1.0):
+                self._read(key.data)
+            self._kill_stalled()
+        return self.crashes
+
+    def stop(self) -> None:
+        """Ends all workers; closing their standard input is enough, killing is quicker."""
+        for worker in self.workers:
+            with contextlib.suppress(OSError):
+                worker.process.kill()
+            worker.process.wait()
+            self._close(worker)
+        self.selector.close()
+
+    def _start_worker(self) -> None:
+        read_end, write_end = os.pipe()
+        log = self.logs / f"worker-{len(list(self.logs.iterdir()))}.log"
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
+        with open(log, "wb") as file:
+            output = None if self.config.verbose else file
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "runners.worker", str(write_end)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=(write_end,),
+                env=environment,
+                start_new_session=True,  # Ctrl-C is the launcher's business
+            )
+        os.close(write_end)
+        worker = _Worker(process, read_end, log)
+        self.workers.append(worker)
+        self.selector.register(read_end, selectors.EVENT_READ, worker)
+        self._send(worker, self.job)
+
+    def _send(self, worker: _Worker, message: Any) -> None:
+        assert worker.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its death is met when its events end
+            send(worker.process.stdin, message)  # type: ignore[arg-type]
+
+    def _read(self, worker: _Worker) -> None:
+        data = os.read(worker.events, 65536)
+        if not data:
+            self._bury(worker)
+            return
+        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            self._handle(worker, message.pop("event"), message)
+
+    def _handle(self, worker: _Worker, event: str, data: dict[str, Any]) -> None:
+        worker.last_sign = time.monotonic()
+        if event == "fatal":
+            raise RunStopped(data["message"])
+        if event in ("ready", "idle"):
+            # What a finished slice didn't report on would otherwise be waited for without end.
+            self.queue.extend(worker.assigned.values())
+            worker.assigned.clear()
+            self._assign(worker)
+            return
+        worker.worked = True
+        key = data["key"]
+        if event == "start":
+            worker.in_flight = key
+        elif event in ("done", "failed"):
+            worker.in_flight = ""
+            worker.assigned.pop(key, None)
+        self.listener(event, data)
+
+    def _assign(self, worker: _Worker) -> None:
+        remaining = sum(item.weight for item in self.queue)
+        share = remaining / (2 * self.config.workers)
+        piece: list[Work] = []
+        while self.queue and len(piece) < _MAX_SLICE and (not piece or _weight(piece) + self.queue[0].weight <= share):
+            piece.append(self.queue.popleft())
+        if piece:
+            worker.assigned = {item.key: item for item in piece}
+            worker.last_sign = time.monotonic()
+            self._send(worker, [item.element for item in piece])
+
+    def _kill_stalled(self) -> None:
+        for worker in self.workers:
+            if worker.assigned and time.monotonic() - worker.last_sign > self.config.stall_timeout:
+                worker.stalled = True
+                worker.process.kill()
+
+    def _bury(self, worker: _Worker) -> None:
+        worker.process.wait()
+        self._close(worker)
+        self.workers.remove(worker)
+        if not worker.worked:
+            self.failed_starts += 1
+            if self.failed_starts >= _MAX_FAILED_STARTS:
+                raise RunStopped(f"worker processes can't start; the last one said:\n{_tail(worker.log)}")
+        unfinished = dict(worker.assigned)
+        if worker.in_flight in unfinished:
+            self._blame(unfinished.pop(worker.in_flight), worker)
+        self.queue.extendleft(reversed(unfinished.values()))
+        self.listener("died", {"key": worker.in_flight, "code": worker.process.returncode})
+        idle = [other for other in self.workers if not other.assigned and other.worked]
+        for other in idle:
+            self._assign(other)
+        if self.queue:
+            self._start_worker()
+
+    def _blame(self, work: Work, worker: _Worker) -> None:
+        self.deaths[work.key] += 1
+        if self.deaths[work.key] < _MAX_DEATHS:
+            self.queue.appendleft(work)
+            self.listener("retry", {"key": work.key})
+            return
+        reason = "timeout" if worker.stalled else "crash"
+        code = worker.process.returncode
+        how = "stood still and was killed" if worker.stalled else f"died (exit status {code})"
+        last = _tail(worker.log).strip().splitlines()
+        message = f"its worker {how} {_MAX_DEATHS} times" + (f"; last words: {last[-1]}" if last else "")
+        self.crashes.append(Crash(work, reason, message))
+        self.listener("failed", {"key": work.key})
+
+    def _close(self, worker: _Worker) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self.selector.unregister(worker.events)
+            os.close(worker.events)
+        if worker.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                worker.process.stdin.close()
+
+
+def _weight(piece: Sequence[Work]) -> int:
+    return sum(item.weight for item in piece)
+
+
+def _tail(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
+    return ""

@@ -1,0 +1,105 @@
+"""A worker process of a local run: takes slices of work from its standard input, runs each as a Beam pipeline.
+
+``python -m runners.worker EVENTS_FD``; messages on standard input are pickled with a length before them: first
+the job, then lists of elements. What happens is told as JSON lines on the file descriptor ``EVENTS_FD``. When
+standard input ends, the launcher is gone and the process goes at once: files are only ever renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import queue
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+from schemas.records import EmobeamError
+
+
+class Job(Protocol):
+    """What a worker does with a slice of elements: build a Beam pipeline over them and run it."""
+
+    def run(self, elements: list[Any], reporter: PipeReporter) -> None:
+        """Raises :class:`EmobeamError` where the whole run has to stop."""
+
+
+@dataclass(frozen=True)
+class PipeReporter:
+    """Tells the launcher what happens; picklable within the process.
+
+    A line stays below the size up to which writes to a pipe are atomic.
+    """
+
+    fd: int
+
+    def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        os.write(self.fd, (json.dumps({"event": event, **data}) + "\n").encode())
+
+
+def send(stream: BinaryIO, message: Any) -> None:
+    """Writes one message for a worker."""
+    data = pickle.dumps(message)
+    stream.write(struct.pack("<Q", len(data)) + data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Any:
+    header = stream.read(8)
+    if len(header) < 8:
+        raise EOFError
+    (length,) = struct.unpack("<Q", header)
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return pickle.loads(data)
+
+
+def _listen(stream: BinaryIO, inbox: queue.Queue[Any]) -> None:
+    while True:
+        try:
+            inbox.put(_receive(stream))
+        except EOFError:
+            os._exit(0)
+
+
+def main() -> None:
+    """Works until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    reporter = PipeReporter(int(sys.argv[1]))
+    inbox: queue.Queue[Any] = queue.Queue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
+    job: Job = inbox.get()
+    reporter("ready", {})
+    while True:
+        elements = inbox.get()
+        try:
+            job.run(elements, reporter)
+        except EmobeamError as error:
+            reporter("fatal", {"message": str(error)[:2000]})
+        except Exception as error:
+            wrapped = _cause(error)
+            if wrapped is None:
+                raise
+            reporter("fatal", {"message": str(wrapped)[:2000]})
+        else:
+            reporter("idle", {})
+
+
+def _cause(error: BaseException) -> EmobeamError | None:
+    """The error of ours inside what Beam makes of it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, EmobeamError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+if __name__ == "__main__":
+    main()
