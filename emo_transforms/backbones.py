@@ -78,8 +78,13 @@ def describe_backbone(name: str, weights: str = "untrained", input_size: int = 2
         cfg = None
     config = BackboneConfig(name=name, weights=weights, input_size=input_size)
     if cfg is not None:
-        config = replace(config, mean=tuple(cfg.mean), std=tuple(cfg.std))
+        config = replace(config, mean=_rgb(cfg.mean), std=_rgb(cfg.std))
     return load_backbone(config)
+
+
+def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -153,7 +158,7 @@ def _build(config: BackboneConfig) -> nn.Module:
         raise UsageError(f"--backbone {config.name}: timm has no such model; for example {', '.join(close)}")
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
+            torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would seed the GPUs as well
             network = timm.create_model(config.name, features_only=True, pretrained=config.weights == "timm")
     except Exception as error:  # timm raises whatever its hub client raises
         raise EmobeamError(

@@ -55,13 +55,15 @@ def read_dataset(features: str) -> Dataset:
         raise EmobeamError(
             f"{features}: not a feature cache (no dataset.json); make one with emobeam extract"
         ) from error
-    if data.get("schema_version") != SCHEMA_VERSION:
-        found = data.get("schema_version")
+    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+        found = data.get("schema_version") if isinstance(data, dict) else None
         raise EmobeamError(f"{uri}: schema version {found}; this emobeam reads version {SCHEMA_VERSION}")
     try:
         config = extract_config_from_json(data["config"])
-        shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in data["map_shapes"].items()}
-    except (KeyError, TypeError) as error:
+        # JSON is written with sorted keys; the order from fine to coarse is that of the config.
+        stored = [(name, data["map_shapes"][name]) for name in config.maps if name in data["map_shapes"]]
+        shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in stored}
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise EmobeamError(f"{uri}: damaged or of another emobeam ({error})") from error
     return Dataset(config, shapes)
 
@@ -78,18 +80,23 @@ def open_dataset(features: str, dataset: Dataset) -> None:
     there = read_dataset(features).config
     ours = dataset.config
     if there.features_id != ours.features_id:
+        differing = _differences(to_json(there)["backbone"], to_json(ours)["backbone"])
         raise UsageError(
-            f"{features}: holds features {there.features_id} ({there.backbone.name}, {there.backbone.weights}), this "
-            f"run makes {ours.features_id} ({ours.backbone.name}, {ours.backbone.weights}); choose another output"
+            f"{features}: holds features {there.features_id}, this run makes {ours.features_id} ({differing}); "
+            "choose another output"
         )
     if there.cache_id != ours.cache_id:
-        old, new = _flat(there.identity()), _flat(ours.identity())
-        differing = [
-            f"{key}: {old.get(key)} there, {new.get(key)} now"
-            for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)
-        ]
-        raise UsageError(f"{features}: was made with other settings ({'; '.join(differing)}); choose another output")
+        differing = _differences(there.identity(), ours.identity())
+        raise UsageError(f"{features}: was made with other settings ({differing}); choose another output")
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = _flat(there), _flat(now)
+    return "; ".join(
+        f"{key}: {old.get(key)} there, {new.get(key)} now"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    )
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -113,13 +120,21 @@ def write_failure(features: str, name: str, failure: Failure) -> None:
 
 
 def read_failures(features: str) -> dict[str, Failure]:
-    """All failure records by name."""
+    """All failure records by name.
+
+    Raises:
+        EmobeamError: one of them is damaged.
+    """
     folder = storage.join(features, "failures")
     failures = {}
     for name in sorted(storage.names(folder, ".json")):
-        data = storage.read_json(storage.join(folder, f"{name}.json"))
-        tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        failures[name] = Failure(**tuples)
+        uri = storage.join(folder, f"{name}.json")
+        data = storage.read_json(uri)
+        try:
+            tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            failures[name] = Failure(**tuples)
+        except (TypeError, AttributeError) as error:
+            raise EmobeamError(f"{uri}: not a failure record ({error}); remove it and run again") from error
     return failures
 
 

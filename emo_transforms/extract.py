@@ -17,7 +17,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import torch
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 from numpy.typing import NDArray
 from PIL import Image
@@ -360,7 +360,7 @@ class _ExtractDoFn(beam.DoFn):  # type: ignore[misc]
 
 
 @dataclass
-class ExtractSegments(beam.PTransform):  # type: ignore[misc]
+class ExtractSegments(beam.PTransform):  # type: ignore[misc, type-arg]
     """Segments in; out come ``.main`` (ShardRecord) and ``.failures`` (Failure).
 
     Attributes:

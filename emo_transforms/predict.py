@@ -17,7 +17,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
 from emo_transforms import storage
@@ -105,18 +105,17 @@ def load_tools(specs: Sequence[HeadSpec], dataset: Dataset) -> PredictTools:
     return PredictTools(dict(heads), dataset)
 
 
+def missing_parts(item: VideoFeatures, tools: PredictTools, output: str, config: PredictConfig) -> dict[str, str]:
+    """Tasks of which a video has no part made from the same shards by the same heads, with the id it will have."""
+    wanted = {task: _predict_id(item, tools, task, config) for task in tools.heads}
+    return {task: id_ for task, id_ in wanted.items() if _part_id(part_uri(output, task, item.video)) != id_}
+
+
 def predict_video(
     item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig
 ) -> dict[str, int]:
-    """Writes the parts of one video for all tasks, each as a whole or not at all; returns rows by task.
-
-    Parts that are there and were made from the same shards by the same heads are left as they are.
-    """
-    todo = {}
-    for task in tools.heads:
-        identity = _predict_id(item, tools, task, config)
-        if _part_id(part_uri(output, task, item.video)) != identity:
-            todo[task] = identity
+    """Writes the missing parts of one video, each as a whole or not at all; returns their rows by task."""
+    todo = missing_parts(item, tools, output, config)
     if not todo:
         return {}
     view = view_video(features, item, tuple(tools.dataset.map_shapes))
@@ -205,7 +204,7 @@ class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
 
 
 @dataclass
-class PredictVideos(beam.PTransform):  # type: ignore[misc]
+class PredictVideos(beam.PTransform):  # type: ignore[misc, type-arg]
     """Videos of the cache in; rows written by task out (see :func:`predict_video`).
 
     Attributes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,21 +144,25 @@ def read_footer(uri: str) -> Footer:
         EmobeamError: the file is no shard of emobeam, or one of a newer version.
     """
     fs, path = file_system(uri)
-    try:
-        with fs.open(path, "rb") as file:
-            metadata = pq.read_metadata(file).metadata or {}
-    except pa.ArrowInvalid as error:
-        raise EmobeamError(f"{uri}: not a Parquet file ({error}); remove it and run extract again") from error
+    with fs.open(path, "rb") as file, _readable(uri):
+        metadata = pq.read_metadata(file).metadata or {}
     return _parse_footer(uri, metadata)
 
 
 def read_rows(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of a shard, one row group at a time."""
+    """The rows of a shard, one row group at a time.
+
+    Raises:
+        EmobeamError: the file is damaged.
+    """
     fs, path = file_system(uri)
     with fs.open(path, "rb") as file:
-        parquet = pq.ParquetFile(file)
+        with _readable(uri):
+            parquet = pq.ParquetFile(file)
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group, columns=columns)
+            with _readable(uri):
+                table = parquet.read_row_group(group, columns=columns)
+            yield table
 
 
 def maps_of(table: pa.Table, name: str) -> NDArray[np.float16]:
@@ -169,13 +174,28 @@ def maps_of(table: pa.Table, name: str) -> NDArray[np.float16]:
     return array
 
 
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # Of pyarrow's own complaints some are plain OSErrors; the system's carry a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise EmobeamError(f"{uri}: not a whole Parquet file ({error}); remove it and run extract again") from error
+
+
 def _parse_footer(uri: str, metadata: Mapping[bytes, bytes]) -> Footer:
     if FOOTER_KEY not in metadata:
         raise EmobeamError(f"{uri}: not a shard of emobeam (no footer of its own)")
-    data = json.loads(metadata[FOOTER_KEY])
+    data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
     if data.get("schema_version") != SCHEMA_VERSION:
         raise EmobeamError(
             f"{uri}: written in schema version {data.get('schema_version')}, this emobeam reads {SCHEMA_VERSION}; "
             "extract again or use the emobeam that wrote it"
         )
-    return Footer(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    try:
+        return Footer(**values)
+    except TypeError as error:
+        raise EmobeamError(f"{uri}: its footer isn't emobeam's ({error}); remove it and run extract again") from error

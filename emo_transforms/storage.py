@@ -27,7 +27,7 @@ from schemas.records import EmobeamError
 
 _TEMPORARY = ".emobeam-"
 _STALE_AFTER = 24 * 3600.0
-_STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class OutputError(EmobeamError):
@@ -52,18 +52,19 @@ def local_path(uri: str) -> Path:
 
 def join(uri: str, *parts: str) -> str:
     """Path components appended to a URI."""
-    return "/".join([uri.rstrip("/") or "/", *parts]) if uri != "/" else "/" + "/".join(parts)
+    folder = uri if uri.endswith("://") else uri.rstrip("/") + "/"
+    return folder + "/".join(parts)
 
 
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
-    fs, path = file_system(uri)
+    fs, path = _fresh(uri)
     return bool(fs.exists(path))
 
 
 def names(uri: str, suffix: str) -> set[str]:
     """Names (without folder and suffix) of the files in a folder, by one listing; empty if there is none."""
-    fs, path = file_system(uri)
+    fs, path = _fresh(uri)
     try:
         entries = fs.ls(path, detail=False)
     except FileNotFoundError:
@@ -74,7 +75,7 @@ def names(uri: str, suffix: str) -> set[str]:
 
 def size(uri: str) -> int:
     """Size of a file in bytes."""
-    fs, path = file_system(uri)
+    fs, path = _fresh(uri)
     return int(fs.size(path))
 
 
@@ -105,12 +106,13 @@ def remove(uri: str) -> None:
 
 def make_folder(uri: str) -> None:
     """Makes a folder with its parents; raises :class:`OutputError` where that isn't possible."""
-    with _explained(uri):
-        if is_local(uri):
+    if is_local(uri):
+        with _explained(uri):
             local_path(uri).mkdir(parents=True, exist_ok=True)
-        else:
-            fs, path = file_system(uri)
-            fs.makedirs(path, exist_ok=True)
+        return
+    with _accepted(uri):
+        fs, path = file_system(uri)
+        fs.makedirs(path, exist_ok=True)
 
 
 @contextmanager
@@ -136,8 +138,9 @@ def atomic_file(uri: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="emobeam-") as folder:
             temporary = Path(folder) / "object"
             yield str(temporary)
-            fs, path = file_system(uri)
-            fs.put_file(str(temporary), path)
+            with _accepted(uri):
+                fs, path = file_system(uri)
+                fs.put_file(str(temporary), path)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -184,6 +187,13 @@ def sweep_temporaries(folder: str) -> int:
     return removed
 
 
+def _fresh(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """As :func:`file_system`, but clients of object stores forget their listings, which others may have outdated."""
+    fs, path = file_system(uri)
+    fs.invalidate_cache(path)
+    return fs, path
+
+
 def _temporary_name() -> str:
     return f"{_TEMPORARY}{_host()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
 
@@ -196,12 +206,21 @@ def _host() -> str:
 def _explained(uri: str) -> Iterator[None]:
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise OutputError(f"{uri}: can't be written ({error.strerror or error}); choose another --output") from error
     except OSError as error:
         if error.errno in _STOPPING:
             text = f"{uri}: can't be written ({error.strerror}); free some space or choose another --output"
             raise OutputError(text) from error
-        if type(error).__module__.startswith(("gcsfs", "s3fs", "botocore", "google")):
-            raise OutputError(f"{uri}: the object store refused the write ({error})") from error
         raise
+
+
+@contextmanager
+def _accepted(uri: str) -> Iterator[None]:
+    # Every client has its own exceptions for refused credentials and missing buckets, few of them OSErrors;
+    # what may pass by itself they have tried again before they raise.
+    try:
+        yield
+    except Exception as error:
+        text = f"{uri}: the object store doesn't take it ({type(error).__name__}: {error}); check address and credentials"
+        raise OutputError(text) from error

@@ -63,7 +63,7 @@ def read_overrides(uri: str) -> dict[str, dict[str, int]]:
     ``person`` is a number from the column of that name in ``faces.parquet`` of an earlier run.
 
     Raises:
-        UsageError: a column is missing, or a person is no number.
+        UsageError: it is no CSV file, a column is missing, or a person is no number.
         EmobeamError: there is no such file.
     """
     try:
@@ -71,12 +71,14 @@ def read_overrides(uri: str) -> dict[str, dict[str, int]]:
             table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise EmobeamError(f"--subjects {uri}: no such file") from error
+    except ValueError as error:  # pandas' own exceptions and wrong encodings
+        raise UsageError(f"--subjects {uri}: not a CSV file ({error})") from error
     missing = [column for column in ("video", "subject", "person") if column not in table.columns]
     if missing:
         raise UsageError(f"--subjects {uri}: no column {', '.join(missing)}; it needs video, subject and person")
     overrides: dict[str, dict[str, int]] = defaultdict(dict)
     for line, row in enumerate(table.to_dict("records"), start=2):
-        if not str(row["person"]).isdigit():
+        if not (row["person"].isascii() and row["person"].isdecimal()):
             raise UsageError(
                 f"--subjects {uri}, line {line}: person '{row['person']}' is not a number of faces.parquet"
             )

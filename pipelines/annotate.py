@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pipelines.console import Ui
 from pipelines.extract import ExtractRequest, ExtractResult, resolve_inputs_of, run_extract
 from pipelines.predict import PredictRequest, PredictResult, check_request, head_specs, run_predict
+from runners.local import LocalPool
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,6 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
     check_request(predict)
     head_specs(predict, extract.dataset)
     videos = resolve_inputs_of(extract)
-    extracted = run_extract(extract, ui)
-    return AnnotateResult(extracted, run_predict(replace(predict, videos=videos), ui))
+    with LocalPool(extract.local) as pool:
+        extracted = run_extract(extract, ui, pool)
+        return AnnotateResult(extracted, run_predict(replace(predict, videos=videos), ui, pool))

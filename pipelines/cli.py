@@ -45,7 +45,7 @@ def cli() -> None:
 @options.prediction
 @options.running
 @click.pass_context
-def annotate(ctx: click.Context, **args: Any) -> None:
+def annotate(ctx: click.Context, /, **args: Any) -> None:
     """Decodes videos, finds faces, caches feature maps, runs heads and writes predictions.
 
     INPUT is a video file, a folder (walked), a glob, or a table (.csv, .parquet) with a column video and
@@ -75,7 +75,7 @@ def annotate(ctx: click.Context, **args: Any) -> None:
 @options.extraction
 @options.running
 @click.pass_context
-def extract(ctx: click.Context, **args: Any) -> None:
+def extract(ctx: click.Context, /, **args: Any) -> None:
     """Decodes videos, finds faces at 6 frames per second and caches multi-scale feature maps.
 
     INPUT is a video file, a folder (walked), a glob, or a table (.csv, .parquet) with a column video and
@@ -102,7 +102,7 @@ def extract(ctx: click.Context, **args: Any) -> None:
 @options.prediction
 @options.running
 @click.pass_context
-def predict(ctx: click.Context, **args: Any) -> None:
+def predict(ctx: click.Context, /, **args: Any) -> None:
     """Runs temporal heads over a feature cache and writes predictions for every native frame.
 
     Several heads of one task are averaged, heads of different tasks each write their own table.

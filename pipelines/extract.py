@@ -28,7 +28,7 @@ from emo_transforms.inputs import keep_only, resolve_inputs
 from emo_transforms.planning import fingerprint_of, plan_video
 from pipelines.console import Ui, duration_text, size_text
 from pipelines.records import machine, new_run_id, versions
-from runners.local import Crash, LocalConfig, Work, run_locally
+from runners.local import Crash, LocalConfig, LocalPool, Work, run_locally
 from runners.worker import PipeReporter
 from schemas.config import ExtractConfig, to_json
 from schemas.records import Failure, Fingerprint, InputError, Segment, UsageError, Video
@@ -104,7 +104,7 @@ def resolve_config(config: ExtractConfig) -> Dataset:
     return Dataset(resolved, {name: described.map_shapes[name] for name in names})
 
 
-def run_extract(request: ExtractRequest, ui: Ui) -> ExtractResult:
+def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) -> ExtractResult:
     """Brings the cache up to date with the inputs: what is there stays, what is missing is made.
 
     Raises:
@@ -130,7 +130,8 @@ def run_extract(request: ExtractRequest, ui: Ui) -> ExtractResult:
     ui.start("extract", sum(work.weight for work in plan.work), len(plan.work), "segments")
     job = ExtractJob(config, request.output, request.local.threads, tuple(request.beam_args))
     try:
-        for crash in run_locally(job, plan.work, request.local, listen):
+        crashes = pool.run(job, plan.work, listen) if pool else run_locally(job, plan.work, request.local, listen)
+        for crash in crashes:
             write_failure(request.output, crash.work.key, _crash_failure(crash))
     finally:
         ui.finish()

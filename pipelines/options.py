@@ -10,7 +10,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Fps(click.ParamType):
+class _Fps(click.ParamType):  # type: ignore[type-arg]  # generic only in recent versions of click
     name = "number|native"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -25,7 +25,7 @@ class _Fps(click.ParamType):
         return fps
 
 
-class _Names(click.ParamType):
+class _Names(click.ParamType):  # type: ignore[type-arg]  # generic only in recent versions of click
     """Comma-separated names out of a fixed set, in the order of the set."""
 
     def __init__(self, *known: str) -> None:

@@ -22,12 +22,20 @@ from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset
 from emo_transforms.heads import check_head
 from emo_transforms.index import read_index, rebuild_index
-from emo_transforms.predict import HeadSpec, PredictTools, PredictVideos, load_tools, part_name, read_part_footer
+from emo_transforms.predict import (
+    HeadSpec,
+    PredictTools,
+    PredictVideos,
+    load_tools,
+    missing_parts,
+    part_name,
+    read_part_footer,
+)
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
 from pipelines.records import machine, new_run_id, versions
 from pipelines.submit import run_submit
-from runners.local import LocalConfig, Work, run_locally
+from runners.local import LocalConfig, LocalPool, Work, run_locally
 from runners.worker import PipeReporter
 from schemas.config import PredictConfig, to_json
 from schemas.records import EmobeamError, UsageError, Video, VideoFeatures
@@ -146,7 +154,7 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
     return tuple(specs), tools, list(dict.fromkeys(warnings))
 
 
-def run_predict(request: PredictRequest, ui: Ui) -> PredictResult:
+def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) -> PredictResult:
     """Brings the predictions in ``output`` up to date with the cache and the heads.
 
     Raises:
@@ -165,7 +173,9 @@ def run_predict(request: PredictRequest, ui: Ui) -> PredictResult:
         ui.warn(f"task {task}: no trained head named; an untrained one (seeded) is used and its values mean nothing")
     _prepare(request)
     table = _videos(request)
-    work = _work(request, table, tools)
+    items = _items(request, table, tools)
+    todo = [item for item in items if missing_parts(item, tools, request.output, request.config)]
+    work = [Work(item.video, item.sampled, item) for item in todo]
     job = PredictJob(
         specs,
         dataset,
@@ -184,11 +194,11 @@ def run_predict(request: PredictRequest, ui: Ui) -> PredictResult:
 
     ui.start("predict", sum(item.weight for item in work), len(work), "videos")
     try:
-        crashes = run_locally(job, work, request.local, listen)
+        crashes = pool.run(job, work, listen) if pool else run_locally(job, work, request.local, listen)
     finally:
         ui.finish()
     failed |= {crash.work.key: crash.message for crash in crashes}
-    rows = _settle(request, tools, [item.key for item in work if item.key not in failed])
+    rows = _settle(request, tools, [item.video for item in items if item.video not in failed])
     _write_table(storage.join(request.output, "videos.parquet"), table)
     submissions = _submissions(request, tools, ui)
     result = PredictResult(table, rows, untrained, submissions, failed, time.monotonic() - began)
@@ -224,7 +234,7 @@ def _videos(request: PredictRequest) -> pa.Table:
     return table.filter(pc.is_in(table["video"], pa.array(sorted(wanted), pa.string())))
 
 
-def _work(request: PredictRequest, table: pa.Table, tools: PredictTools) -> list[Work]:
+def _items(request: PredictRequest, table: pa.Table, tools: PredictTools) -> list[VideoFeatures]:
     """One element per video that has shards, in the order of ids."""
     current = {row["video"]: (row["size"], row["digest"]) for row in table.to_pylist()}
     shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -232,14 +242,13 @@ def _work(request: PredictRequest, table: pa.Table, tools: PredictTools) -> list
         if current.get(row["video"]) == (row["size"], row["digest"]):
             shards[row["video"]].append(row)
     subjects = _subjects(request, sorted(shards), tools)
-    work = []
+    items = []
     for video in sorted(shards):
         rows = sorted(shards[video], key=lambda row: row["segment"])
         sampled = sum(row["sampled"] for row in rows)
         who = subjects[video]
-        item = VideoFeatures(video, tuple(row["shard"] for row in rows), who.names, who.persons, sampled)
-        work.append(Work(video, sampled, item))
-    return work
+        items.append(VideoFeatures(video, tuple(row["shard"] for row in rows), who.names, who.persons, sampled))
+    return items
 
 
 def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTools) -> dict[str, Subjects]:

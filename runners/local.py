@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from runners.worker import Job, send
 from schemas.records import EmobeamError
@@ -87,20 +87,9 @@ def local_config(workers: int, *, verbose: bool = False) -> LocalConfig:
 
 
 def run_locally(job: Job, work: Sequence[Work], config: LocalConfig, listener: Listener) -> list[Crash]:
-    """Runs a job over all elements and returns those that could not be done because workers died.
-
-    Raises:
-        RunStopped: a worker said that the run can't go on, or workers can't even start.
-    """
-    if not work:
-        return []
-    with tempfile.TemporaryDirectory(prefix="emobeam-logs-") as logs:
-        run = _Run(job, config, listener, Path(logs))
-        run.queue.extend(sorted(work, key=lambda item: -item.weight))
-        try:
-            return run.go()
-        finally:
-            run.stop()
+    """Runs one job in a pool of its own; see :meth:`LocalPool.run`."""
+    with LocalPool(config) as pool:
+        return pool.run(job, work, listener)
 
 
 @dataclass
@@ -116,40 +105,67 @@ class _Worker:
     stalled: bool = False
 
 
-class _Run:
-    def __init__(self, job: Job, config: LocalConfig, listener: Listener, logs: Path) -> None:
-        self.job = job
+class LocalPool:
+    """Worker processes that serve one job after another; they start when there is work for them.
+
+    Use it as a context manager: leaving it ends all workers at once.
+    """
+
+    def __init__(self, config: LocalConfig) -> None:
         self.config = config
-        self.listener = listener
-        self.logs = logs
-        self.queue: deque[Work] = deque()
-        self.workers: list[_Worker] = []
-        self.deaths: Counter[str] = Counter()
-        self.crashes: list[Crash] = []
-        self.failed_starts = 0
-        self.selector = selectors.DefaultSelector()
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._logs = tempfile.TemporaryDirectory(prefix="emobeam-logs-")
+        self._started = 0
+        self._reset(None, [], lambda event, data: None)
 
-    def go(self) -> list[Crash]:
-        for _ in range(min(self.config.workers, len(self.queue))):
-            self._start_worker()
-        while self.queue or any(worker.assigned for worker in self.workers):
-            for key, _ in self.selector.select(timeout=1.0):
-                self._read(key.data)
-            self._kill_stalled()
-        return self.crashes
+    def __enter__(self) -> Self:
+        return self
 
-    def stop(self) -> None:
-        """Ends all workers; closing their standard input is enough, killing is quicker."""
-        for worker in self.workers:
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all workers; closing their standard input would be enough, killing is quicker."""
+        for worker in self._workers:
             with contextlib.suppress(OSError):
                 worker.process.kill()
             worker.process.wait()
             self._close(worker)
-        self.selector.close()
+        self._workers.clear()
+        self._selector.close()
+        self._logs.cleanup()
+
+    def run(self, job: Job, work: Sequence[Work], listener: Listener) -> list[Crash]:
+        """Runs a job over all elements and returns those that could not be done because workers died.
+
+        Raises:
+            RunStopped: a worker said that the run can't go on, or workers can't even start.
+        """
+        self._reset(job, work, listener)
+        for worker in self._workers[: len(work)]:
+            worker.worked = False
+            self._send(worker, job)
+        while len(self._workers) < min(self.config.workers, len(work)):
+            self._start_worker()
+        while self._queue or any(worker.assigned for worker in self._workers):
+            for key, _ in self._selector.select(timeout=1.0):
+                self._read(key.data)
+            self._kill_stalled()
+        return self._crashes
+
+    def _reset(self, job: Job | None, work: Sequence[Work], listener: Listener) -> None:
+        self._job = job
+        self._listener = listener
+        self._queue = deque(sorted(work, key=lambda item: -item.weight))
+        self._deaths: Counter[str] = Counter()
+        self._crashes: list[Crash] = []
+        self._failed_starts = 0
 
     def _start_worker(self) -> None:
         read_end, write_end = os.pipe()
-        log = self.logs / f"worker-{len(list(self.logs.iterdir()))}.log"
+        self._started += 1
+        log = Path(self._logs.name) / f"worker-{self._started}.log"
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
         with open(log, "wb") as file:
             output = None if self.config.verbose else file
@@ -164,9 +180,9 @@ class _Run:
             )
         os.close(write_end)
         worker = _Worker(process, read_end, log)
-        self.workers.append(worker)
-        self.selector.register(read_end, selectors.EVENT_READ, worker)
-        self._send(worker, self.job)
+        self._workers.append(worker)
+        self._selector.register(read_end, selectors.EVENT_READ, worker)
+        self._send(worker, self._job)
 
     def _send(self, worker: _Worker, message: Any) -> None:
         assert worker.process.stdin is not None
@@ -189,7 +205,7 @@ class _Run:
             raise RunStopped(data["message"])
         if event in ("ready", "idle"):
             # What a finished slice didn't report on would otherwise be waited for without end.
-            self.queue.extend(worker.assigned.values())
+            self._queue.extend(worker.assigned.values())
             worker.assigned.clear()
             self._assign(worker)
             return
@@ -200,21 +216,23 @@ class _Run:
         elif event in ("done", "failed"):
             worker.in_flight = ""
             worker.assigned.pop(key, None)
-        self.listener(event, data)
+        self._listener(event, data)
 
     def _assign(self, worker: _Worker) -> None:
-        remaining = sum(item.weight for item in self.queue)
+        remaining = sum(item.weight for item in self._queue)
         share = remaining / (2 * self.config.workers)
         piece: list[Work] = []
-        while self.queue and len(piece) < _MAX_SLICE and (not piece or _weight(piece) + self.queue[0].weight <= share):
-            piece.append(self.queue.popleft())
+        while (
+            self._queue and len(piece) < _MAX_SLICE and (not piece or _weight(piece) + self._queue[0].weight <= share)
+        ):
+            piece.append(self._queue.popleft())
         if piece:
             worker.assigned = {item.key: item for item in piece}
             worker.last_sign = time.monotonic()
             self._send(worker, [item.element for item in piece])
 
     def _kill_stalled(self) -> None:
-        for worker in self.workers:
+        for worker in self._workers:
             if worker.assigned and time.monotonic() - worker.last_sign > self.config.stall_timeout:
                 worker.stalled = True
                 worker.process.kill()
@@ -222,39 +240,39 @@ class _Run:
     def _bury(self, worker: _Worker) -> None:
         worker.process.wait()
         self._close(worker)
-        self.workers.remove(worker)
+        self._workers.remove(worker)
         if not worker.worked:
-            self.failed_starts += 1
-            if self.failed_starts >= _MAX_FAILED_STARTS:
+            self._failed_starts += 1
+            if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise RunStopped(f"worker processes can't start; the last one said:\n{_tail(worker.log)}")
         unfinished = dict(worker.assigned)
         if worker.in_flight in unfinished:
             self._blame(unfinished.pop(worker.in_flight), worker)
-        self.queue.extendleft(reversed(unfinished.values()))
-        self.listener("died", {"key": worker.in_flight, "code": worker.process.returncode})
-        idle = [other for other in self.workers if not other.assigned and other.worked]
+        self._queue.extendleft(reversed(unfinished.values()))
+        self._listener("died", {"key": worker.in_flight, "code": worker.process.returncode})
+        idle = [other for other in self._workers if not other.assigned and other.worked]
         for other in idle:
             self._assign(other)
-        if self.queue:
+        if self._queue:
             self._start_worker()
 
     def _blame(self, work: Work, worker: _Worker) -> None:
-        self.deaths[work.key] += 1
-        if self.deaths[work.key] < _MAX_DEATHS:
-            self.queue.appendleft(work)
-            self.listener("retry", {"key": work.key})
+        self._deaths[work.key] += 1
+        if self._deaths[work.key] < _MAX_DEATHS:
+            self._queue.appendleft(work)
+            self._listener("retry", {"key": work.key})
             return
         reason = "timeout" if worker.stalled else "crash"
         code = worker.process.returncode
         how = "stood still and was killed" if worker.stalled else f"died (exit status {code})"
         last = _tail(worker.log).strip().splitlines()
         message = f"its worker {how} {_MAX_DEATHS} times" + (f"; last words: {last[-1]}" if last else "")
-        self.crashes.append(Crash(work, reason, message))
-        self.listener("failed", {"key": work.key})
+        self._crashes.append(Crash(work, reason, message))
+        self._listener("failed", {"key": work.key})
 
     def _close(self, worker: _Worker) -> None:
         with contextlib.suppress(KeyError, ValueError):
-            self.selector.unregister(worker.events)
+            self._selector.unregister(worker.events)
             os.close(worker.events)
         if worker.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):

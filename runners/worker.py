@@ -1,8 +1,9 @@
 """A worker process of a local run: takes slices of work from its standard input, runs each as a Beam pipeline.
 
-``python -m runners.worker EVENTS_FD``; messages on standard input are pickled with a length before them: first
-the job, then lists of elements. What happens is told as JSON lines on the file descriptor ``EVENTS_FD``. When
-standard input ends, the launcher is gone and the process goes at once: files are only ever renamed into place.
+``python -m runners.worker EVENTS_FD``; messages on standard input are pickled with a length before them: a job, or
+a list of elements for the job that came last. What happens is told as JSON lines on the file descriptor
+``EVENTS_FD``. When standard input ends, the launcher is gone and the process goes at once: files are only ever
+renamed into place.
 """
 
 from __future__ import annotations
@@ -74,12 +75,16 @@ def main() -> None:
     reporter = PipeReporter(int(sys.argv[1]))
     inbox: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    job: Job = inbox.get()
-    reporter("ready", {})
+    job: Job | None = None
     while True:
-        elements = inbox.get()
+        message = inbox.get()
+        if not isinstance(message, list):
+            job = message
+            reporter("ready", {})
+            continue
+        assert job is not None
         try:
-            job.run(elements, reporter)
+            job.run(message, reporter)
         except EmobeamError as error:
             reporter("fatal", {"message": str(error)[:2000]})
         except Exception as error:
