@@ -25,8 +25,8 @@ class InputError(EmobeamError):
 
     Attributes:
         stage: where it happened: ``open``, ``probe``, ``decode``, ``detect``, ``embed``, ``write``.
-        reason: one word for tables: ``missing``, ``empty``, ``no_video``, ``damaged``, ``timeout``,
-            ``memory``, ``crash``, ``too_large``, ``io``, ``nan`` ...
+        reason: one word for tables: ``missing``, ``empty``, ``no_video``, ``no_frames``, ``damaged``,
+            ``unsupported``, ``timeout``, ``memory``, ``crash``, ``too_large``, ``io``, ``nan``.
         permanent: a second try on the same bytes would end the same way.
     """
 
@@ -88,7 +88,8 @@ class Probe:
         width, height: of the upright picture, in px.
         rotation: clockwise degrees (0, 90, 180, 270) by which the coded picture is turned to be upright.
         seekable: frames can be matched by ``pts`` after a seek. Where packets carry no usable time stamps
-            the file was decoded once instead, and ``pts`` counts frames in order of output.
+            the file was decoded once instead; ``pts`` then are the decoder's stamps where those ascend, else the
+            frames' ranks at the average rate.
         codec: FFmpeg's name of the codec.
         note: damage met while demuxing, for people; ``""`` if none.
     """

@@ -1,0 +1,33 @@
+"""Fixtures for all tests: generated clips, and the real ones where they are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.clips import CLIPS
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a clip of :data:`tests.clips.CLIPS` when it is first asked for: ``clips("portrait.mp4")``."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            CLIPS[name](path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_videos() -> Path:
+    """Folder of real test clips, which are not part of the repository."""
+    folder = Path(__file__).resolve().parents[1] / ".." / "shared" / "videos"
+    if not folder.is_dir():
+        pytest.skip("the folder of real clips is not there")
+    return folder
