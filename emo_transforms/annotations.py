@@ -186,13 +186,14 @@ def _frame_table(
 ) -> pa.Table:
     outputs = heads[0].config.outputs
     main_only = config.faces == "main"
-    parts = [
+    parts: list[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]] = [
         predict_frames(head, _rows(features, item, view, head.maps, main_only=main_only), config) for head in heads
     ]
     clock = dict(zip(view.frames.tolist(), view.clock.tolist(), strict=True))
-    keys = sorted({(subject, 0) for subject in view.roles} | {key for part in parts for key in part})
+    keys: set[tuple[str, int]] = {(subject, 0) for subject in view.roles}
+    keys |= {key for part in parts for key in part}
     tables = []
-    for subject, face in keys:
+    for subject, face in sorted(keys):
         seen, values = _averaged(parts, (subject, face), len(outputs))
         frames, times, native_clock = view.frames, view.times, view.clock
         if face:
@@ -213,8 +214,8 @@ def _averaged(
     found = [part[key] for part in parts if key in part]
     if not found:
         return np.zeros(0, np.int32), np.zeros((0, width), np.float32)
-    mean = np.mean(np.stack([values for _, values in found]), axis=0, dtype=np.float64)
-    return found[0][0], mean.astype(np.float32)
+    total = np.stack([values for _, values in found]).sum(axis=0, dtype=np.float64)
+    return found[0][0], (total / len(found)).astype(np.float32)
 
 
 def _frame_rows(

@@ -86,7 +86,7 @@ class MtcnnDetector:
     def _detect_one(self, frame: Picture) -> Faces:
         config = self.config
         # A pyramid without any level (frame smaller than the smallest face) makes facenet-pytorch fail.
-        if min(frame.shape[:2]) < max(config.min_face, 12):
+        if min(frame.shape[:2]) * (12.0 / config.min_face) < 12:
             return _no_faces()
         networks = (self._pnet, self._rnet, self._onet)
         with torch.inference_mode():
@@ -148,7 +148,9 @@ def square_box(box: NDArray[np.float32], margin: float) -> tuple[float, float, f
 def crop_square(frame: Picture, box: NDArray[np.float32], margin: float, size: int) -> Picture:
     """See :func:`crop_face`; antialiased bilinear resampling."""
     left, top, edge = square_box(box, margin)
-    region, x0, y0 = _region(frame, left, top, left + edge, top + edge)
+    # The kernel of an outer pixel reaches half a crop pixel beyond the square.
+    reach = max(int(np.ceil(edge / size / 2)), 1)
+    region, x0, y0 = _region(frame, left, top, left + edge, top + edge, extra=reach)
     window = (left - x0, top - y0, left - x0 + edge, top - y0 + edge)
     height, width = region.shape[:2]
     window = (max(window[0], 0), max(window[1], 0), min(window[2], width), min(window[3], height))
@@ -200,15 +202,14 @@ def source_crop(frame: Picture, box: NDArray[np.float32], margin: float) -> Pict
     """The square about a box at the resolution of the frame, black beyond it: what ``--store crops`` keeps."""
     left, top, edge = square_box(box, margin)
     left, top, side = round(left), round(top), max(round(edge), 1)
-    region, _, _ = _region(frame, left, top, left + side, top + side, exact=True)
+    region, _, _ = _region(frame, left, top, left + side, top + side, extra=0)
     return region
 
 
 def _region(
-    frame: Picture, left: float, top: float, right: float, bottom: float, *, exact: bool = False
+    frame: Picture, left: float, top: float, right: float, bottom: float, *, extra: int = 1
 ) -> tuple[Picture, int, int]:
-    """The part of a frame that covers a box, padded with black, and the place of its corner."""
-    extra = 0 if exact else 1
+    """The part of a frame that covers a box and ``extra`` px about it, padded with black; and where its corner is."""
     x0, y0 = int(np.floor(left)) - extra, int(np.floor(top)) - extra
     x1, y1 = int(np.ceil(right)) + extra, int(np.ceil(bottom)) + extra
     height, width = frame.shape[:2]

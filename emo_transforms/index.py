@@ -103,6 +103,7 @@ def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure]) -> 
 
 def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failure]) -> dict[str, Any]:
     failures = sorted(failures, key=lambda failure: (failure.segments, failure.reason))
+    segments = _of_one_content(segments, failures)
     total = max((row["count"] for row in segments), default=len({i for f in failures for i in f.segments}))
     counts = {key: sum(row[key] for row in segments) for key in ("frames", "sampled", "lost", "with_face", "rows")}
     note = next((row["note"] for row in segments if row["note"]), "")
@@ -136,6 +137,27 @@ def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failur
         "size": first["size"] if first else (failures[0].size if failures else None),
         "digest": first["digest"] if first else (failures[0].digest if failures else None),
     }
+
+
+def _of_one_content(segments: list[dict[str, Any]], failures: list[Failure]) -> list[dict[str, Any]]:
+    """Of a file that has changed, the cache may hold shards of both contents for a while.
+
+    A video has the segments of one: the one its failure records are about, else the more complete one.
+    """
+    contents: dict[Fingerprint, list[dict[str, Any]]] = defaultdict(list)
+    for row in segments:
+        contents[Fingerprint(row["size"], row["digest"])].append(row)
+    spoken_of = {Fingerprint(failure.size, failure.digest) for failure in failures}
+    chosen = max(
+        contents,
+        key=lambda content: (
+            content in spoken_of,
+            len(contents[content]) / contents[content][0]["count"],
+            content.digest,
+        ),
+        default=None,
+    )
+    return contents[chosen] if chosen else []
 
 
 def settle(features: str, current: Mapping[str, Fingerprint | None], cache_id: str) -> None:
@@ -176,15 +198,12 @@ def _settle_records(
     cache_id: str,
 ) -> None:
     print_ = print_ or Fingerprint(-1, "")
-    shards = {row["shard"] for row in rows}
-    open_ = [
-        failure
-        for failure in records.values()
-        if (failure.size, failure.digest) == (print_.size, print_.digest)
-        and (failure.reason != "lost_frames")
-        and not (failure.shards and set(failure.shards) <= shards)
-        and not (not failure.shards and shards)
-    ]
+    valid = {
+        name: failure
+        for name, failure in records.items()
+        if (failure.size, failure.digest) == (print_.size, print_.digest) and failure.reason != "lost_frames"
+    }
+    open_ = [failure for name in sorted(valid) if (failure := _what_is_left(name, valid, rows)) is not None]
     lost = tuple(
         frame
         for row in sorted(rows, key=lambda row: row["segment"])
@@ -199,6 +218,28 @@ def _settle_records(
             drop_failure(features, old)
     if merged is not None:
         write_failure(features, name, merged)
+
+
+def _what_is_left(name: str, records: Mapping[str, Failure], rows: list[dict[str, Any]]) -> Failure | None:
+    """A record without the segments that have their shard now, or a newer record of their own."""
+    failure = records[name]
+    if not failure.shards:
+        return None if rows else failure
+    gone = {(row["shard"], row["segment"]) for row in rows}
+    if name not in failure.shards:
+        gone |= {(other, index) for other, own in records.items() if other in own.shards for index in own.segments}
+    shards, segments = {shard for shard, _ in gone}, {index for _, index in gone}
+    left = replace(
+        failure,
+        segments=tuple(index for index in failure.segments if index not in segments),
+        shards=tuple(shard for shard in failure.shards if shard not in shards),
+        frames=tuple(
+            frame
+            for frame in failure.frames
+            if not any(row["frames"] and row["first_frame"] <= frame <= row["last_frame"] for row in rows)
+        ),
+    )
+    return left if left.shards else None
 
 
 def _merged(

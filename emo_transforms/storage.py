@@ -222,5 +222,5 @@ def _accepted(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = f"{uri}: the object store doesn't take it ({type(error).__name__}: {error}); check address and credentials"
-        raise OutputError(text) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise OutputError(f"{uri}: the store doesn't take it ({reason}); check address and credentials") from error

@@ -22,8 +22,8 @@ class Ui(Protocol):
     def warn(self, text: str) -> None:
         """One line of warning."""
 
-    def start(self, name: str, total: int, items: int, unit: str) -> None:
-        """A stretch of work begins: ``total`` weights (sampled frames) in ``items`` pieces."""
+    def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
+        """A stretch of work begins: so many frames (or another measure) in so many pieces."""
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
         """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see runners.local)."""
@@ -50,7 +50,7 @@ class _Quiet:
     def warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", markup=False)
 
-    def start(self, name: str, total: int, items: int, unit: str) -> None:
+    def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         pass
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
@@ -66,15 +66,15 @@ class _Lines(_Quiet):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._name = self._unit = ""
+        self._name = self._unit = self._measure = ""
         self._total = self._items = self._frames = self._done = self._failed = 0
         self._began = self._last = 0.0
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
-    def start(self, name: str, total: int, items: int, unit: str) -> None:
-        self._name, self._total, self._items, self._unit = name, total, items, unit
+    def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
+        self._name, self._total, self._items, self._unit, self._measure = name, total, items, unit, measure
         self._frames = self._done = self._failed = 0
         self._began = self._last = time.monotonic()
 
@@ -95,10 +95,12 @@ class _Lines(_Quiet):
         self._last = time.monotonic()
         elapsed = max(self._last - self._began, 1e-6)
         rate = self._frames / elapsed
-        text = f"{self._name}: {self._done}/{self._items} {self._unit}, {self._frames}/{self._total} frames"
+        text = f"{self._name}: {self._done}/{self._items} {self._unit}"
+        if self._measure != self._unit:
+            text += f", {self._frames}/{self._total} {self._measure}"
         if rate > 0:
             left = max(self._total - self._frames, 0) / rate
-            text += f", {rate:.1f} frames/s, {_span(elapsed)} gone, {_span(left)} left"
+            text += f", {rate:.1f} {self._measure}/s, {_span(elapsed)} gone, {_span(left)} left"
         self.say(text + (f", {self._failed} failed" if self._failed else ""))
 
 
@@ -114,14 +116,14 @@ class _Bar(_Quiet):
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
-    def start(self, name: str, total: int, items: int, unit: str) -> None:
+    def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         self._unit, self._items = unit, items
         self._done = self._failed = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("frames · {task.fields[pieces]} · {task.fields[rate]}"),
+            TextColumn(measure + " · {task.fields[pieces]} · {task.fields[rate]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

@@ -189,7 +189,7 @@ def _plan(videos: Sequence[Video], request: ExtractRequest, config: ExtractConfi
     given_up = {shard for failure in failures.values() if failure.permanent for shard in failure.shards}
     index = _complete_videos(read_index(request.output), shards)
     plan = _Plan(work=[], prints={})
-    ui.start("probe", len(videos), len(videos), "videos")
+    ui.start("probe", len(videos), len(videos), "videos", measure="videos")
     count = max(1, request.local.workers)
     with ExitStack() as stack:
         decoders: SimpleQueue[DecoderProcess] = SimpleQueue()

@@ -71,10 +71,11 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     if "frames" in summary:
         head += f"; {summary['frames']} frames looked at, {summary['faces']} faces"
     lines = [head]
-    for entry in summary["not_ok"][:_NAMED]:
+    damaged = [entry for entry in summary["not_ok"] if entry["outcome"] != "no_face"]
+    for entry in damaged[:_NAMED]:
         lines.append(f"  {entry['outcome']}: {entry['video']}" + (f" ({entry['message']})" if entry["message"] else ""))
-    if len(summary["not_ok"]) > _NAMED:
-        lines.append(f"  ... and {len(summary['not_ok']) - _NAMED} more; all are in videos.parquet")
+    if len(damaged) > _NAMED:
+        lines.append(f"  ... and {len(damaged) - _NAMED} more; all are in videos.parquet")
     for task, folder in summary.get("predictions", {}).items():
         lines.append(f"predictions {task}: {folder} ({summary['rows'][task]} rows)")
     for task, destination in summary.get("submissions", {}).items():

@@ -94,12 +94,15 @@ def run_locally(job: Job, work: Sequence[Work], config: LocalConfig, listener: L
 
 @dataclass
 class _Worker:
+    """A worker as the launcher sees it. ``unanswered`` counts messages to it that it has not yet dealt with."""
+
     process: subprocess.Popen[bytes]
     events: int
     log: Path
     buffer: bytes = b""
     assigned: dict[str, Work] = field(default_factory=dict)
     in_flight: str = ""
+    unanswered: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     worked: bool = False
     stalled: bool = False
@@ -126,15 +129,19 @@ class LocalPool:
         self.close()
 
     def close(self) -> None:
-        """Ends all workers; closing their standard input would be enough, killing is quicker."""
+        """Ends all workers."""
+        self._end_workers()
+        self._selector.close()
+        self._logs.cleanup()
+
+    def _end_workers(self) -> None:
+        # Closing their standard input would be enough, killing is quicker; files are only ever renamed into place.
         for worker in self._workers:
             with contextlib.suppress(OSError):
                 worker.process.kill()
             worker.process.wait()
             self._close(worker)
         self._workers.clear()
-        self._selector.close()
-        self._logs.cleanup()
 
     def run(self, job: Job, work: Sequence[Work], listener: Listener) -> list[Crash]:
         """Runs a job over all elements and returns those that could not be done because workers died.
@@ -143,15 +150,19 @@ class LocalPool:
             RunStopped: a worker said that the run can't go on, or workers can't even start.
         """
         self._reset(job, work, listener)
-        for worker in self._workers[: len(work)]:
+        for worker in self._workers if work else []:
             worker.worked = False
             self._send(worker, job)
         while len(self._workers) < min(self.config.workers, len(work)):
             self._start_worker()
-        while self._queue or any(worker.assigned for worker in self._workers):
-            for key, _ in self._selector.select(timeout=1.0):
-                self._read(key.data)
-            self._kill_stalled()
+        try:
+            while self._queue or any(worker.assigned for worker in self._workers):
+                for key, _ in self._selector.select(timeout=1.0):
+                    self._read(key.data)
+                self._kill_stalled()
+        except BaseException:
+            self._end_workers()  # they are in the middle of something no one waits for any more
+            raise
         return self._crashes
 
     def _reset(self, job: Job | None, work: Sequence[Work], listener: Listener) -> None:
@@ -186,6 +197,7 @@ class LocalPool:
 
     def _send(self, worker: _Worker, message: Any) -> None:
         assert worker.process.stdin is not None
+        worker.unanswered += 1
         with contextlib.suppress(BrokenPipeError):  # its death is met when its events end
             send(worker.process.stdin, message)  # type: ignore[arg-type]
 
@@ -204,12 +216,13 @@ class LocalPool:
         if event == "fatal":
             raise RunStopped(data["message"])
         if event in ("ready", "idle"):
-            # What a finished slice didn't report on would otherwise be waited for without end.
-            self._queue.extend(worker.assigned.values())
-            worker.assigned.clear()
-            self._assign(worker)
+            worker.unanswered -= 1
+            if not worker.unanswered:  # else it is the end of an earlier job
+                self._give_up_unreported(worker)
+                self._assign(worker)
             return
         worker.worked = True
+        self._failed_starts = 0
         key = data["key"]
         if event == "start":
             worker.in_flight = key
@@ -217,6 +230,11 @@ class LocalPool:
             worker.in_flight = ""
             worker.assigned.pop(key, None)
         self._listener(event, data)
+
+    def _give_up_unreported(self, worker: _Worker) -> None:
+        for item in worker.assigned.values():  # would otherwise be waited for without end
+            self._fail(item, "crash", "its worker did not report on it")
+        worker.assigned.clear()
 
     def _assign(self, worker: _Worker) -> None:
         remaining = sum(item.weight for item in self._queue)
@@ -250,8 +268,7 @@ class LocalPool:
             self._blame(unfinished.pop(worker.in_flight), worker)
         self._queue.extendleft(reversed(unfinished.values()))
         self._listener("died", {"key": worker.in_flight, "code": worker.process.returncode})
-        idle = [other for other in self._workers if not other.assigned and other.worked]
-        for other in idle:
+        for other in [other for other in self._workers if not other.unanswered]:
             self._assign(other)
         if self._queue:
             self._start_worker()
@@ -265,8 +282,10 @@ class LocalPool:
         reason = "timeout" if worker.stalled else "crash"
         code = worker.process.returncode
         how = "stood still and was killed" if worker.stalled else f"died (exit status {code})"
-        last = _tail(worker.log).strip().splitlines()
-        message = f"its worker {how} {_MAX_DEATHS} times" + (f"; last words: {last[-1]}" if last else "")
+        last = _last_words(worker.log)
+        self._fail(work, reason, f"its worker {how} {_MAX_DEATHS} times" + (f"; last words: {last}" if last else ""))
+
+    def _fail(self, work: Work, reason: str, message: str) -> None:
         self._crashes.append(Crash(work, reason, message))
         self._listener("failed", {"key": work.key})
 
@@ -286,4 +305,13 @@ def _weight(piece: Sequence[Work]) -> int:
 def _tail(log: Path) -> str:
     with contextlib.suppress(OSError):
         return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
+    return ""
+
+
+def _last_words(log: Path) -> str:
+    """What a process said last: the line before Python's dump of its stacks, where there is one."""
+    with contextlib.suppress(OSError):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        fatal = [line for line in lines if line.startswith("Fatal Python error")]
+        return (fatal or lines or [""])[-1]
     return ""

@@ -16,9 +16,10 @@ import signal
 import struct
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from schemas.records import EmobeamError
 
@@ -67,6 +68,8 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[Any]) -> None:
             inbox.put(_receive(stream))
         except EOFError:
             os._exit(0)
+        except Exception:
+            _die()
 
 
 def main() -> None:
@@ -90,10 +93,17 @@ def main() -> None:
         except Exception as error:
             wrapped = _cause(error)
             if wrapped is None:
-                raise
+                _die()
             reporter("fatal", {"message": str(wrapped)[:2000]})
         else:
             reporter("idle", {})
+
+
+def _die() -> NoReturn:
+    """Ends the process with the exception as its last words, at once: an orderly exit would wait for standard input."""
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _cause(error: BaseException) -> EmobeamError | None:
