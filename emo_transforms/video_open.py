@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.records import InputError
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[], None]
 """Called again and again by whoever works on a file for long, so that a watcher sees it alive."""
+
+
+_OURS = (TypeError, AttributeError, NameError, ImportError, LookupError, AssertionError)
+"""Mistakes of programs, not of files."""
 
 
 def idle() -> None:
@@ -35,7 +39,7 @@ def open_video(path: str, *, threads: int = 1) -> Iterator[tuple[InputContainer,
     _check_file(path)
     try:
         # An absolute path is never mistaken for a protocol such as "12:30.mp4".
-        container = av.open(os.path.abspath(path), metadata_errors="ignore")
+        container = av.open(os.path.abspath(path), **_lenient())
     except (av.FFmpegError, OSError, MemoryError) as error:
         raise input_error(error, path, "open") from error
     with container:
@@ -53,6 +57,13 @@ def open_video(path: str, *, threads: int = 1) -> Iterator[tuple[InputContainer,
         # Slices keep the decoder in step with its packets: one packet in, at most its own frame lost.
         stream.codec_context.thread_type = "SLICE"
         yield container, stream
+
+
+def _lenient() -> dict[str, Any]:
+    """Until version 19 PyAV refused files whose titles aren't UTF-8, unless asked not to; then the option went."""
+    import av
+
+    return {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def _check_file(path: str) -> None:
@@ -78,6 +89,9 @@ def input_error(error: BaseException, path: str, stage: str) -> InputError:
         return InputError(message, stage=stage, reason="memory", permanent=True)
     if isinstance(error, OSError) and not isinstance(error, BlockingIOError):
         return InputError(f"{path}: can't be read: {what}", stage=stage, reason="io", permanent=False)
+    if isinstance(error, _OURS):
+        message = f"{path}: emobeam failed on it, please report this: {type(error).__name__}: {what}"
+        return InputError(message, stage=stage, reason="internal", permanent=False)
     message = f"{path}: can't be used as a video, the file may be damaged: {what}"
     return InputError(message, stage=stage, reason="damaged", permanent=True)
 

@@ -287,6 +287,9 @@ def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[s
         return {}
     submissions = {}
     for name, heads in tools.heads.items():
+        if not storage.names(storage.join(request.output, "predictions", name), ".parquet"):
+            ui.warn(f"task {name}: no video gave predictions, so there is no submission")
+            continue
         destination, report = run_submit(
             request.output,
             task_named(name),
