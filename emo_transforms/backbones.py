@@ -7,7 +7,6 @@ belongs to the head: its output is 7.5 times larger and is the layer that trains
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emo_transforms.storage import local_copy
+from emo_transforms.weights import tensors_sha256
 from schemas.config import BackboneConfig
 from schemas.records import EmobeamError, UsageError
 
@@ -60,7 +60,7 @@ def load_backbone(config: BackboneConfig, device: str = "cpu") -> Backbone:
     if config.weights not in ("untrained", "timm"):
         _load_weights(network, config.weights)
     network.eval().requires_grad_(False)
-    digest = weights_digest(network.state_dict())
+    digest = tensors_sha256(network.state_dict())
     if config.weights_sha256 and config.weights_sha256 != digest:
         raise EmobeamError(
             f"{config.weights}: these are not the weights of this run (sha256 {digest[:12]}, expected "
@@ -85,19 +85,6 @@ def describe_backbone(name: str, weights: str = "untrained", input_size: int = 2
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = values
     return red, green, blue
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, dtypes, shapes and values of tensors, in order of names.
-
-    Independent of the file format the weights came in.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def embed(backbone: Backbone, crops: Sequence[NDArray[np.uint8]], maps: Sequence[str], batch: int) -> dict[str, Any]:

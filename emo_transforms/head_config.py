@@ -24,7 +24,8 @@ class HeadConfig:
         task: name of the task, see ``schemas.tasks``.
         outputs: name of each output, in order.
         scope: ``frame`` or ``clip`` (one set of values for a whole video).
-        activation: ``none``, ``tanh``, ``sigmoid`` or ``softmax``.
+        activation: ``none``, ``tanh``, ``sigmoid`` or ``softmax``; or one for each group of outputs with the length of
+            the group: ``tanh:2,softmax:8,sigmoid:12``.
         features_id: identity of the features it was made for.
         map_shapes: ``(C, H, W)`` of each map it reads, as the cache stores it.
         architecture: ``tam``.
@@ -116,7 +117,6 @@ def check_config(config: HeadConfig) -> None:
     sizes = [config.window, config.time_patch, config.dim, *(n for shape in config.map_shapes.values() for n in shape)]
     checks = [
         (config.architecture == "tam", f"unknown architecture {config.architecture!r}; there is tam"),
-        (config.activation in ACTIVATIONS, f"unknown activation {config.activation!r}; there are {ACTIVATIONS}"),
         (count > 0, "no outputs"),
         (len(config.thresholds) in {0, count}, f"{len(config.thresholds)} thresholds for {count} outputs"),
         (config.smoothing >= 0, f"smoothing is {config.smoothing}, expected 0 or more"),
@@ -126,6 +126,24 @@ def check_config(config: HeadConfig) -> None:
     for fine, problem in checks:
         if not fine:
             raise EmobeamError(problem)
+    activation_groups(config.activation, count)
+
+
+def activation_groups(activation: str, count: int) -> list[tuple[str, int]]:
+    """The activations of groups of outputs and the lengths of the groups, in order.
+
+    Raises:
+        EmobeamError: an unknown activation, or groups that don't add up to ``count`` outputs.
+    """
+    groups = []
+    for part in activation.split(","):
+        name, _, length = part.partition(":")
+        if name not in ACTIVATIONS or not (length or str(count)).isdigit():
+            raise EmobeamError(f"unknown activation {part!r}; there are {', '.join(ACTIVATIONS)}")
+        groups.append((name, int(length or count)))
+    if sum(length for _, length in groups) != count:
+        raise EmobeamError(f"the activation {activation!r} does not fit {count} outputs")
+    return groups
 
 
 def map_shape(shape: Sequence[int]) -> tuple[int, int, int]:

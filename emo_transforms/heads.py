@@ -6,7 +6,6 @@ layer, float32). ``weights_sha256`` identifies the tensors themselves, whatever 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -24,8 +23,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from emo_transforms.head_config import (
-    ACTIVATIONS,
     HeadConfig,
+    activation_groups,
     check_config,
     config_from_json,
     config_to_json,
@@ -33,6 +32,7 @@ from emo_transforms.head_config import (
 )
 from emo_transforms.storage import is_local, join, local_path, make_folder, read_bytes, write_bytes
 from emo_transforms.tam import LEVELS, Tam
+from emo_transforms.weights import tensors_sha256
 from schemas.records import EmobeamError
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "check_head",
     "load_head",
     "save_head",
-    "tensors_sha256",
     "untrained_head",
 ]
 
@@ -101,31 +100,23 @@ class Head:
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
-    """Logits ``[..., K]`` to values: tanh in [-1, 1], sigmoid and softmax (over K) in [0, 1].
+    """Logits ``[..., K]`` to values: tanh in [-1, 1], sigmoid and softmax (over its group) in [0, 1].
+
+    Args:
+        activation: as in :class:`HeadConfig`.
 
     Raises:
         EmobeamError: unknown activation.
     """
-    match activation:
-        case "none":
-            return logits
-        case "tanh":
-            return logits.tanh()
-        case "sigmoid":
-            return logits.sigmoid()
-        case "softmax":
-            return logits.softmax(dim=-1)
-    raise EmobeamError(f"unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+    groups = activation_groups(activation, logits.shape[-1])
+    parts = logits.split([length for _, length in groups], dim=-1)
+    return torch.cat([_activated(part, name) for part, (name, _) in zip(parts, groups, strict=True)], dim=-1)
 
 
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Digest of names, types, shapes and bytes, by sorted name."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}|{str(tensor.dtype).removeprefix('torch.')}|{list(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _activated(logits: Tensor, name: str) -> Tensor:
+    if name == "softmax":
+        return logits.softmax(dim=-1)
+    return {"none": logits, "tanh": logits.tanh(), "sigmoid": logits.sigmoid()}[name]
 
 
 def build(config: HeadConfig) -> Tam:

@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
@@ -24,9 +19,9 @@ from emo_transforms import storage
 from emo_transforms.annotations import predict_table, stretches, view_video
 from emo_transforms.cache import Dataset
 from emo_transforms.heads import Head, load_head, untrained_head
+from emo_transforms.parts import part_uri, read_part_footer, write_part
 from schemas.config import PredictConfig, digest_of, to_json
 from schemas.records import EmobeamError, VideoFeatures
-from schemas.tables import FOOTER_KEY
 from schemas.tasks import task_named
 
 STAGE2_REVISION = 1
@@ -71,17 +66,6 @@ def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
     if spec.sha256 and spec.sha256 != head.weights_sha256:
         raise EmobeamError(f"{spec.uri}: is not the head this run began with (sha256 {head.weights_sha256[:12]})")
     return head
-
-
-def part_name(video: str) -> str:
-    """File name of a video's part: readable, and unique by a digest; never hidden from folder readers."""
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "_", video).strip("._")[-80:]
-    return f"{slug or 'video'}-{hashlib.sha256(video.encode()).hexdigest()[:8]}.parquet"
-
-
-def part_uri(output: str, task: str, video: str) -> str:
-    """Where the predictions of a video lie."""
-    return storage.join(output, "predictions", task, part_name(video))
 
 
 @dataclass(frozen=True)
@@ -132,7 +116,7 @@ def predict_video(
             "faces": faces,
             "rows": len(table),
         }
-        _write_part(part_uri(output, task, item.video), table, footer)
+        write_part(part_uri(output, task, item.video), table, footer)
         rows[task] = len(table)
     return rows
 
@@ -147,30 +131,6 @@ def _part_id(uri: str) -> str:
         return str(read_part_footer(uri)["predict_id"])
     except (FileNotFoundError, EmobeamError):
         return ""
-
-
-def read_part_footer(uri: str) -> dict[str, Any]:
-    """The JSON document in the footer of a part; raises :class:`EmobeamError` where there is none."""
-    fs, path = storage.file_system(uri)
-    try:
-        with fs.open(path, "rb") as file:
-            metadata = pq.read_metadata(file).metadata or {}
-            data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise EmobeamError(f"{uri}: not a predictions table of emobeam") from error
-    return data
-
-
-def _write_part(uri: str, table: pa.Table, footer: Mapping[str, Any]) -> None:
-    text = json.dumps(footer, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
-    with (
-        storage.atomic_file(uri) as path,
-        pq.ParquetWriter(
-            path, table.schema, compression="zstd", use_dictionary=["video", "subject", "source"]
-        ) as writer,
-    ):
-        writer.write_table(table)
-        writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
 
 
 class _PredictDoFn(beam.DoFn):  # type: ignore[misc]

@@ -22,14 +22,13 @@ from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset
 from emo_transforms.heads import check_head
 from emo_transforms.index import read_index, rebuild_index
+from emo_transforms.parts import part_name, read_part_footer
 from emo_transforms.predict import (
     HeadSpec,
     PredictTools,
     PredictVideos,
     load_tools,
     missing_parts,
-    part_name,
-    read_part_footer,
 )
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui

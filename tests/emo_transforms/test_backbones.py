@@ -25,8 +25,8 @@ from emo_transforms.backbones import (
     feature_maps,
     final_layer_state,
     load_backbone,
-    weights_digest,
 )
+from emo_transforms.weights import tensors_sha256
 from schemas.config import BackboneConfig, ExtractConfig
 from schemas.records import EmobeamError, UsageError
 
@@ -69,7 +69,7 @@ def lively_state() -> dict[str, Tensor]:
 
 def crops(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
     """Parts of a photograph, 224 px."""
-    photograph = data.astronaut()
+    photograph = data.astronaut()  # type: ignore[no-untyped-call]
     rng = np.random.default_rng(seed)
     places = rng.integers(0, photograph.shape[0] - 224, (count, 2)).tolist()
     return [np.ascontiguousarray(photograph[y : y + 224, x : x + 224]) for y, x in places]
@@ -170,7 +170,7 @@ def test_the_initialisation_is_seeded_and_leaves_the_random_state_alone() -> Non
     torch.set_rng_state(state)
     load_backbone(BackboneConfig())
     assert torch.equal(torch.get_rng_state(), state)
-    assert one.config.weights_sha256 == two.config.weights_sha256 == weights_digest(one.network.state_dict())
+    assert one.config.weights_sha256 == two.config.weights_sha256 == tensors_sha256(one.network.state_dict())
     assert len(one.config.weights_sha256) == 64
     assert not one.network.training
     assert not any(parameter.requires_grad for parameter in one.network.parameters())
@@ -178,16 +178,16 @@ def test_the_initialisation_is_seeded_and_leaves_the_random_state_alone() -> Non
 
 def test_the_digest_knows_names_types_shapes_and_values() -> None:
     tensors = {"a": torch.zeros(2, 3), "b": torch.ones(2)}
-    digest = weights_digest(tensors)
-    assert weights_digest(dict(reversed(tensors.items()))) == digest
-    assert weights_digest({name: tensor.clone().t().contiguous().t() for name, tensor in tensors.items()}) == digest
+    digest = tensors_sha256(tensors)
+    assert tensors_sha256(dict(reversed(tensors.items()))) == digest
+    assert tensors_sha256({name: tensor.clone().t().contiguous().t() for name, tensor in tensors.items()}) == digest
     others: list[dict[str, Tensor]] = [
         {"a": torch.zeros(2, 3), "c": torch.ones(2)},
         {"a": torch.zeros(3, 2), "b": torch.ones(2)},
         {"a": torch.zeros(2, 3, dtype=torch.int32), "b": torch.ones(2)},
         {"a": torch.zeros(2, 3), "b": torch.tensor([1.0, 1.0001])},
     ]
-    assert len({digest, *map(weights_digest, others)}) == 5
+    assert len({digest, *map(tensors_sha256, others)}) == 5
 
 
 def safetensors(path: Path) -> str:
@@ -263,7 +263,7 @@ def test_weights_are_loaded_from(stored: Callable[[Path], str], tmp_path: Path) 
     assert backbone.config.weights == uri
     assert backbone.config.weights_sha256 != untrained().config.weights_sha256
     if stored is not without_counters:
-        assert backbone.config.weights_sha256 == weights_digest(wanted)
+        assert backbone.config.weights_sha256 == tensors_sha256(wanted)
 
 
 def test_weights_of_another_digest_are_refused(tmp_path: Path) -> None:

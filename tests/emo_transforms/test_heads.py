@@ -13,7 +13,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from emo_transforms.head_config import config_from_json, config_to_json
-from emo_transforms.heads import Head, activate, check_head, load_head, save_head, tensors_sha256, untrained_head
+from emo_transforms.heads import Head, activate, check_head, load_head, save_head, untrained_head
+from emo_transforms.weights import tensors_sha256
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS
 
@@ -105,9 +106,19 @@ def test_activations() -> None:
     np.testing.assert_allclose(activate(logits, "softmax"), e / e.sum(), rtol=1e-6)
     np.testing.assert_allclose(activate(logits, "sigmoid"), e / (1 + e), rtol=1e-6)
     np.testing.assert_allclose(activate(logits, "tanh"), np.tanh(logits.numpy()), rtol=1e-6)
-    assert activate(logits, "none") is logits
+    torch.testing.assert_close(activate(logits, "none"), logits, rtol=0, atol=0)
     with pytest.raises(EmobeamError, match="relu"):
         activate(logits, "relu")
+
+
+def test_groups_of_outputs_have_activations_of_their_own() -> None:
+    logits = torch.randn(4, 22, generator=torch.Generator().manual_seed(1))
+    values = activate(logits, "tanh:2,softmax:8,sigmoid:12")
+    torch.testing.assert_close(values[:, :2], logits[:, :2].tanh())
+    torch.testing.assert_close(values[:, 2:10].sum(dim=1), torch.ones(4))
+    torch.testing.assert_close(values[:, 10:], logits[:, 10:].sigmoid())
+    with pytest.raises(EmobeamError, match="does not fit 21 outputs"):
+        activate(logits[:, :21], "tanh:2,softmax:8,sigmoid:12")
 
 
 def test_a_saved_head_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def shards_of(features: Path, video: str) -> dict[str, bytes]:
 
 def part(output: Path, task: str, video: str) -> list[Row]:
     """Rows of the predictions table of one video."""
-    from emo_transforms.predict import part_name
+    from emo_transforms.parts import part_name
 
     return rows(output / "predictions" / task / part_name(video))
 

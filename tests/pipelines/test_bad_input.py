@@ -20,9 +20,7 @@ from tests.pipelines.runs import (
     extract,
     failures,
     files,
-    gone,
     rows,
-    shards,
     temporaries,
     videos,
 )
