@@ -62,7 +62,7 @@ def view_video(features: str, item: VideoFeatures, maps: Sequence[str]) -> Video
     except FileNotFoundError as error:
         text = f"{error.filename or error}: a shard of {item.video} is gone; run emobeam extract again"
         raise EmobeamError(text) from error
-    frames, times = _native_frames(footers)
+    frames, times = _native_frames(footers, item)
     clock = (frames - 1) / NOMINAL_FPS if np.isnan(times).any() else times
     sightings = _sightings(features, item, maps, dict(zip(frames.tolist(), clock.tolist(), strict=True)))
     if np.isnan(sightings.box).any():  # a folder of crops shows one person, whoever it is
@@ -75,9 +75,10 @@ def view_video(features: str, item: VideoFeatures, maps: Sequence[str]) -> Video
     return VideoView(item.video, frames, times, clock, sightings, person, roles)
 
 
-def _native_frames(footers: Sequence[Footer]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    frames = [frame for footer in footers for frame in footer.frames]
-    known = {f: t for footer in footers for f, t in zip(footer.frames, footer.times, strict=False)}
+def _native_frames(footers: Sequence[Footer], item: VideoFeatures) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    frames = [*(frame for footer in footers for frame in footer.frames), *item.missing_frames]
+    known = dict(zip(item.missing_frames, item.missing_times, strict=False))
+    known |= {f: t for footer in footers for f, t in zip(footer.frames, footer.times, strict=False)}
     if frames and len(known) < len(frames):
         # Folders of crops name only the frames with an image; the numbers between them are frames as well.
         frames = list(range(1, max(frames) + 1))

@@ -160,7 +160,7 @@ def _video_rows(
     times = dict(zip(segment.frames, segment.times, strict=True))
     tracker = SegmentTracker()
     for batch in _batches(tools.decoder.frames(path, segment), clock):
-        with clock("detect"), _one_thread():
+        with clock("detect"):
             found = tools.detector.detect([picture for _, picture in batch])
         for (frame, picture), faces in zip(batch, found, strict=True):
             seen.faces[frame] = len(faces)
@@ -175,17 +175,6 @@ def _video_rows(
                         columns["crop"] = _png(source_crop(picture, faces.boxes[index], config.align.margin))
                     yield _Row(columns, crop)
         progress(len(batch))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: the last bits of convolutions over whole frames follow the number of threads (measured)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _batches(frames: Iterator[tuple[int, Picture]], clock: _Clock) -> Iterator[list[tuple[int, Picture]]]:
@@ -327,6 +316,8 @@ def segment_failure(segment: Segment, error: InputError) -> Failure:
         segments=(segment.index,),
         shards=(segment.shard,),
         frames=segment.sampled,
+        native_frames=segment.frames,
+        native_times=segment.times,
         size=segment.fingerprint.size,
         digest=segment.fingerprint.digest,
     )

@@ -6,7 +6,8 @@ large frames, so that faster engines can stand behind the same seam.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,8 +61,9 @@ class Detector(Protocol):
 class MtcnnDetector:
     """facenet-pytorch's networks and cascade, one frame at a time.
 
-    Its second and third network are given batches of one fixed size, padded with zeros: their results then
-    are the same bits whatever the number of candidates and threads.
+    A frame gives the same bits whatever its neighbours and the number of threads: the second and third network are
+    given batches of one fixed size, padded with zeros, and all run on one thread (the last bits of the first one,
+    which sees whole frames, follow the number of threads; measured).
     """
 
     def __init__(self, config: DetectorConfig, device: str = "cpu") -> None:
@@ -81,7 +83,8 @@ class MtcnnDetector:
         self._onet = _FixedBatch(ONet(), _ONET_BATCH).eval().to(device)
 
     def detect(self, frames: Sequence[Picture]) -> list[Faces]:
-        return [self._detect_one(frame) for frame in frames]
+        with _one_thread():
+            return [self._detect_one(frame) for frame in frames]
 
     def _detect_one(self, frame: Picture) -> Faces:
         config = self.config
@@ -99,6 +102,16 @@ class MtcnnDetector:
         found, marks = found[keep], marks[keep]
         order = np.argsort(-found[:, 4], kind="stable")
         return Faces(found[order, :4], found[order, 4], marks[order])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _FixedBatch(nn.Module):

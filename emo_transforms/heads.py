@@ -109,7 +109,7 @@ def activate(logits: Tensor, activation: str) -> Tensor:
         EmobeamError: unknown activation.
     """
     groups = activation_groups(activation, logits.shape[-1])
-    parts = logits.split([length for _, length in groups], dim=-1)
+    parts = torch.split(logits, [length for _, length in groups], dim=-1)
     return torch.cat([_activated(part, name) for part, (name, _) in zip(parts, groups, strict=True)], dim=-1)
 
 

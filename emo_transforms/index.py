@@ -249,6 +249,8 @@ def _merged(
     if failures:
         first = min(failures, key=lambda failure: failure.segments)
         frames = {frame for failure in failures for frame in failure.frames} | set(lost)
+        native = [frame for failure in failures for frame in failure.native_frames]
+        times = dict(zip(native, (time for failure in failures for time in failure.native_times), strict=False))
         return replace(
             first,
             outcome=outcome,
@@ -256,6 +258,8 @@ def _merged(
             segments=tuple(sorted({i for failure in failures for i in failure.segments})),
             shards=tuple(sorted({shard for failure in failures for shard in failure.shards})),
             frames=tuple(sorted(frames)),
+            native_frames=tuple(sorted(set(native))),
+            native_times=tuple(times[frame] for frame in sorted(times)),
         )
     if not lost and not note:
         return None

@@ -19,7 +19,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.abaw.templates import template_names
-from emo_transforms.cache import Dataset, read_dataset
+from emo_transforms.cache import Dataset, read_dataset, read_failures
 from emo_transforms.heads import check_head
 from emo_transforms.index import read_index, rebuild_index
 from emo_transforms.parts import part_name, read_part_footer
@@ -241,12 +241,24 @@ def _items(request: PredictRequest, table: pa.Table, tools: PredictTools) -> lis
         if current.get(row["video"]) == (row["size"], row["digest"]):
             shards[row["video"]].append(row)
     subjects = _subjects(request, sorted(shards), tools)
+    without_shard = {f.video: f for f in read_failures(request.features).values() if f.native_frames}
     items = []
     for video in sorted(shards):
         rows = sorted(shards[video], key=lambda row: row["segment"])
         sampled = sum(row["sampled"] for row in rows)
         who = subjects[video]
-        items.append(VideoFeatures(video, tuple(row["shard"] for row in rows), who.names, who.persons, sampled))
+        gone = without_shard.get(video)
+        items.append(
+            VideoFeatures(
+                video,
+                tuple(row["shard"] for row in rows),
+                who.names,
+                who.persons,
+                missing_frames=gone.native_frames if gone else (),
+                missing_times=gone.native_times if gone else (),
+                sampled=sampled,
+            )
+        )
     return items
 
 

@@ -166,6 +166,7 @@ class VideoFeatures:
             with an entry in ``persons``.
         persons: (subject, person) pairs that say who a name means (``--subjects``), by the numbers of
             ``faces.parquet``.
+        missing_frames, missing_times: native frames of segments that have no shard, and their times in s.
         sampled: sampled frames, a measure of the work.
     """
 
@@ -173,6 +174,8 @@ class VideoFeatures:
     shards: tuple[str, ...]
     subjects: tuple[str, ...] = ("",)
     persons: tuple[tuple[str, int], ...] = ()
+    missing_frames: tuple[int, ...] = ()
+    missing_times: tuple[float, ...] = ()
     sampled: int = 0
 
 
@@ -186,6 +189,8 @@ class Failure:
             cut, or where only single frames were lost.
         shards: the names these segments' shards would have had.
         frames: sampled frames that could not be decoded.
+        native_frames, native_times: all native frames of these segments and their times in s, so that they have
+            rows in the tables even so.
         size, digest: fingerprint of the input; -1 and ``""`` where it could not be read.
     """
 
@@ -199,5 +204,7 @@ class Failure:
     segments: tuple[int, ...] = ()
     shards: tuple[str, ...] = ()
     frames: tuple[int, ...] = ()
+    native_frames: tuple[int, ...] = ()
+    native_times: tuple[float, ...] = ()
     size: int = -1
     digest: str = ""

@@ -39,9 +39,10 @@ def feature_schema(
         pa.field("track", pa.int16(), nullable=False),
         pa.field("frame", pa.int32(), nullable=False),
         pa.field("time", pa.float64()),
-        pa.field("box", pa.list_(pa.float32(), 4)),
+        # Parquet readers choke on null lists of a fixed size, and rows of crop folders have no box.
+        pa.field("box", pa.list_(pa.float32(), -1 if images else 4)),
         pa.field("score", pa.float32()),
-        pa.field("landmarks", pa.list_(pa.float32(), 10)),
+        pa.field("landmarks", pa.list_(pa.float32(), -1 if images else 10)),
     ]
     if images:
         fields.append(pa.field("image", pa.string()))
@@ -142,7 +143,7 @@ FACES = pa.schema(
         pa.field("first_time", pa.float64()),
         pa.field("last_time", pa.float64()),
         pa.field("sampled", pa.int32(), nullable=False),
-        pa.field("box", pa.list_(pa.float32(), 4)),
+        pa.field("box", pa.list_(pa.float32())),
         pa.field("score", pa.float32()),
     ]
 )

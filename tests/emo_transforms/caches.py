@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from numpy.typing import NDArray
 
 from emo_transforms.cache import shard_uri
@@ -17,11 +16,6 @@ from emo_transforms.shards import Footer, ShardWriter
 from emo_transforms.storage import atomic_file
 from schemas.tables import feature_schema, map_column
 
-null_boxes = pytest.mark.xfail(
-    pa.types.is_fixed_size_list(feature_schema({}, images=True).field("box").type),
-    reason="pyarrow writes null lists of a fixed size but can't read them",
-    strict=True,
-)
 SHAPES = {"s8": (2, 8, 8), "s16": (3, 4, 4), "s32": (4, 2, 2)}
 
 
@@ -65,9 +59,7 @@ def footer(**changes: Any) -> Footer:
 def maps_of_face(seen: Seen) -> dict[str, NDArray[np.float16]]:
     """The maps [C, H, W] of a face, by name."""
     rng = np.random.default_rng([seen.look, seen.frame])
-    return {
-        name: (rng.normal(size=shape) + 3 * seen.look).astype(np.float16) for name, shape in SHAPES.items()
-    }
+    return {name: (rng.normal(size=shape) + 3 * seen.look).astype(np.float16) for name, shape in SHAPES.items()}
 
 
 def write_shard(features: Path | str, name: str, about: Footer, faces: Sequence[Seen]) -> str:

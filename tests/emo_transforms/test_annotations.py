@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from emo_transforms.shards import Footer
 from schemas.config import PredictConfig
 from schemas.records import EmobeamError, VideoFeatures
 from schemas.tables import FACES, predictions_schema
-from tests.emo_transforms.caches import SHAPES, Seen, footer, maps_of_face, null_boxes, write_shard
+from tests.emo_transforms.caches import SHAPES, Seen, footer, maps_of_face, write_shard
 
 OUTPUTS = ("valence", "arousal")
 FPS = 25
@@ -221,7 +222,6 @@ def test_a_video_without_faces(tmp_path: Path, scope: str) -> None:
     assert stretches(view_video(str(tmp_path), item, MAPS)) == []
 
 
-@null_boxes
 def test_crops_without_times_have_no_times_and_every_frame_number(tmp_path: Path) -> None:
     """Frames without an image are frames; gaps are judged as if there were 30 frames a second."""
     images = [*range(3, 31), *range(71, 91)]
@@ -233,12 +233,13 @@ def test_crops_without_times_have_no_times_and_every_frame_number(tmp_path: Path
     clock = {frame: (frame - 1) / NOMINAL_FPS for frame in range(1, 91)}
     assert_rows(rows, carried_by_hand(clock, values_by_hand(make_head(), [seen[:28], seen[28:]]), 0.5))
     assert {row["source"] for row in rows} == {"sampled", "nearest", "absent"}
-    faces = pa.Table.from_pylist(stretches(view_video(str(tmp_path), item, MAPS)), FACES).to_pylist()
+    table = pa.Table.from_pylist(stretches(view_video(str(tmp_path), item, MAPS)), FACES)
+    pq.write_table(table, tmp_path / "faces.parquet")
+    faces = pq.read_table(tmp_path / "faces.parquet").to_pylist()
     assert [(row["first_frame"], row["last_frame"], row["sampled"]) for row in faces] == [(3, 30, 28), (71, 90, 20)]
     assert all(row[key] is None for row in faces for key in ("first_time", "last_time", "box", "score"))
 
 
-@null_boxes
 def test_crops_with_times_keep_them(tmp_path: Path) -> None:
     seen = [Seen(frame, box=None) for frame in (2, 7, 12)]
     item = video(tmp_path, (segment(range(1, 16), (2, 7, 12)), seen), subjects=("left",))
@@ -293,3 +294,18 @@ def test_a_cache_in_memory(tmp_path: Path) -> None:
     assert table.to_pylist() == local
     with pytest.raises(EmobeamError, match=r"two\.parquet.*a/clip"):
         view_video(features, replace(item, shards=("two",)), MAPS)
+
+
+def test_frames_of_a_segment_without_shard_have_rows_as_well(tmp_path: Path) -> None:
+    seen = [Seen(frame) for frame in range(1, 26, 5)]
+    gone = tuple(range(26, 76))
+    item = video(
+        tmp_path,
+        (segment(range(1, 26), range(1, 26, 5), count=2), seen),
+        missing_frames=gone,
+        missing_times=tuple((frame - 1) / FPS for frame in gone),
+    )
+    rows = predict(tmp_path, item)
+    assert [row["frame"] for row in rows] == list(range(1, 76))
+    assert rows[-1]["time"] == 74 / FPS
+    assert {row["source"] for row in rows if row["time"] > 20 / FPS + 0.5 + 1e-6} == {"absent"}

@@ -35,6 +35,8 @@ from schemas.config import AlignConfig, DetectorConfig
 from schemas.records import EmobeamError
 from tests.clips import face, faces_side_by_side, nobody
 
+ASTRONAUT: Picture = data.astronaut()  # type: ignore[no-untyped-call]
+
 
 @cache
 def detector(keep: float = 0.0) -> MtcnnDetector:
@@ -65,14 +67,14 @@ def frame_of(path: Path, number: int) -> Picture:
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(video=0), start=1):
             if index == number:
-                return frame.to_ndarray(format="rgb24")
+                return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     raise AssertionError(f"{path} has no frame {number}")
 
 
 @pytest.mark.parametrize(
     ("picture", "at_least"),
     [
-        (data.astronaut(), 1),
+        (ASTRONAUT, 1),
         (faces_side_by_side(3), 2),
         (face(0, (96, 64)), 1),
         (np.tile(face(7, (128, 128)), (3, 4, 1)), 10),
@@ -99,7 +101,7 @@ def test_faces_in_real_clips_are_those_of_facenet_pytorch(
 
 
 def test_landmarks_lie_where_the_template_has_them() -> None:
-    (found,) = detector(0.9).detect([data.astronaut()])
+    (found,) = detector(0.9).detect([ASTRONAUT])
     assert len(found) == 1
     left_eye, right_eye, nose, left_mouth, right_mouth = found.landmarks[0]
     assert left_eye[0] < nose[0] < right_eye[0]
@@ -122,19 +124,21 @@ def assert_equal(one: Faces, two: Faces) -> None:
     np.testing.assert_array_equal(one.landmarks, two.landmarks)
 
 
-@pytest.mark.parametrize("size", [(512, 256), (640, 360), (333, 222)])
+# At some of these sizes the bits of the first network do follow the number of threads.
+@pytest.mark.parametrize(("number", "size"), [(3, (512, 256)), (1, (356, 255)), (15, (386, 281)), (22, (346, 187))])
 def test_a_frame_gives_the_same_bits_whatever_the_threads_and_neighbours(
-    threads: Callable[[int], None], size: tuple[int, int]
+    threads: Callable[[int], None], number: int, size: tuple[int, int]
 ) -> None:
-    frames = [faces_side_by_side(3, size), nobody(1, (size[0] // 2 * 2, size[1])), faces_side_by_side(20, size)]
+    frames = [faces_side_by_side(number, size), nobody(1, size), faces_side_by_side(number + 20, size)]
     threads(1)
     alone = [detector().detect([frame])[0] for frame in frames]
     assert [len(found) > 0 for found in alone] == [True, False, True]
     for count in (1, 2):
         threads(count)
-        for order in ([0, 1, 2], [2, 0], [1, 2, 2, 0], [0]):
+        for order in ([0, 1, 2], [2, 0]):
             for index, found in zip(order, detector().detect([frames[i] for i in order]), strict=True):
                 assert_equal(found, alone[index])
+        assert torch.get_num_threads() == count
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_frames_as_large_as_the_smallest_face_do_not_fail(edge: int) -> None:
 
 
 def test_faces_below_the_limits_are_dropped() -> None:
-    picture = data.astronaut()
+    picture = ASTRONAUT
     (score,) = detector().detect([picture])[0].scores
     above = MtcnnDetector(DetectorConfig(keep=float(np.nextafter(score, np.float32(2)))))
     equal = MtcnnDetector(DetectorConfig(keep=float(score)))
@@ -198,8 +202,8 @@ def triangle_weights(start: float, edge: float, size: int, length: int) -> NDArr
     places = np.arange(-far, far) + 0.5
     weights = np.maximum(1 - np.abs(places[None] - centres[:, None]) / support, 0)
     weights /= weights.sum(axis=1, keepdims=True)
-    inside = (places > 0) & (places < length)
-    return weights[:, inside]
+    inside: NDArray[np.float64] = weights[:, (places > 0) & (places < length)]
+    return inside
 
 
 def naive_square(frame: Picture, box: NDArray[np.float32], margin: float, size: int) -> NDArray[np.float64]:
@@ -207,7 +211,7 @@ def naive_square(frame: Picture, box: NDArray[np.float32], margin: float, size: 
     edge = max(right - left, bottom - top) * (1 + margin)
     rows = triangle_weights((top + bottom - edge) / 2, edge, size, frame.shape[0])
     columns = triangle_weights((left + right - edge) / 2, edge, size, frame.shape[1])
-    return np.einsum("yr,rcn,xc->yxn", rows, frame.astype(np.float64), columns)
+    return np.asarray(np.einsum("yr,rcn,xc->yxn", rows, frame.astype(np.float64), columns), np.float64)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Picture:
@@ -311,14 +315,14 @@ def landmarks_at(scale: float, degrees: float, centre: tuple[float, float]) -> N
     """The template, scaled and turned about a place in the frame."""
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (scale * (FIVE_POINTS_112 - 56) @ turn.T + centre).astype(np.float32)
+    return np.asarray(scale * (FIVE_POINTS_112 - 56) @ turn.T + centre, np.float32)
 
 
 def dots(marks: NDArray[np.float32], radius: float, width: int = 900, height: int = 800) -> Picture:
     """A bright round spot at each landmark; the centre of pixel (0, 0) is at (0.5, 0.5)."""
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     spots = [np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * radius**2)) for a, b in marks]
-    return (255 * np.clip(np.sum(spots, axis=0), 0, 1)).astype(np.uint8)[..., None].repeat(3, axis=2)
+    return np.repeat((255 * np.clip(np.sum(spots, axis=0), 0, 1)).astype(np.uint8)[..., None], 3, axis=2)
 
 
 @pytest.mark.parametrize("size", [112, 224])
@@ -345,7 +349,7 @@ def test_five_point_crops_are_those_of_scikit_image(scale: float) -> None:
     marks = landmarks_at(scale, 17.0, (340, 300)) + rng.normal(scale=3 * scale, size=(5, 2)).astype(np.float32)
     # There the centres of pixels are at integers.
     fitted = SimilarityTransform.from_estimate(FIVE_POINTS_112 * 2 - 0.5, marks.astype(np.float64) - 0.5)
-    wanted = warp(frame, fitted, output_shape=(224, 224), order=1, preserve_range=True)
+    wanted = warp(frame, fitted, output_shape=(224, 224), order=1, preserve_range=True)  # type: ignore[no-untyped-call]
     assert np.abs(crop_five_points(frame, marks, 224) - wanted).max() < 4
 
 

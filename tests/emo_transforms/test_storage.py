@@ -235,7 +235,7 @@ def test_a_folder_in_the_way_of_a_file_stops_the_run(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-class Store(MemoryFileSystem):
+class Store(MemoryFileSystem):  # type: ignore[misc]
     """An object store as gcsfs shows it: it remembers listings, and may refuse."""
 
     protocol = "store"
@@ -243,14 +243,13 @@ class Store(MemoryFileSystem):
     pseudo_dirs: ClassVar[list[str]] = [""]
     cachable = True
     refusal: ClassVar[Exception | None] = None
-    listings: ClassVar[dict[str, Any]] = {}
+    listings: ClassVar[dict[tuple[str, bool], list[Any]]] = {}
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         key = (path.rstrip("/"), detail)
         if key not in self.listings:
             self.listings[key] = super().ls(path, detail=detail, **options)
-        found: list[Any] = self.listings[key]
-        return found
+        return self.listings[key]
 
     def exists(self, path: str, **options: Any) -> bool:
         parent, _, name = path.rpartition("/")

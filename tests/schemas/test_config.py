@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,10 @@ def variants(config: ExtractConfig) -> list[tuple[str, ExtractConfig]]:
     """The config with one value changed at a time."""
     found = []
     for part in fields(config):
-        value = getattr(config, part.name)
-        if is_dataclass(value):
+        value: Any = getattr(config, part.name)
+        if hasattr(value, "__dataclass_fields__"):
             for inner in fields(value):
-                other = replace(value, **{inner.name: changed(getattr(value, inner.name))})  # type: ignore[type-var]
+                other: Any = replace(value, **{inner.name: changed(getattr(value, inner.name))})
                 found.append((f"{part.name}.{inner.name}", replace(config, **{part.name: other})))
         else:
             found.append((part.name, replace(config, **{part.name: changed(value)})))
