@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from emo_transforms.crops import crops_fingerprint, list_crops
-from emo_transforms.inputs import fingerprint
+from emo_transforms.crops import crops_fingerprint, list_crops, resolve_crops
+from emo_transforms.inputs import fingerprint, keep_only, resolve_inputs
 from emo_transforms.sampling import plan_crop_segments, plan_segments
 from emo_transforms.storage import local_copy
 from schemas.config import ExtractConfig
@@ -13,6 +13,23 @@ from schemas.records import Fingerprint, InputError, Probe, Segment, Video
 
 Prober = Callable[[str], Probe]
 """Takes a local path; see ``emo_transforms.video.probe_video``."""
+
+
+def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "", videos: str = "") -> list[Video]:
+    """The videos that inputs name, sorted by id.
+
+    Args:
+        source: ``video``, or the layout of folders of crops.
+        only: names, or a file of names, that restrict them.
+        videos: of crops: a folder with the raw videos that supply time.
+
+    Raises:
+        UsageError: two inputs have one id, or an input can't be listed (see ``inputs`` and ``crops``).
+    """
+    if source == "video":
+        return resolve_inputs(inputs, only=only)
+    found = resolve_crops(inputs, source, videos=videos)
+    return keep_only(found, only) if only else found
 
 
 def fingerprint_of(video: Video, config: ExtractConfig) -> Fingerprint:

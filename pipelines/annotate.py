@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pipelines.console import Ui
-from pipelines.extract import ExtractRequest, ExtractResult, resolve_inputs_of, run_extract
+from pipelines.extract import ExtractRequest, ExtractResult, run_extract
 from pipelines.predict import PredictRequest, PredictResult, check_request, head_specs, run_predict
 from runners.local import LocalPool
 
@@ -26,7 +26,6 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
     """
     check_request(predict)
     head_specs(predict, extract.dataset)
-    videos = resolve_inputs_of(extract)
     with LocalPool(extract.local) as pool:
         extracted = run_extract(extract, ui, pool)
-        return AnnotateResult(extracted, run_predict(replace(predict, videos=videos), ui, pool))
+        return AnnotateResult(extracted, run_predict(replace(predict, videos=extract.videos), ui, pool))

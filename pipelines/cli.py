@@ -173,15 +173,20 @@ def inspect_(path: str, rebuild: bool, as_json: bool) -> None:
 
 
 def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]) -> ExtractRequest:
+    from emo_transforms.planning import find_videos
+
+    # Mistakes in the inputs are told before anything heavy is loaded.
+    crops = args["crops"]
+    if not crops and (args["videos"] or args["crops_fps"]):
+        raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
+    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+
     from pipelines.extract import ExtractRequest, resolve_config
     from runners.beam_options import check_beam_args
     from runners.local import local_config
     from schemas import config
 
     check_beam_args(beam_args)
-    crops = args["crops"]
-    if not crops and (args["videos"] or args["crops_fps"]):
-        raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
     fps = args["fps"] if args["fps"] is not None else (0.0 if crops else 6.0)
     backbone = config.BackboneConfig(name=args["backbone"], weights=args["backbone_weights"])
     settings = config.ExtractConfig(
@@ -200,11 +205,10 @@ def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]
         store=args["store"],
     )
     return ExtractRequest(
-        inputs=args["inputs"],
+        videos=videos,
         output=output,
         dataset=resolve_config(settings),
-        only=args["only"],
-        videos=args["videos"],
+        inputs=args["inputs"],
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
     )

@@ -20,11 +20,9 @@ from apache_beam.utils.shared import Shared
 from emo_transforms import storage
 from emo_transforms.backbones import describe_backbone
 from emo_transforms.cache import Dataset, failure_name, open_dataset, read_failures, write_failure
-from emo_transforms.crops import resolve_crops
 from emo_transforms.decoding import DecoderProcess
 from emo_transforms.extract import ExtractSegments, segment_failure, without_pictures
 from emo_transforms.index import read_index, rebuild_index, settle
-from emo_transforms.inputs import keep_only, resolve_inputs
 from emo_transforms.planning import fingerprint_of, plan_video
 from pipelines.console import Ui, duration_text, size_text
 from pipelines.records import machine, new_run_id, versions
@@ -39,13 +37,18 @@ _PACKED = 0.7
 
 @dataclass(frozen=True)
 class ExtractRequest:
-    """What the user asked for; ``dataset`` has every ``auto`` resolved (see :func:`resolve_config`)."""
+    """What the user asked for.
 
-    inputs: Sequence[str]
+    Attributes:
+        videos: see ``emo_transforms.planning.find_videos``.
+        dataset: has every ``auto`` resolved, see :func:`resolve_config`.
+        inputs: what the user wrote, for the record of the run.
+    """
+
+    videos: Sequence[Video]
     output: str
     dataset: Dataset
-    only: str = ""
-    videos: str = ""
+    inputs: Sequence[str] = ()
     local: LocalConfig = field(default_factory=LocalConfig)
     beam_args: Sequence[str] = ()
 
@@ -114,7 +117,7 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     began = time.monotonic()
     run_id = new_run_id()
     config = request.dataset.config
-    videos = resolve_inputs_of(request)
+    videos = request.videos
     if config.backbone.untrained:
         ui.warn(f"no weights named: {config.backbone.name} is untrained (seeded); its features mean nothing")
     _prepare(request.output, request.dataset)
@@ -140,15 +143,6 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     result = ExtractResult(run_id, mine, time.monotonic() - began, config.backbone.untrained)
     _write_run(request, config, result, plan, steps)
     return result
-
-
-def resolve_inputs_of(request: ExtractRequest) -> list[Video]:
-    """The videos that the inputs of a request name, sorted by id."""
-    source = request.dataset.config.source
-    if source == "video":
-        return resolve_inputs(request.inputs, only=request.only)
-    videos = resolve_crops(request.inputs, source, videos=request.videos)
-    return keep_only(videos, request.only) if request.only else videos
 
 
 def _prepare(output: str, dataset: Dataset) -> None:

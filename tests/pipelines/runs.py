@@ -16,6 +16,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from emo_transforms.cache import Dataset
+from emo_transforms.planning import find_videos
 from pipelines.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
 from pipelines.predict import PredictRequest, PredictResult, run_predict
 from runners.local import LocalPool
@@ -68,12 +69,12 @@ def extract(
     *,
     config: ExtractConfig = ONE_SECOND,
     told: Told | None = None,
-    **request: Any,
+    **find: str,
 ) -> tuple[ExtractResult, Told]:
     """Runs stage 1 in workers of ``pool``."""
     told = told or Told()
-    names = [str(each) for each in inputs]
-    full = ExtractRequest(names, str(features), dataset_of(config), local=pool.config, **request)
+    videos = find_videos([str(each) for each in inputs], config.source, **find)
+    full = ExtractRequest(videos, str(features), dataset_of(config), local=pool.config)
     return run_extract(full, told, pool), told
 
 
