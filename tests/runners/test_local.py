@@ -44,8 +44,21 @@ def run(folder: Path, elements: list[Element], heard: Heard, **settings: Any) ->
     return run_locally(ElementsJob(str(folder)), work(*elements), LocalConfig(**settings), heard)
 
 
-def children() -> list[psutil.Process]:
+def workers_now() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "runners.worker" in " ".join(child.cmdline())]
+
+
+OTHERS: list[psutil.Process] = []
+"""Workers that other tests keep for the whole session."""
+
+
+@pytest.fixture(autouse=True)
+def _leave_others_alone() -> None:
+    OTHERS[:] = workers_now()
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in workers_now() if child not in OTHERS]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
