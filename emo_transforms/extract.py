@@ -165,15 +165,8 @@ def _video_rows(
         for (frame, picture), faces in zip(batch, found, strict=True):
             seen.faces[frame] = len(faces)
             with clock("align"):
-                tracks = tracker.update(times[frame], faces.boxes, faces.scores)
-                for index in np.argsort(tracks).tolist():
-                    crop = crop_face(
-                        picture, faces.boxes[index], faces.landmarks[index], config.align, config.backbone.input_size
-                    )
-                    columns = _face_columns(segment, frame, times[frame], tracks[index], faces, index)
-                    if "crops" in config.store:
-                        columns["crop"] = _png(source_crop(picture, faces.boxes[index], config.align.margin))
-                    yield _Row(columns, crop)
+                rows = _aligned(segment, config, frame, times[frame], picture, faces, tracker)
+            yield from rows
         progress(len(batch))
 
 
@@ -191,6 +184,27 @@ def _batches(frames: Iterator[tuple[int, Picture]], clock: _Clock) -> Iterator[l
             batch = []
         if item is None:
             return
+
+
+def _aligned(
+    segment: Segment,
+    config: ExtractConfig,
+    frame: int,
+    seconds: float,
+    picture: Picture,
+    faces: Faces,
+    tracker: SegmentTracker,
+) -> list[_Row]:
+    """The rows of one frame in the order of their tracks."""
+    tracks = tracker.update(seconds, faces.boxes, faces.scores)
+    rows = []
+    for index in np.argsort(tracks).tolist():
+        box, size = faces.boxes[index], config.backbone.input_size
+        columns = _face_columns(segment, frame, seconds, tracks[index], faces, index)
+        if "crops" in config.store:
+            columns["crop"] = _png(source_crop(picture, box, config.align.margin))
+        rows.append(_Row(columns, crop_face(picture, box, faces.landmarks[index], config.align, size)))
+    return rows
 
 
 def _face_columns(segment: Segment, frame: int, seconds: float, track: int, faces: Faces, index: int) -> dict[str, Any]:

@@ -122,11 +122,11 @@ class ShardWriter:
         self._waiting = len(rest)
 
     def _tensor(self, field: pa.Field, values: NDArray[np.floating[Any]]) -> pa.Array:
-        if np.isnan(values).any():
+        lowest, highest = values.min(initial=0.0), values.max(initial=0.0)  # both are NaN where any value is
+        if np.isnan(highest):
             raise InputError("the backbone gave NaN", stage="embed", reason="nan", permanent=True)
-        beyond = int((np.abs(values) > _FLOAT16_MAX).sum())
-        if beyond:
-            self.clipped += beyond
+        if max(-lowest, highest) > _FLOAT16_MAX:
+            self.clipped += int((np.abs(values) > _FLOAT16_MAX).sum())
             values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
         flat = pa.array(np.ascontiguousarray(values, dtype=np.float16).reshape(-1))
         length = int(np.prod(field.type.shape))
