@@ -37,7 +37,7 @@ from schemas.tables import feature_schema, map_column
 Reporter = Callable[[str, Mapping[str, Any]], None]
 """Takes the name of an event (``start``, ``frames``, ``done``, ``failed``) and what belongs to it."""
 
-_DETECT_BYTES = 64_000_000
+_DETECT_BYTES = 32_000_000
 _DETECT_FRAMES = 8
 
 
