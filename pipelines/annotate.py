@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from pipelines.console import Ui
 from pipelines.extract import ExtractRequest, ExtractResult, run_extract
-from pipelines.predict import PredictRequest, PredictResult, check_request, head_specs, run_predict
+from pipelines.predict import PredictResult, run_predict
+from pipelines.predict_request import PredictRequest, check_request, head_specs
 from runners.local import LocalPool
 
 

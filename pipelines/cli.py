@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines import options
+from pipelines import cli_abaw, options
 from schemas.records import EmobeamError, UsageError
 
 if TYPE_CHECKING:
     from pipelines.extract import ExtractRequest
-    from pipelines.predict import PredictRequest
+    from pipelines.predict_request import PredictRequest
 
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
 
@@ -40,7 +40,13 @@ def cli() -> None:
 @cli.command(short_help="Both stages: videos to annotations, the main job.")
 @options.inputs
 @click.option("--output", required=True, metavar="OUT", help="Folder for tables and submission.")
-@click.option("--features", default="", metavar="FEATURES", help="Folder of the cache.  [default: OUT/features]")
+@click.option(
+    "--features",
+    default="",
+    show_default=False,
+    metavar="FEATURES",
+    help="Folder of the cache.  [default: OUT/features]",
+)
 @options.extraction
 @options.prediction
 @options.running
@@ -98,7 +104,7 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
 @cli.command(short_help="Stage 2: a feature cache to predictions.")
 @click.argument("features", metavar="FEATURES")
 @click.option("--output", required=True, metavar="OUT", help="Folder for tables and submission.")
-@click.option("--only", default="", metavar="NAMES", help="Only these videos, separated by commas.")
+@click.option("--only", default="", show_default=False, metavar="NAMES", help="Only these videos, separated by commas.")
 @options.prediction
 @options.running
 @click.pass_context
@@ -112,7 +118,8 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
       emobeam predict features/ --head heads/au --output out/ --edition 8
     """
     from pipelines.console import make_ui
-    from pipelines.predict import check_request, run_predict
+    from pipelines.predict import run_predict
+    from pipelines.predict_request import check_request
     from pipelines.summary import predict_summary, show
 
     request = _predict_request(args, args["features"], ctx.obj, "predict")
@@ -122,54 +129,30 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     ctx.exit(1 if result.failed or result.some_failed else 0)
 
 
-@cli.command(short_help="Predictions to the submission file of a challenge.")
-@click.argument("output", metavar="OUT")
-@click.option("--task", type=click.Choice(["va", "au", "emi", "ah"]), required=True, help="Which predictions.")
-@click.option("--edition", type=click.IntRange(3, 11), required=True, help="ABAW edition whose rules to follow.")
-@click.option("--template", default="", metavar="FILE", help="Organisers' rows, in their order.")
-@click.option("--threshold", "thresholds", type=float, multiple=True, help="Of a binary task: one, or one per output.")
-def submit(output: str, task: str, edition: int, template: str, thresholds: tuple[float, ...]) -> None:
-    """Writes OUT/submission/TASK/predictions.txt from the tables in OUT.
-
-    \b
-    Example:
-      emobeam submit out/ --task au --edition 8 --template CVPR_8th_ABAW_AU_test_set_sample.txt
-    """
-    from pipelines.submit import run_submit
-    from schemas.tasks import task_named
-
-    entry = task_named(task)
-    limits = thresholds * len(entry.outputs) if len(thresholds) == 1 else thresholds
-    destination, report = run_submit(output, entry, edition, template=template, thresholds=limits)
-    click.echo(
-        f"{destination}: {report.rows} rows ({report.exact} of their own frame, {report.nearest} of the nearest, "
-        f"{report.neutral} neutral)"
-    )
-    if report.videos_missing:
-        text = (
-            f"warning: {len(report.videos_missing)} names have no predictions: {', '.join(report.videos_missing[:5])}"
-        )
-        click.echo(text, err=True)
-
-
-@cli.command(name="inspect", short_help="What a feature cache or an output folder holds.")
+@cli.command(name="inspect", short_help="What a cache, an output folder or annotations hold.")
 @click.argument("path", metavar="PATH")
+@options.task_option(text="Of annotations: only this task.")
 @click.option("--rebuild", is_flag=True, help="Read all footers again and rewrite the indexes of a cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def inspect_(path: str, rebuild: bool, as_json: bool) -> None:
-    """Prints versions, settings, counts, outcomes and sizes of a feature cache or an output folder.
+def inspect_(path: str, task: str | None, rebuild: bool, as_json: bool) -> None:
+    """Prints versions, settings, counts, outcomes and sizes; of annotations what the data sets' papers tabulate.
 
     \b
-    Example:
+    Examples:
       emobeam inspect out/features
+      emobeam inspect "8th ABAW Annotations/" --task au
     """
     from pipelines.inspect import describe, print_description
 
-    description = describe(path, rebuild=rebuild)
+    description = describe(path, rebuild=rebuild, task=task or "")
     if as_json:
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         print_description(description)
+
+
+for command in (cli_abaw.submit, cli_abaw.validate, cli_abaw.score, cli_abaw.tune):
+    cli.add_command(command)
 
 
 def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]) -> ExtractRequest:
@@ -215,7 +198,7 @@ def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]
 
 
 def _predict_request(args: dict[str, Any], features: str, beam_args: Sequence[str], command: str) -> PredictRequest:
-    from pipelines.predict import PredictRequest
+    from pipelines.predict_request import PredictRequest
     from runners.beam_options import check_beam_args
     from runners.local import local_config
     from schemas.config import PredictConfig
@@ -237,6 +220,8 @@ def _predict_request(args: dict[str, Any], features: str, beam_args: Sequence[st
         subjects=args["subjects"],
         edition=args["edition"] or 0,
         template=args["template"],
+        truth=args["truth"],
+        partition=args["partition"],
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
         command=command,

@@ -13,23 +13,27 @@ from emo_transforms import storage
 from emo_transforms.cache import read_dataset
 from emo_transforms.index import read_index, rebuild_index
 from pipelines.console import duration_text, size_text
+from pipelines.labels import describe_labels, print_labels
 from schemas.records import EmobeamError
 
 
-def describe(path: str, *, rebuild: bool = False) -> dict[str, Any]:
+def describe(path: str, *, rebuild: bool = False, task: str = "") -> dict[str, Any]:
     """Describes a folder as plain JSON data.
 
     Args:
         rebuild: of a cache: read all footers again and rewrite ``segments.parquet`` and ``videos.parquet``.
+        task: of annotations: only this one.
 
     Raises:
-        EmobeamError: the folder is neither a feature cache nor an output folder.
+        EmobeamError: there is neither a feature cache, nor an output folder, nor annotations.
     """
     if storage.exists(storage.join(path, "dataset.json")):
         return _describe_cache(path, rebuild=rebuild)
     if storage.exists(storage.join(path, "run.json")):
         return _describe_output(path)
-    raise EmobeamError(f"{path}: neither a feature cache (dataset.json) nor an output folder (run.json)")
+    if not storage.exists(path):
+        raise EmobeamError(f"{path}: no such file or folder")
+    return describe_labels(path, task)
 
 
 def _describe_cache(path: str, *, rebuild: bool) -> dict[str, Any]:
@@ -69,6 +73,9 @@ def _describe_output(path: str) -> dict[str, Any]:
 
 def print_description(description: dict[str, Any]) -> None:
     """Prints a description as a table on standard output."""
+    if description["kind"] == "labels":
+        print_labels(description)
+        return
     table = Table(show_header=False, box=None, pad_edge=False)
     for key, value in description.items():
         if key in ("not_ok", "config"):

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from schemas.tasks import TASKS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -42,6 +44,15 @@ class _Names(click.ParamType):  # type: ignore[type-arg]  # generic only in rece
         return tuple(name for name in self.known if name in names)
 
 
+FRACTION = click.FloatRange(0, 1)
+
+
+def task_option(*, required: bool = False, multiple: bool = False, text: str = "Challenge task.") -> Callable[[F], F]:
+    """The option ``--task``, with the names of all tasks."""
+    name = ("--task", "tasks") if multiple else ("--task",)
+    return click.option(*name, type=click.Choice(sorted(TASKS)), required=required, multiple=multiple, help=text)
+
+
 def _apply(options: list[Callable[[F], F]]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -56,7 +67,11 @@ inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 extraction = _apply(
     [
         click.option(
-            "--only", default="", metavar="NAMES|TEMPLATE", help="Only these videos: names, or a file of them."
+            "--only",
+            default="",
+            show_default=False,
+            metavar="NAMES|TEMPLATE",
+            help="Only these videos: names, or a file of them.",
         ),
         click.option("--fps", type=_Fps(), default=None, help="Frames looked at per second.  [default: 6; crops: all]"),
         click.option("--segment-seconds", type=click.FloatRange(min=1), default=60.0, help="Length of a shard in s."),
@@ -65,7 +80,13 @@ extraction = _apply(
             type=click.Choice(["affwild2", "emi", "bah"]),
             help="INPUT holds folders of cropped faces in the organisers' layout.",
         ),
-        click.option("--videos", default="", metavar="DIR", help="With --crops: raw videos, for presentation times."),
+        click.option(
+            "--videos",
+            default="",
+            show_default=False,
+            metavar="DIR",
+            help="With --crops: raw videos, for presentation times.",
+        ),
         click.option("--crops-fps", type=click.FloatRange(min=0), default=0.0, help="With --crops: native frames/s."),
         click.option("--backbone", default="mobilenetv4_conv_small", help="Name of a timm MobileNetV4."),
         click.option(
@@ -96,22 +117,32 @@ extraction = _apply(
 prediction = _apply(
     [
         click.option("--head", "heads", multiple=True, metavar="HEAD", help="Folder of a head; several may be given."),
-        click.option(
-            "--task",
-            "tasks",
-            multiple=True,
-            type=click.Choice(["va", "au", "emi", "ah"]),
-            help="Repeatable.  [default: tasks of the heads, else au]",
-        ),
+        task_option(multiple=True, text="Repeatable.  [default: tasks of the heads, else au]"),
         click.option("--faces", type=click.Choice(["main", "all"]), default="main", help="Whose values are written."),
-        click.option("--subjects", default="", metavar="FILE", help="CSV video,subject,person: who a subject is."),
+        click.option(
+            "--subjects",
+            default="",
+            show_default=False,
+            metavar="FILE",
+            help="CSV video,subject,person: who a subject is.",
+        ),
         click.option("--max-gap", type=click.FloatRange(min=0), default=0.5, help="s a value is carried from a face."),
         click.option("--window-gap", type=click.FloatRange(min=0), default=0.5, help="s a window may step over."),
         click.option(
             "--stride", type=click.IntRange(min=0), default=0, help="Frames between windows; 0: side by side."
         ),
         click.option("--edition", type=click.IntRange(3, 11), help="ABAW edition; writes the submission."),
-        click.option("--template", default="", metavar="FILE", help="Organisers' rows for the submission."),
+        click.option(
+            "--template", default="", show_default=False, metavar="FILE", help="Organisers' rows for the submission."
+        ),
+        click.option(
+            "--truth",
+            default="",
+            show_default=False,
+            metavar="LABELS",
+            help="Organisers' annotations; writes metrics.json.",
+        ),
+        click.option("--partition", default="", show_default=False, help="With --truth: train, validation or test."),
     ]
 )
 

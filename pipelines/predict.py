@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -20,54 +20,26 @@ from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset, read_failures
-from emo_transforms.heads import check_head
 from emo_transforms.index import read_index, rebuild_index
 from emo_transforms.parts import part_name, read_part_footer
 from emo_transforms.predict import (
     HeadSpec,
     PredictTools,
     PredictVideos,
-    load_tools,
     missing_parts,
 )
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
+from pipelines.predict_request import PredictRequest, head_specs
 from pipelines.records import machine, new_run_id, versions
-from pipelines.submit import run_submit
-from runners.local import LocalConfig, LocalPool, Work, run_locally
+from pipelines.score import run_score
+from pipelines.submit import run_submit, submission_data
+from runners.local import LocalPool, Work, run_locally
 from runners.worker import PipeReporter
 from schemas.config import PredictConfig, to_json
-from schemas.records import EmobeamError, UsageError, Video, VideoFeatures
+from schemas.records import UsageError, VideoFeatures
 from schemas.tables import FACES
 from schemas.tasks import task_named
-
-
-@dataclass(frozen=True)
-class PredictRequest:
-    """What the user asked for.
-
-    Attributes:
-        heads: folders or URIs of heads; several of one task are averaged.
-        tasks: names of tasks; those without a head get the untrained one. Default: those of the heads, else ``au``.
-        videos: the inputs of the run, None for all videos of the cache.
-        only: restricts the videos (names separated by commas).
-        edition: 0 writes no submission.
-        templates: organisers' template by task; ``""`` stands for any task.
-    """
-
-    features: str
-    output: str
-    heads: Sequence[str] = ()
-    tasks: Sequence[str] = ()
-    config: PredictConfig = field(default_factory=PredictConfig)
-    videos: Sequence[Video] | None = None
-    only: str = ""
-    subjects: str = ""
-    edition: int = 0
-    template: str = ""
-    local: LocalConfig = field(default_factory=LocalConfig)
-    beam_args: Sequence[str] = ()
-    command: str = "predict"
 
 
 @dataclass(frozen=True)
@@ -78,14 +50,16 @@ class PredictResult:
         videos: rows of ``videos.parquet``.
         rows: rows of the predictions tables by task.
         untrained: tasks whose values come from an untrained head.
-        submissions: file and report by task.
+        submissions: report by task.
+        scores: the challenge's figure by task, where labels were given.
         failed: videos that could not be predicted, with the reason.
     """
 
     videos: pa.Table
     rows: Mapping[str, int]
     untrained: tuple[str, ...]
-    submissions: Mapping[str, tuple[str, SubmissionReport]]
+    submissions: Mapping[str, SubmissionReport]
+    scores: Mapping[str, float | None]
     failed: Mapping[str, str]
     seconds: float
 
@@ -114,43 +88,6 @@ class PredictJob:
         )
         with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
             _ = pipeline | "Videos" >> beam.Create(elements, reshuffle=False) | "Predict" >> predict
-
-
-def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
-    """The heads of a run with their digests, loaded once to check them, and warnings.
-
-    Raises:
-        EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.check_head``).
-        UsageError: an unknown task.
-    """
-    specs = [HeadSpec(task="", uri=uri) for uri in request.heads]
-    loaded = []
-    for spec in specs:
-        head = next(iter(load_tools([spec], dataset).heads.values()))[0]
-        loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
-    named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
-    wanted = dict.fromkeys(task_named(name).name for name in named)
-    missing = [task for task in wanted if task not in {spec.task for spec in loaded}]
-    loaded += [HeadSpec(task=task) for task in missing]
-    chosen = [spec for spec in loaded if spec.task in wanted]
-    tools = load_tools(chosen, dataset)
-    warnings = [
-        warning
-        for heads in tools.heads.values()
-        for head in heads
-        for warning in check_head(
-            head,
-            features_id=dataset.config.features_id,
-            map_shapes=dict(dataset.map_shapes),
-            rate=dataset.config.sampling.fps,
-            crop_style=dataset.config.align.style,
-        )
-    ]
-    specs = []
-    for spec in chosen:
-        digest = spec.sha256 or tools.heads[spec.task][0].weights_sha256
-        specs.append(replace(spec, sha256=digest))
-    return tuple(specs), tools, list(dict.fromkeys(warnings))
 
 
 def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) -> PredictResult:
@@ -200,7 +137,8 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     rows = _settle(request, tools, [item.video for item in items if item.video not in failed])
     _write_table(storage.join(request.output, "videos.parquet"), table)
     submissions = _submissions(request, tools, ui)
-    result = PredictResult(table, rows, untrained, submissions, failed, time.monotonic() - began)
+    scores = _scores(request, tools, ui)
+    result = PredictResult(table, rows, untrained, submissions, scores, failed, time.monotonic() - began)
     _write_run(request, dataset, tools, result, warnings)
     return result
 
@@ -212,8 +150,6 @@ def _prepare(request: PredictRequest) -> None:
         storage.make_folder(storage.join(request.output, "predictions"))
     except storage.OutputError as error:
         raise UsageError(f"--output {error}") from error
-    if request.template and not request.edition:
-        raise UsageError("--template needs --edition N, the ABAW edition whose rules the submission follows")
 
 
 def _videos(request: PredictRequest) -> pa.Table:
@@ -293,28 +229,53 @@ def _settle(request: PredictRequest, tools: PredictTools, videos: Iterable[str])
     return rows
 
 
-def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, tuple[str, SubmissionReport]]:
+def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, SubmissionReport]:
     if not request.edition:
         return {}
     submissions = {}
-    for name, heads in tools.heads.items():
-        if not storage.names(storage.join(request.output, "predictions", name), ".parquet"):
-            ui.warn(f"task {name}: no video gave predictions, so there is no submission")
-            continue
-        destination, report = run_submit(
+    for name in _predicted(request, tools, ui):
+        report = run_submit(
             request.output,
             task_named(name),
             request.edition,
             template=request.template,
-            thresholds=heads[0].config.thresholds,
+            thresholds=tools.heads[name][0].config.thresholds,
         )
-        submissions[name] = (destination, report)
+        submissions[name] = report
         if report.videos_missing:
             ui.warn(
-                f"{destination}: {len(report.videos_missing)} names have no predictions and hold neutral values, "
-                f"for example {report.videos_missing[0]}"
+                f"{report.destination}: {len(report.videos_missing)} names have no predictions and hold neutral "
+                f"values, for example {report.videos_missing[0]}"
             )
     return submissions
+
+
+def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, float | None]:
+    if not request.truth:
+        return {}
+    scores = {}
+    for name in _predicted(request, tools, ui):
+        data = run_score(
+            task_named(name),
+            request.truth,
+            [request.output],
+            edition=request.edition,
+            partition=request.partition,
+            thresholds=tools.heads[name][0].config.thresholds,
+        )
+        scores[name] = data["score"]
+    return scores
+
+
+def _predicted(request: PredictRequest, tools: PredictTools, ui: Ui) -> list[str]:
+    """Tasks that have predictions."""
+    there = []
+    for name in tools.heads:
+        if storage.names(storage.join(request.output, "predictions", name), ".parquet"):
+            there.append(name)
+        else:
+            ui.warn(f"task {name}: no video gave predictions, so there is neither submission nor score")
+    return there
 
 
 def _write_table(uri: str, table: pa.Table) -> None:
@@ -347,40 +308,10 @@ def _write_run(
         "outcomes": dict(outcomes),
         "not_predicted": dict(result.failed),
         "rows": dict(result.rows),
-        "submissions": {
-            task: {
-                "file": destination,
-                "rows": report.rows,
-                "exact": report.exact,
-                "nearest": report.nearest,
-                "neutral": report.neutral,
-                "videos_missing": report.videos_missing,
-            }
-            for task, (destination, report) in result.submissions.items()
-        },
+        "submissions": {task: submission_data(report) for task, report in result.submissions.items()},
+        "scores": dict(result.scores),
         "machine": machine(),
         "versions": versions(),
         "seconds": round(result.seconds, 3),
     }
     storage.write_json(storage.join(request.output, "run.json"), record)
-
-
-def check_request(request: PredictRequest) -> None:
-    """Finds mistakes that can be known before stage 1 has run.
-
-    Raises:
-        UsageError: an unknown task, an edition without it.
-        EmobeamError: an unreadable template or subjects file.
-    """
-    for name in request.tasks:
-        task = task_named(name)
-        if request.edition and request.edition not in task.form.editions:
-            known = ", ".join(str(edition) for edition in task.form.editions)
-            raise UsageError(f"--edition {request.edition}: task {name} is written for editions {known}")
-        if request.template:
-            template_names(request.template, task)
-    if request.subjects:
-        read_overrides(request.subjects)
-    for uri in request.heads:
-        if not storage.exists(storage.join(uri, "head.json")):
-            raise EmobeamError(f"--head {uri}: not a head folder (no head.json)")

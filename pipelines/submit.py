@@ -3,84 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import pyarrow.parquet as pq
+from dataclasses import asdict
+from typing import Any
 
 from emo_transforms import storage
+from emo_transforms.abaw.predicted import Predictions, open_predictions
 from emo_transforms.abaw.submission import FramePredictions, SubmissionReport, write_submission
-from emo_transforms.predict import part_uri, read_part_footer
-from schemas.records import EmobeamError
+from pipelines.score import read_post
+from schemas.records import UsageError
 from schemas.tasks import Task
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The predictions tables of one task in an output folder; one video's table is in memory at a time.
-
-    Attributes:
-        pairs: (video, subject) of all tables there are.
-        thresholds: of the heads that made them, or empty.
-    """
-
-    output: str
-    task: Task
-    pairs: tuple[tuple[str, str], ...]
-
-    def __call__(self, video: str, subject: str) -> FramePredictions | None:
-        """Values of face 0 of a subject, None where there is no table."""
-        if (video, subject) not in self.pairs:
-            return None
-        fs, path = storage.file_system(part_uri(self.output, self.task.name, video))
-        try:
-            with fs.open(path, "rb") as file:
-                table = pq.read_table(file)
-        except OSError as error:
-            raise EmobeamError(f"{path}: the predictions can't be read ({error}); run emobeam predict again") from error
-        mask = np.array([name == subject for name in table["subject"].to_pylist()], bool)
-        if self.task.scope == "frame":
-            mask &= table["face"].to_numpy() == 0
-            frames = table["frame"].to_numpy()[mask]
-        else:
-            frames = np.ones(int(mask.sum()), np.int32)
-        columns = [table[name].to_numpy().astype(np.float32)[mask] for name in self.task.outputs]
-        return FramePredictions(frames.astype(np.int32), np.stack(columns, axis=1))
-
-
-def open_tables(output: str, task: Task) -> Tables:
-    """Finds the predictions tables of a task.
-
-    Raises:
-        EmobeamError: there are none.
-    """
-    folder = storage.join(output, "predictions", task.name)
-    pairs = []
-    for name in sorted(storage.names(folder, ".parquet")):
-        footer = read_part_footer(storage.join(folder, f"{name}.parquet"))
-        pairs += [(footer["video"], subject) for subject in footer["subjects"]]
-    if not pairs:
-        raise EmobeamError(
-            f"{folder}: no predictions of task {task.name}; run emobeam predict --task {task.name} first"
-        )
-    return Tables(output, task, tuple(sorted(pairs)))
-
-
 def run_submit(
-    output: str, task: Task, edition: int, *, template: str = "", thresholds: Sequence[float] = ()
-) -> tuple[str, SubmissionReport]:
-    """Writes ``OUT/submission/<task>/predictions.txt`` (or ``.csv``); returns where and what.
+    output: str,
+    task: Task,
+    edition: int,
+    *,
+    template: str = "",
+    thresholds: Sequence[float] = (),
+    post: str = "",
+    gate: str = "",
+) -> SubmissionReport:
+    """Writes ``OUT/submission/<task>/predictions.txt``, or what else the edition wants.
 
     Args:
-        thresholds: of binary tasks, one per output; default 0.5.
+        thresholds: of binary outputs, one or one for each; default: those of ``post``, else 0.5.
+        post: file of ``emobeam tune``: interpolate, smooth, then threshold.
+        gate: output whose scores replace the others where they are confident.
 
     Raises:
         EmobeamError: no predictions, or an unusable template.
         UsageError: the edition has no such task.
     """
-    tables = open_tables(output, task)
-    destination = storage.join(output, "submission", task.name, task.form.file)
-    report = write_submission(
-        task, edition, destination, predictions=tables, tables=tables.pairs, template=template, thresholds=thresholds
+    task.forms_of(edition)
+    config = read_post(post) if post else None
+    predictions = open_predictions([output], task, edition, post=config, gate=gate)
+    if not predictions.scores:
+        raise UsageError(f"{output}: is a submission already; name the output folder of emobeam predict")
+    binary = sum(len(group.outputs) for group in task.groups if group.kind == "binary")
+    limits = tuple(thresholds) * binary if len(thresholds) == 1 else tuple(thresholds)
+    return write_submission(
+        task,
+        edition,
+        storage.join(output, "submission", task.name),
+        predictions=_Reader(predictions),
+        tables=predictions.places,
+        template=template,
+        thresholds=limits or (config.thresholds if config else ()),
     )
-    return destination, report
+
+
+class _Reader:
+    """Reads one table at a time for the writer."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self._predictions = predictions
+        self._places = set(predictions.places)
+
+    def __call__(self, video: str, subject: str) -> FramePredictions | None:
+        if (video, subject) not in self._places:
+            return None
+        series = self._predictions.read((video, subject))
+        return FramePredictions(series.frames, series.values)
+
+
+def submission_data(report: SubmissionReport) -> dict[str, Any]:
+    """A report as plain JSON data."""
+    return asdict(report)
+
+
+def submission_text(report: SubmissionReport) -> str:
+    """A report for people."""
+    return (
+        f"{report.destination}: {report.rows} rows ({report.exact} of their own frame, {report.nearest} of the "
+        f"nearest, {report.neutral} neutral)"
+    )

@@ -40,7 +40,8 @@ def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
         "rows": dict(result.rows),
         "seconds": round(result.seconds, 1),
         "predictions": {task: storage.join(output, "predictions", task) for task in result.rows},
-        "submissions": {task: destination for task, (destination, _) in result.submissions.items()},
+        "submissions": {task: report.destination for task, report in result.submissions.items()},
+        "scores": dict(result.scores),
         "record": storage.join(output, "run.json"),
         "untrained": [f"head of task {task}" for task in result.untrained],
     }
@@ -80,6 +81,8 @@ def _lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"predictions {task}: {folder} ({summary['rows'][task]} rows)")
     for task, destination in summary.get("submissions", {}).items():
         lines.append(f"submission {task}: {destination}")
+    for task, value in summary.get("scores", {}).items():
+        lines.append(f"score {task}: {'undefined' if value is None else f'{value:.4f}'} (metrics.json has it in full)")
     if "features" in summary:
         lines.append(f"features: {summary['features']}")
     lines.append(f"record of the run: {summary['record']}")

@@ -3,11 +3,13 @@
 A key names one row of a label, template or submission file. It holds the organisers' name of a video, and for
 frame-level tasks the number of a frame:
 
-    VA, AU    ``14-30-1920x1080/00001.jpg``                              numbers from 1
-    AH        ``82683/Visite_1/82683_Question_1_Video.mp4/frame-0.jpg``  numbers from 0, the name keeps ``.mp4``
-    EMI       ``00012``                                                  a clip, no frame
+    Aff-Wild2, CE  ``14-30-1920x1080/00001.jpg``                              numbers from 1
+    AH             ``82683/Visite_1/82683_Question_1_Video.mp4/frame-0.jpg``  numbers from 0, the name keeps ``.mp4``
+    AH, video      ``Videos/82683/Visite_1/82683_Question_1_Video.mp4``       a clip, no frame
+    EMI            ``00012``                                                  a clip, no frame
 
 Names are text and may hold blanks. A name ending in ``_left`` or ``_right`` may mean one of two people in a video.
+Files of one video each (edition 3, VD) are named after it and have no keys.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from schemas.records import EmobeamError
+from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task
 
 SUBJECTS = ("left", "right")
 """Ends of a name (after ``_``) that mean the person on that side of the frame."""
 
 _LAST_FRAME = 2**31 - 1  # frames are int32 in every table
-_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv")
+_FOLDER = "Videos/"  # BAH's editions 10 and 11 write it before the ids that edition 8 has
+_EXTENSIONS = frozenset(
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv", ".jpg")
+)  # of videos, and of the single images of LSD
 
 
 class Key(NamedTuple):
@@ -43,8 +48,11 @@ def parse_key(task: Task, key: str) -> Key:
         EmobeamError: the text is no key of this task.
     """
     style = task.form.key
-    if not style.frames:
-        if not key or "," in key or key.endswith(style.suffix):
+    if style.per_video:
+        raise UsageError(f"task {task.name} has one file per video and no keys, got {key!r}")
+    if style.kind == "clip":
+        other = key.endswith(style.suffix) if not style.extension else not key.lower().endswith(style.extension)
+        if not key or "," in key or other or key.lower() == style.extension:
             raise _no_key(task, key)
         return Key(key, None)
     name, _, image = key.rpartition("/")
@@ -66,7 +74,7 @@ def format_key(task: Task, name: str, frame: int | None) -> str:
         ValueError: a frame where the task names clips, no frame where it names frames, or one below 1.
     """
     style = task.form.key
-    if not style.frames:
+    if style.kind == "clip":
         if frame is not None:
             raise ValueError(f"{task.name}: a key names a clip, got frame {frame} of {name!r}")
         return name
@@ -81,23 +89,32 @@ def format_name(task: Task, video: str, subject: str) -> str:
 
     Without a template that is the video's id, then ``_left`` or ``_right``, then the extension the task keeps.
     """
+    style = task.form.key
     name = f"{video}_{subject}" if subject else video
-    return name if name.endswith(task.form.key.extension) else name + task.form.key.extension
+    name = name if name.startswith(style.folder) else style.folder + name
+    return name if name.endswith(style.extension) else name + style.extension
 
 
 def row_key(task: Task, row: str) -> str:
-    """The key at the start of a row: ``key``, ``key,`` or ``key,value,value``.
+    """The key at the start of a row: ``key``, ``key,`` or ``key,value,value``."""
+    return split_row(task, row)[0]
+
+
+def split_row(task: Task, row: str) -> tuple[str, str]:
+    """The key at the start of a row, and what follows its comma.
 
     For frame-level tasks the key ends where the image's name ends, so a name may even hold commas.
     """
     style = task.form.key
-    if style.frames:
+    if style.kind == "image":
         if row.endswith(style.suffix):
-            return row
+            return row, ""
         end = row.rfind(style.suffix + ",")
         if end >= 0:
-            return row[: end + len(style.suffix)]
-    return row.partition(",")[0].strip()
+            end += len(style.suffix)
+            return row[:end], row[end + 1 :]
+    key, _, rest = row.partition(",")
+    return key.strip(), rest
 
 
 @dataclass(frozen=True)
@@ -120,7 +137,7 @@ def match_names(names: Iterable[str], videos: Iterable[str]) -> NameMatches:
     extension may stand on one side and be missing on the other: ``00012`` finds ``raw/00012`` and ``a/b/c.mp4`` finds
     ``x/a/b/c``. Closer spellings win: equal, equal but for the extension, path suffix, path suffix but for the
     extension. Only where nothing is found and the name ends in ``_left`` or ``_right``, the name before that end
-    is looked for, and the end becomes the subject.
+    is looked for, and the end becomes the subject; a name that starts with BAH's ``Videos/`` is looked for without it.
 
     Args:
         names: names from keys, in any number and order.
@@ -165,6 +182,10 @@ def _match_or_side(name: str, index: _Index) -> tuple[str, str] | None:
         video = _match(base, index, asked=name)
         if video is not None:
             return video, subject
+    if name.startswith(_FOLDER):
+        video = _match(name.removeprefix(_FOLDER), index, asked=name)
+        if video is not None:
+            return video, ""
     return None
 
 
@@ -195,6 +216,6 @@ def _without_extension(name: str) -> str:
 
 
 def _no_key(task: Task, key: str) -> EmobeamError:
-    name = "video" + task.form.key.extension
-    example = format_key(task, name, 1) if task.form.key.frames else "00012"
+    name = format_name(task, "00012" if task.scope == "clip" else "video", "")
+    example = format_key(task, name, 1 if task.form.key.kind == "image" else None)
     return EmobeamError(f"{key!r} is no key of task {task.name}: expected something like {example!r}")

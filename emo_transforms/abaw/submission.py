@@ -1,4 +1,4 @@
-"""Submission files: one text file, the organisers' header, a value on every row.
+"""Submission files: the organisers' header and rows, a value on every row.
 
 Tables hold null where nobody was seen; organisers want a number on every row. Here, and only here, gaps are
 filled: from the nearest frame of the same video that has a value, else with the task's neutral value.
@@ -7,7 +7,7 @@ filled: from the nearest frame of the same video that has a value, else with the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -15,14 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from emo_transforms import storage
+from emo_transforms.abaw.decisions import checked_thresholds
 from emo_transforms.abaw.keys import format_key, format_name, match_names
-from emo_transforms.abaw.templates import read_template, template_names
-from emo_transforms.storage import atomic_file
-from schemas.records import EmobeamError, UsageError
-from schemas.tasks import TASKS, Task
-
-DECIMALS = 6
-"""Digits after the point of submitted values: about float32's own resolution in [-1, 1], and never an exponent."""
+from emo_transforms.abaw.rows import DECIMALS, format_rows
+from emo_transforms.abaw.templates import read_template, read_video_list, template_names
+from schemas.records import EmobeamError
+from schemas.tasks import SubmissionForm, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +51,8 @@ class SubmissionReport:
         nearest: rows with the value of the nearest frame of their video.
         neutral: rows with the task's neutral value: their video has no value at all.
         videos_missing: the template's names (without template: those of the tables) that no predictions exist for.
+        destination: the file, or the folder where the form has several.
+        files: all files written.
     """
 
     rows: int
@@ -59,6 +60,8 @@ class SubmissionReport:
     nearest: int
     neutral: int
     videos_missing: list[str]
+    destination: str
+    files: list[str]
 
 
 class _Block(NamedTuple):
@@ -73,62 +76,133 @@ class _Block(NamedTuple):
 def write_submission(
     task: Task,
     edition: int,
-    destination: str,
+    folder: str,
     *,
     predictions: Predictions,
     tables: Iterable[tuple[str, str]],
     template: str = "",
     thresholds: Sequence[float] = (),
+    decimals: int | None = DECIMALS,
 ) -> SubmissionReport:
-    """Writes a submission file; it appears as a whole or not at all.
+    """Writes a submission; each of its files appears as a whole or not at all.
 
-    One video's predictions are in memory at a time, as long as the template keeps its rows together.
+    One video's predictions are in memory at a time, as long as the template keeps its rows together. Where the
+    edition wants one file per video, files of earlier runs that aren't written again are removed.
 
     Args:
         task: what is submitted.
         edition: ABAW edition, for instance 8.
-        destination: the file, anything fsspec can write.
+        folder: the task's folder, anything fsspec can write; the edition's forms say what the files in it are called.
         predictions: gives the table of a (video id, subject).
         tables: (video id, subject) of all tables there are; their ids are what the template's names are matched with.
-        template: the organisers' file whose rows are wanted, in their order. Without one, the rows are the frames
-            of the tables, sorted by name.
-        thresholds: of binary tasks, one per output: a score of at least this much is written as 1. Default: 0.5.
+        template: the organisers' file whose rows are wanted, in their order (one file per video: their list of names,
+            or a folder of examples). Without one, the rows are the frames of the tables, sorted by name.
+        thresholds: of binary outputs, see :func:`emo_transforms.abaw.decisions.checked_thresholds`.
+        decimals: digits after the point of values; None: as few as a float32 needs.
 
     Raises:
-        UsageError: the edition has no such task or takes another form, or thresholds don't fit.
+        UsageError: the edition has no such task, or thresholds don't fit.
         EmobeamError: the template is unusable, a name in it may mean several videos, or there is no row to write.
     """
-    _check_edition(task, edition)
-    limits = _checked_thresholds(task, thresholds)
+    limits = checked_thresholds(task, thresholds)
     pairs = sorted(set(tables))
+    reports = []
+    for form in task.forms_of(edition):
+        rows = _Rows(task, form, predictions, limits, decimals)
+        if form.key.per_video:
+            reports.append(_write_per_video(rows, folder, pairs, template))
+        else:
+            reports.append(_write_one(rows, storage.join(folder, form.file), pairs, template))
+    if len(reports) == 1:
+        return reports[0]
+    return replace(reports[0], destination=folder, files=[file for report in reports for file in report.files])
+
+
+@dataclass
+class _Rows:
+    """Makes the rows of one file or several, and counts where their values come from."""
+
+    task: Task
+    form: SubmissionForm
+    predictions: Predictions
+    limits: npt.NDArray[np.float32]
+    decimals: int | None
+    exact: int = 0
+    nearest: int = 0
+    neutral: int = 0
+    missing: dict[str, None] = field(default_factory=dict)
+
+    def texts(self, block: _Block) -> Iterator[str]:
+        """The lines of a block."""
+        count = len(block.keys)
+        if block.known is None:
+            self.missing[block.name] = None
+        filled, own = fill(self.task, block.frames, count, block.known)
+        if filled is None:
+            self.neutral += count
+            filled = np.tile(np.array(self.task.neutral, np.float32), (count, 1))
+        else:
+            self.exact += own
+            self.nearest += count - own
+        values = format_rows(self.task, self.form, filled, self.limits, self.decimals)
+        if self.form.key.kind == "place":
+            return (f"{text}\n" for text in values)
+        return (f"{key},{text}\n" for key, text in zip(block.keys, values, strict=True))
+
+    def report(self, destination: str, files: list[str]) -> SubmissionReport:
+        """What has been made so far."""
+        rows = self.exact + self.nearest + self.neutral
+        return SubmissionReport(rows, self.exact, self.nearest, self.neutral, list(self.missing), destination, files)
+
+
+def _write_one(rows: _Rows, destination: str, pairs: list[tuple[str, str]], template: str) -> SubmissionReport:
+    """A file that holds all videos."""
+    task = rows.task
     # What can be wrong with a template shows here, before anything is written; its rows are read a second time below.
     if template:
         places = match_names(template_names(template, task), [video for video, _ in pairs]).found
-        blocks = _template_blocks(task, template, places, predictions)
+        blocks = _template_blocks(task, template, places, rows.predictions)
     else:
-        blocks = _own_blocks(task, _own_places(task, pairs), predictions)
-
-    rows = exact = nearest = neutral = 0
-    missing: dict[str, None] = {}
-    with atomic_file(destination) as path, open(path, "w", encoding="utf-8", newline="\n") as file:
-        if task.form.header is not None:
-            file.write(task.form.header + "\n")
+        blocks = _own_blocks(task, _own_places(task, rows.form, pairs), rows.predictions)
+    with storage.atomic_file(destination) as path, open(path, "w", encoding="utf-8", newline="\n") as file:
+        if rows.form.header is not None:
+            file.write(rows.form.header + "\n")
         for block in blocks:
-            rows += len(block.keys)
-            if block.known is None:
-                missing[block.name] = None
-            filled, own = fill(task, block.frames, len(block.keys), block.known)
-            if filled is None:
-                neutral += len(block.keys)
-                lines = [_neutral_text(task)] * len(block.keys)
-            else:
-                exact += own
-                nearest += len(block.keys) - own
-                lines = _value_texts(task, filled, limits)
-            file.writelines(f"{key},{line}\n" for key, line in zip(block.keys, lines, strict=True))
-        if not rows:
+            file.writelines(rows.texts(block))
+        report = rows.report(destination, [destination])
+        if not report.rows:
             raise EmobeamError(f"{destination}: not written, there are no predictions of task {task.name}")
-    return SubmissionReport(rows, exact, nearest, neutral, list(missing))
+    return report
+
+
+def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], template: str) -> SubmissionReport:
+    """A folder with one file per video."""
+    task, (below, _, pattern) = rows.task, rows.form.file.rpartition("/")
+    destination = storage.join(folder, below)
+    places = _own_places(task, rows.form, pairs)
+    wanted: dict[str, int | None] = dict.fromkeys(sorted(places))
+    if template:
+        wanted = read_video_list(template, task, rows.form)
+        places = dict(match_names(wanted, [video for video, _ in pairs]).found)
+    written = []
+    for name, count in wanted.items():
+        known = rows.predictions(*places[name]) if name in places else None
+        if count is None:
+            count = int(known.frames.max()) if known is not None and len(known.frames) else 0
+        if not count:  # no predictions, and the list of names doesn't say how many rows to make up
+            rows.missing[name] = None
+            continue
+        frames = np.arange(1, count + 1, dtype=np.int64)
+        block = _Block(name, [str(frame) for frame in frames.tolist()], frames, known)
+        uri = storage.join(destination, pattern.format(name=name))
+        storage.write_bytes(uri, "".join([f"{rows.form.header}\n", *rows.texts(block)]).encode())
+        written.append(uri)
+    if not written:
+        raise EmobeamError(f"{destination}: not written, there are no predictions of task {task.name}")
+    extension = "." + pattern.rpartition(".")[2]
+    for name in storage.names(destination, extension) - set(wanted):
+        storage.remove(storage.join(destination, name + extension))
+    return rows.report(destination, written)
 
 
 def fill(
@@ -196,49 +270,16 @@ def _own_blocks(task: Task, places: Mapping[str, tuple[str, str]], predictions: 
             yield _Block(name, keys, known.frames.astype(np.int64), known)
 
 
-def _own_places(task: Task, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+def _own_places(task: Task, form: SubmissionForm, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
     places: dict[str, tuple[str, str]] = {}
     for pair in pairs:
         name = format_name(task, *pair)
+        if form.key.per_video:  # the name of a file
+            name = name.rpartition("/")[2]
         if name in places:
             raise EmobeamError(f"{name!r} in the submission would mean {places[name]} and {pair}; give a template")
         places[name] = pair
     return places
-
-
-def _value_texts(task: Task, values: npt.NDArray[np.float32], limits: npt.NDArray[np.float32]) -> list[str]:
-    if task.kind == "binary":
-        return [",".join(map(str, row)) for row in (values >= limits).astype(np.int8).tolist()]
-    clipped = np.clip(values.astype(np.float64), task.low, task.high)
-    rounded = np.round(clipped, DECIMALS) + 0.0  # turns -0.0 into 0.0
-    form = ",".join([f"%.{DECIMALS}f"] * len(task.outputs))
-    return [form % tuple(row) for row in rounded.tolist()]
-
-
-def _neutral_text(task: Task) -> str:
-    if task.kind == "binary":
-        return ",".join(str(int(value)) for value in task.neutral)
-    return ",".join(f"{value:.{DECIMALS}f}" for value in task.neutral)
-
-
-def _check_edition(task: Task, edition: int) -> None:
-    if edition in task.form.editions:
-        return
-    known = "; ".join(f"{other.name}: {', '.join(map(str, other.form.editions))}" for other in TASKS.values())
-    why = "has another form, not written yet" if edition in task.editions else "has no such task"
-    raise UsageError(f"no submission of task {task.name} for edition {edition}, which {why}; supported are {known}")
-
-
-def _checked_thresholds(task: Task, thresholds: Sequence[float]) -> npt.NDArray[np.float32]:
-    # Scores are float32: a score of float32(0.7) has to reach a threshold of 0.7.
-    limits = np.asarray(thresholds if len(thresholds) else [0.5] * len(task.outputs), np.float32)
-    if len(thresholds) and task.kind != "binary":
-        raise UsageError(f"task {task.name} submits its values as they are: leave the thresholds out")
-    if limits.shape != (len(task.outputs),):
-        raise UsageError(f"task {task.name} has {len(task.outputs)} outputs, got {len(thresholds)} thresholds")
-    if not ((limits >= task.low) & (limits <= task.high)).all():
-        raise UsageError(f"thresholds of task {task.name} lie between {task.low:g} and {task.high:g}, got {thresholds}")
-    return limits
 
 
 def _check_shape(task: Task, known: FramePredictions) -> None:

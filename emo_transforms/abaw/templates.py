@@ -2,6 +2,8 @@
 
 The organisers hand out samples (``key,``) and examples with dummy values (``key,0.5,-0.5``); teams also make bare
 lists of keys (``key``). All three are read; values are ignored. Rows are streamed: a template has about a million.
+Where a submission has one file per video, its template is the list of names of the test videos, or a folder of
+example files; only the latter says how many rows are wanted.
 """
 
 from __future__ import annotations
@@ -10,11 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import fsspec
-
 from emo_transforms.abaw.keys import parse_key, row_key
+from emo_transforms.abaw.text_files import fields_of, is_file, list_folder, read_rows
 from schemas.records import EmobeamError
-from schemas.tasks import TASKS, Task
+from schemas.tasks import TASKS, SubmissionForm, Task
 
 
 class TemplateRow(NamedTuple):
@@ -54,18 +55,60 @@ def read_template(uri: str, task: Task) -> Iterator[TemplateRow]:
         raise EmobeamError(f"{uri}: no rows; give the organisers' sample or example file of task {task.name}")
 
 
-def template_names(uri: str, task: Task) -> list[str]:
-    """The names of the videos in a template, each once, in their order; raises as :func:`read_template`."""
+def template_names(uri: str, task: Task, edition: int = 0) -> list[str]:
+    """The names of the videos in a template, each once, in their order.
+
+    Args:
+        edition: where the form of submissions depends on it; 0 is the usual form.
+
+    Raises:
+        EmobeamError: as :func:`read_template` and :func:`read_video_list`.
+        UsageError: the edition has no such task.
+    """
+    form = task.forms_of(edition)[0] if edition else task.form
+    if form.key.per_video:
+        return list(read_video_list(uri, task, form))
     return list(dict.fromkeys(row.name for row in read_template(uri, task)))
+
+
+def read_video_list(uri: str, task: Task, form: SubmissionForm) -> dict[str, int | None]:
+    """The template of a submission with one file per video.
+
+    Args:
+        uri: a text file with one name per line (the organisers' list of test videos), or a folder of example files.
+        form: of the submission; says how example files are named and whether they have a header.
+
+    Returns:
+        How many rows each video has, by name in the template's order; None where the list doesn't say.
+
+    Raises:
+        EmobeamError: nothing to read, or a line that is no name; names file and line.
+    """
+    counts: dict[str, int | None] = {}
+    if is_file(uri):
+        for line, text in read_rows(uri):
+            if "," in text or text.endswith(form.key.suffix) or text in counts:
+                what = "stands there twice" if text in counts else "is no name of a video"
+                raise EmobeamError(f"{uri}, line {line}: {text!r} {what}; expected one name per line")
+            counts[text] = None
+    else:
+        for name, file in list_folder(uri).with_extension(form.file.rpartition("{name}")[2]).items():
+            first = next(read_rows(file), (1, ""))
+            if first[1] != form.header:
+                raise EmobeamError(f"{file}, line {first[0]}: expected {form.header!r}, found {first[1]!r}")
+            counts[name] = sum(1 for _ in read_rows(file)) - 1
+    if not counts:
+        raise EmobeamError(f"{uri}: no names; give a list of names or a folder of example files of task {task.name}")
+    return counts
 
 
 def _rows(uri: str, task: Task) -> Iterator[TemplateRow]:
     """The rows as they come, not checked for repetitions."""
     first = True
-    for line, text in _lines(uri):
+    for line, text in read_rows(uri):
         if first:
             first = False
-            if _is_header(uri, line, text, task):
+            if is_header(uri, line, text, task):
                 continue
         key = row_key(task, text)
         try:
@@ -75,25 +118,10 @@ def _rows(uri: str, task: Task) -> Iterator[TemplateRow]:
         yield TemplateRow(line, key, name, frame)
 
 
-def _lines(uri: str) -> Iterator[tuple[int, str]]:
-    """Number and stripped text of the lines that aren't blank."""
-    try:
-        with fsspec.open(uri, "rt", encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, start=1):
-                if text := text.strip():
-                    yield line, text
-    except UnicodeDecodeError as error:
-        raise EmobeamError(f"{uri}: not UTF-8 text ({error.reason}); is this the template?") from error
-    except FileNotFoundError as error:
-        raise EmobeamError(f"{uri}: no such file; name the organisers' template") from error
-    except OSError as error:
-        raise EmobeamError(f"{uri}: can't be read ({error.strerror or error})") from error
-
-
-def _is_header(uri: str, line: int, text: str, task: Task) -> bool:
-    """Whether the first line is the task's header; raises where it is another one's."""
-    fields = _fields(text)
-    headers = {other.name: _fields(other.form.header) for other in TASKS.values() if other.form.header}
+def is_header(uri: str, line: int, text: str, task: Task) -> bool:
+    """Whether the first line is the header of a task; raises :class:`EmobeamError` where it is another one's."""
+    fields = fields_of(text)
+    headers = {other.name: fields_of(other.form.header) for other in TASKS.values() if other.form.header}
     if fields == headers.get(task.name):
         return True
     if fields[0] not in {header[0] for header in headers.values()}:
@@ -101,7 +129,3 @@ def _is_header(uri: str, line: int, text: str, task: Task) -> bool:
     owner = next((f" (that is task {name}'s)" for name, header in headers.items() if header == fields), "")
     wanted = repr(task.form.header) if task.form.header else "no header"
     raise EmobeamError(f"{uri}, line {line}: task {task.name} has {wanted}, found {text!r}{owner}")
-
-
-def _fields(header: str) -> list[str]:
-    return [field.strip() for field in header.split(",")]

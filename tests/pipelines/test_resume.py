@@ -192,9 +192,7 @@ def test_a_changed_file_is_done_again(reference: Run, tmp_path: Path, pool: Loca
     assert failures(features) == {}
 
 
-def test_one_lost_shard_is_made_again(
-    reference: Run, copy_of_features: Callable[[], Path], pool: LocalPool
-) -> None:
+def test_one_lost_shard_is_made_again(reference: Run, copy_of_features: Callable[[], Path], pool: LocalPool) -> None:
     features = copy_of_features()
     shard = rows(features / "segments.parquet")[0]["shard"]
     (features / "shards" / f"{shard}.parquet").unlink()

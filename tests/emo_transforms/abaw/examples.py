@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from emo_transforms.abaw.labels import VideoLabels
+from schemas.tasks import Task
+
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "abaw-examples"
 """Example files handed out beside the repository; tests that use them skip where they are absent."""
 
@@ -50,3 +55,66 @@ def write_lines(
     text = newline.join(lines) + (newline if last_newline else "")
     path.write_bytes(text.encode("utf-8-sig" if bom else "utf-8"))
     return str(path)
+
+
+def value_texts(task: Task, values: np.ndarray) -> list[str]:
+    """Label columns as the organisers print them: floats as short as they go, classes, bits and markers as integers."""
+    whole = [group.kind != "value" for group in task.groups for _ in group.label_columns]
+    markers = [group.invalid for group in task.groups for _ in group.label_columns]
+    return [
+        ",".join(
+            str(int(value)) if integer or value == marker else np.format_float_positional(np.float32(value), trim="0")
+            for value, integer, marker in zip(row, whole, markers, strict=True)
+        )
+        for row in values
+    ]
+
+
+def label_files(task: Task, labels: Sequence[VideoLabels]) -> dict[str, str]:
+    """Texts of annotation files by name: one per video, or one for all (then the name is ``""``)."""
+    header = f"{task.labels.header}\n" if task.labels.header else ""
+    match task.labels.kind:
+        case "rows":
+            return {
+                video.name: header + "".join(f"{row}\n" for row in value_texts(task, video.values)) for video in labels
+            }
+        case "numbered":
+            return {
+                video.name: header
+                + "".join(f"{n},{row}\n" for n, row in zip(video.frames, value_texts(task, video.values), strict=True))
+                for video in labels
+            }
+        case "bah-frames":
+            return {"": "".join(map(bah_text, labels))}
+        case "bah-clips":
+            return {"": "".join(f"{video.name},{int(video.values[0, 0])},well, yes\n" for video in labels)}
+    keys = [
+        video.name if task.scope == "clip" else f"{video.name}/{frame:05d}.jpg"
+        for video in labels
+        for frame in video.frames.tolist()
+    ]
+    rows = [row for video in labels for row in value_texts(task, video.values)]
+    return {"": header + "".join(f"{key},{row}\n" for key, row in zip(keys, rows, strict=True))}
+
+
+def bah_text(video: VideoLabels) -> str:
+    """One video in BAH's annotation.yml."""
+    pairs = zip(video.frames.tolist(), value_texts_of_bits(video.values), strict=True)
+    frames = "".join(f"  - - {video.name}/frame-{frame - 1}.jpg\n    - {bit}\n" for frame, bit in pairs)
+    return f"{video.name}:\n  frame_annotation:\n{frames}  global_ah: {int(video.values.max())}\n"
+
+
+def value_texts_of_bits(values: np.ndarray) -> list[str]:
+    """A column of zeros and ones."""
+    return [str(int(value)) for value in values[:, 0]]
+
+
+def outputs_of(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Scores, float32[n, K], that are decided to be these label columns: classes become one-hot."""
+    parts, start = [], 0
+    for group in task.groups:
+        stop = start + len(group.label_columns)
+        block = labels[:, start:stop]
+        parts.append(np.eye(len(group.outputs))[block[:, 0].astype(int)] if group.kind == "class" else block)
+        start = stop
+    return np.concatenate(parts, axis=1).astype(np.float32)

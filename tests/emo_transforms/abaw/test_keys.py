@@ -6,11 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms.abaw.keys import Key, NameMatches, format_key, format_name, match_names, parse_key, row_key
+from emo_transforms.abaw.keys import (
+    Key,
+    NameMatches,
+    format_key,
+    format_name,
+    match_names,
+    parse_key,
+    row_key,
+    split_row,
+)
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS, Task
 
-VA, AU, EMI, AH = (TASKS[name] for name in ("va", "au", "emi", "ah"))
+VA, AU, EMI, AH, AHV, LSD = (TASKS[name] for name in ("va", "au", "emi", "ah", "ah-video", "lsd"))
 FRAME_TASKS = [VA, AU, AH]
 
 
@@ -24,6 +33,8 @@ FRAME_TASKS = [VA, AU, AH]
         (AH, "90003/Visite_1/x_Video.mp4/frame-0.jpg", "90003/Visite_1/x_Video.mp4", 1),
         (AH, "90004/Visite 1/x 14-00-00.mp4/frame-1041.jpg", "90004/Visite 1/x 14-00-00.mp4", 1042),
         (EMI, "00012", "00012", None),
+        (AHV, "Videos/90005/Visite_1/x_Video.mp4", "Videos/90005/Visite_1/x_Video.mp4", None),
+        (LSD, "0.jpg", "0.jpg", None),
     ],
 )
 def test_known_keys(task: Task, key: str, name: str, frame: int | None) -> None:
@@ -51,11 +62,33 @@ def test_known_keys(task: Task, key: str, name: str, frame: int | None) -> None:
         (AH, "x.mp4/frame-.jpg"),
         (EMI, ""),
         (EMI, "video/00001.jpg"),
+        (AHV, "x.mp4/frame-0.jpg"),
+        (AHV, ".mp4"),
+        (LSD, "0"),
     ],
 )
 def test_other_texts_are_refused(task: Task, key: str) -> None:
     with pytest.raises(EmobeamError, match=f"no key of task {task.name}"):
         parse_key(task, key)
+
+
+def test_files_of_one_video_each_have_no_keys() -> None:
+    with pytest.raises(EmobeamError, match="task vd has one file per video and no keys"):
+        parse_key(TASKS["vd"], "0001")
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "split"),
+    [
+        (VA, "v/00001.jpg,0.5,1", ("v/00001.jpg", "0.5,1")),
+        (VA, "v/00001.jpg", ("v/00001.jpg", "")),
+        (VA, "v/00001.jpg ,0.5,1", ("v/00001.jpg", "0.5,1")),
+        (EMI, "00012 ,0.5", ("00012", "0.5")),
+        (AHV, "Videos/1/2.mp4,0.25,0.75,1", ("Videos/1/2.mp4", "0.25,0.75,1")),
+    ],
+)
+def test_rows_are_split_behind_their_key(task: Task, row: str, split: tuple[str, str]) -> None:
+    assert split_row(task, row) == split
 
 
 def test_format_key_refuses_what_has_no_key() -> None:
@@ -96,6 +129,10 @@ def test_clip_keys_round_trip(name: str, tail: str) -> None:
         ("video49_left", ["video49", "video49_left"], ("video49_left", "")),
         ("video49_left", ["video49", "x/video49_left"], ("x/video49_left", "")),
         ("video10_1_left", ["video10_1", "video10"], ("video10_1", "left")),
+        # BAH's names of editions 10 and 11.
+        ("Videos/1/a/x.mp4", ["1/a/x"], ("1/a/x", "")),
+        ("Videos/1/a/x.mp4", ["1/a/x", "Videos/1/a/x"], ("Videos/1/a/x", "")),
+        ("0.jpg", ["0"], ("0", "")),
         # No such end of a name.
         ("video45_1", ["video45"], None),
         ("video_left_2", ["video", "video_2"], None),
@@ -167,7 +204,7 @@ def test_many_videos_of_one_file_name() -> None:
     st.sampled_from(["", "left", "right"]),
 )
 def test_own_names_lead_back(task: Task, video: str, subject: str) -> None:
-    if subject and task is AH:
-        return  # BAH shows one person at a time
+    if subject and task.form.key.extension:
+        return  # BAH shows one person at a time, and so do single images
     name = format_name(task, video, subject)
     assert match_names([name], [video]).found == {name: (video, subject)}

@@ -5,7 +5,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from emo_transforms.abaw.templates import TemplateRow, read_template, template_names
+from emo_transforms.abaw.templates import TemplateRow, read_template, read_video_list, template_names
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS, Task
 from tests.emo_transforms.abaw.examples import (
@@ -21,6 +21,7 @@ from tests.emo_transforms.abaw.examples import (
     write_lines,
 )
 
+TEST_NAMES = ["910-30-640x360", "video911_left"]
 VA, AU, EMI, AH = (TASKS[name] for name in ("va", "au", "emi", "ah"))
 
 
@@ -84,7 +85,7 @@ def test_other_file_systems() -> None:
         (AH, VA_HEADER + "\nv/00001.jpg,\n", "t.txt, line 1: task ah has no header.*task va's"),
         (EMI, VA_HEADER + "\nv/00001.jpg,\n", "t.txt, line 1: task emi has 'Filename.*task va's"),
         (AU, "image_location,Neutral,Anger\nv/00001.jpg,\n", "t.txt, line 1: task au has"),
-        (EMI, "image,valence,arousal,expression,aus\nv/00001.jpg,\n", "line 2: 'v/00001.jpg' is no key of task emi"),
+        (EMI, "image,valence,arousal,expression,aus\nv/00001.jpg,\n", "t.txt, line 1: task emi has.*task mtl's"),
         (VA, f"{VA_HEADER}\nv/00001.jpg,\nv\n", "t.txt, line 3: 'v' is no key of task va"),
         (AH, "x.mp4/frame-0.jpg\nx.mp4/00001.jpg\n", "t.txt, line 2: 'x.mp4/00001.jpg' is no key of task ah"),
         (VA, f"{VA_HEADER}\nv/00001.jpg,\nw/00001.jpg,\nv/00001.jpg,\n", "t.txt: 'v/00001.jpg' .* line 2 .* line 4"),
@@ -104,8 +105,32 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(EmobeamError, match="can't be read"):
         template_names(str(tmp_path), VA)
     (tmp_path / "clip.mp4").write_bytes(b"\x00\x00\x00\x18ftyp\xff\xfe\xfd")
-    with pytest.raises(EmobeamError, match=r"clip.mp4: not UTF-8"):
+    with pytest.raises(EmobeamError, match=r"clip.mp4, line 1: not UTF-8"):
         template_names(str(tmp_path / "clip.mp4"), VA)
+
+
+def test_lists_of_names(tmp_path: Path) -> None:
+    uri = write_lines(tmp_path / "names.txt", list(FRAMES), newline="\r\n", bom=True)
+    assert template_names(uri, VA, 3) == list(FRAMES)
+    assert read_video_list(uri, VA, VA.forms_of(3)[0]) == dict.fromkeys(FRAMES)
+    for text, message in (
+        ("v\nv\n", r"names.txt, line 2: 'v' stands there twice"),
+        ("v\nv/00001.jpg\n", r"names.txt, line 2: 'v/00001.jpg' is no name"),
+        ("valence,arousal\n", r"names.txt, line 1: 'valence,arousal' is no name"),
+        ("\n", r"names.txt: no names"),
+    ):
+        (tmp_path / "names.txt").write_text(text)
+        with pytest.raises(EmobeamError, match=message):
+            template_names(uri, VA, 3)
+
+
+def test_folders_of_examples(tmp_path: Path) -> None:
+    for name, count in FRAMES.items():
+        write_lines(tmp_path / f"{name}.txt", ["0.5,0.5"] * count, header="valence,arousal")
+    assert read_video_list(str(tmp_path), VA, VA.forms_of(3)[0]) == dict(sorted(FRAMES.items()))
+    write_lines(tmp_path / "z.txt", ["1"], header="Neutral")
+    with pytest.raises(EmobeamError, match=r"z.txt, line 1: expected 'valence,arousal', found 'Neutral'"):
+        template_names(str(tmp_path), VA, 3)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared example files are not beside the repository")
@@ -118,6 +143,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
         (AU, "templates/test_set_examples/ABAW_AU_test_set_example.txt", ["910-30-640x360"]),
         (EMI, "submissions/EMI_6th-8th-10th/predictions.csv", ["12660", "12661"]),
         (EMI, "annotations/EMI_Hume-Vidmimic2/train_split.csv", ["00000", "00001", "00002"]),
+        (TASKS["expr"], "templates/prediction_files_format/ABAW_Expr_test_set_sample.txt", TEST_NAMES),
+        (TASKS["expr"], "templates/test_set_examples/ABAW_Expr_test_set_example.txt", TEST_NAMES),
+        (TASKS["ce"], "templates/test_set_examples/CE_CER.txt", ["01"]),
+        (TASKS["mtl"], "templates/test_set_examples/MTL.txt", ["video912_1"]),
         (
             AH,
             "submissions/AH_8th_frame-level/trial-1.txt",

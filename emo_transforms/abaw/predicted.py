@@ -1,0 +1,286 @@
+"""Predictions as the scorer reads them: a submission (label form) or predictions tables (scores), by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emo_transforms import storage
+from emo_transforms.abaw.decisions import compound_from_expressions
+from emo_transforms.abaw.keys import match_names
+from emo_transforms.abaw.read_submission import find_submissions, read_submission
+from emo_transforms.abaw.text_files import is_file
+from emo_transforms.parts import read_part_footer
+from emo_transforms.postprocess import confident, postprocess, rows_with_value, weighted_mean
+from schemas.postprocess import PostConfig
+from schemas.records import EmobeamError, UsageError
+from schemas.tasks import Task, task_named
+
+Place = tuple[str, str]
+"""(video id, subject) of a table; (name, "") of a submission."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """What is predicted for one person in one video.
+
+    Attributes:
+        frames: ``[n]`` native frame numbers, ascending; for clips ``[1]``.
+        values: ``[n, C]`` scores, or ``[n, K]`` in label form; NaN where there is no value.
+        known: ``[n]`` rows that had a value before anything was interpolated.
+        times: ``[n]`` s, NaN where unknown.
+        positive: ``[n]`` probability of "yes" that a submission holds beside its labels, or None.
+    """
+
+    frames: NDArray[np.int32]
+    values: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    times: NDArray[np.float64]
+    positive: NDArray[np.float32] | None = None
+
+
+class Predictions(Protocol):
+    """A set of predictions of one task.
+
+    Attributes:
+        scores: values are scores, one column per output; else they are in label form.
+        places: all there are, sorted.
+    """
+
+    @property
+    def scores(self) -> bool: ...
+
+    @property
+    def places(self) -> Sequence[Place]: ...
+
+    def read(self, place: Place) -> Series:
+        """The series of one of ``places``."""
+        ...
+
+    def find(self, names: Sequence[str]) -> dict[str, Place]:
+        """The place that each of the organisers' names means, where there is one."""
+        ...
+
+
+@dataclass(frozen=True)
+class TablePredictions:
+    """Predictions tables; one video's is in memory at a time. A row counts as known where a face gave its value.
+
+    Attributes:
+        task: whose tables they are.
+        parts: URI of the table of each place.
+        compound: the tables are task ``expr``'s and compound expressions are wanted.
+    """
+
+    task: Task
+    parts: dict[Place, str]
+    compound: bool = False
+    scores: bool = True
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return sorted(self.parts)
+
+    def read(self, place: Place) -> Series:
+        uri = self.parts[place]
+        fs, path = storage.file_system(uri)
+        try:
+            with fs.open(path, "rb") as file:
+                table = pq.read_table(file)
+            keep = np.array([name == place[1] for name in table["subject"].to_pylist()], bool)
+            if "face" in table.column_names:
+                keep &= table["face"].to_numpy() == 0
+            values = [table[name].to_numpy().astype(np.float32)[keep] for name in self.task.outputs]
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
+        rows = int(keep.sum())
+        stacked = np.stack(values, axis=1)
+        if self.compound:
+            stacked = compound_from_expressions(stacked)
+        known = rows_with_value(stacked)
+        frames, times = np.ones(rows, np.int32), np.full(rows, np.nan)
+        if "frame" in table.column_names:
+            frames = table["frame"].to_numpy()[keep].astype(np.int32)
+            times = table["time"].to_numpy()[keep].astype(np.float64)
+            known &= np.array([source != "absent" for source in table["source"].to_pylist()], bool)[keep]
+        return Series(frames, stacked, known, times)
+
+    def find(self, names: Sequence[str]) -> dict[str, Place]:
+        found = match_names(names, sorted({video for video, _ in self.parts})).found
+        return {name: place for name, place in found.items() if place in self.parts}
+
+
+@dataclass(frozen=True)
+class SubmissionPredictions:
+    """A submission file, or a folder of them, in label form; all of it in memory."""
+
+    series: dict[str, Series]
+    scores: bool = False
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return [(name, "") for name in sorted(self.series)]
+
+    def read(self, place: Place) -> Series:
+        return self.series[place[0]]
+
+    def find(self, names: Sequence[str]) -> dict[str, Place]:
+        # Names of a submission are the organisers' own: `_left` is no side of another name here.
+        found = match_names(names, sorted(self.series)).found
+        return {name: place for name, place in found.items() if not place[1]}
+
+
+@dataclass(frozen=True)
+class ProcessedPredictions:
+    """Several sets of scores made one, and post-processed.
+
+    Attributes:
+        parts: the averaged sets; a place exists where it exists in any of them.
+        gate: scores of the same classes that replace the others where they are confident, or None.
+    """
+
+    parts: tuple[TablePredictions, ...]
+    config: PostConfig
+    gate: TablePredictions | None = None
+    scores: bool = True
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return sorted({place for part in self.parts for place in part.places})
+
+    def read(self, place: Place) -> Series:
+        found = [part.read(place) if place in part.parts else None for part in self.parts]
+        gate = self.gate.read(place) if self.gate and place in self.gate.parts else None
+        return combine(found, self.config, gate)
+
+    def find(self, names: Sequence[str]) -> dict[str, Place]:
+        found = match_names(names, sorted({video for video, _ in self.places})).found
+        places = set(self.places)
+        return {name: place for name, place in found.items() if place in places}
+
+
+def combine(parts: Sequence[Series | None], config: PostConfig, gate: Series | None = None) -> Series:
+    """Averages, gates, interpolates and smooths the series of one place; None is a set that lacks it.
+
+    Raises:
+        EmobeamError: the config holds another number of weights.
+    """
+    if config.weights and len(config.weights) != len(parts):
+        raise EmobeamError(f"the post-processing holds {len(config.weights)} weights for {len(parts)} predictions")
+    there = [part for part in parts if part is not None]
+    frames = np.unique(np.concatenate([part.frames for part in there]))
+    shares = config.weights or (1.0,) * len(parts)
+    weights = [share for share, part in zip(shares, parts, strict=True) if part is not None]
+    values = weighted_mean([_on(frames, part) for part in there], weights)
+    times = np.full(len(frames), np.nan)
+    for part in there:
+        times[np.searchsorted(frames, part.frames)] = part.times
+    if gate is not None and config.gate < 1:
+        values = confident(values, _on(frames, gate), config.gate)
+    known = rows_with_value(values)
+    return Series(frames, postprocess(values, times, config), known, times)
+
+
+def _on(frames: NDArray[np.int32], series: Series) -> NDArray[np.float32]:
+    """The values of a series at given frames, NaN where it has none."""
+    values = np.full((len(frames), series.values.shape[1]), np.nan, np.float32)
+    if len(series.frames):
+        row = np.minimum(np.searchsorted(series.frames, frames), len(series.frames) - 1)
+        own = (series.frames[row] == frames) & series.known[row]
+        values[own] = series.values[row[own]]
+    return values
+
+
+def open_tables(uri: str, task: Task) -> TablePredictions | None:
+    """The tables in ``OUT`` or ``OUT/predictions/<task>``; None where there are none.
+
+    Compound expressions that nobody predicted are taken from the tables of basic ones.
+
+    Raises:
+        EmobeamError: a Parquet file there isn't emobeam's, or belongs to another task.
+    """
+    parts: dict[Place, str] = {}
+    if is_file(uri):
+        return None
+    for folder in (storage.join(uri, "predictions", task.name), uri):
+        for name in sorted(storage.names(folder, ".parquet") - _OTHER_TABLES):
+            part = storage.join(folder, f"{name}.parquet")
+            footer = read_part_footer(part)
+            if footer["task"] == task.source:
+                break
+            if footer["task"] != task.name:
+                raise EmobeamError(f"{part}: predictions of task {footer['task']}, not {task.name}")
+            parts |= {(footer["video"], subject): part for subject in footer["subjects"]}
+        if parts:
+            return TablePredictions(task, parts)
+    if task.compounds and (source := open_tables(uri, task_named(task.source))):
+        return TablePredictions(source.task, source.parts, compound=True)
+    return None
+
+
+_OTHER_TABLES = {"faces", "videos", "segments"}
+
+
+def open_predictions(
+    uris: Sequence[str], task: Task, edition: int, *, post: PostConfig | None = None, gate: str = ""
+) -> Predictions:
+    """Finds out what a URI holds and opens it.
+
+    Args:
+        uris: one submission file or folder; or one or several outputs or folders of tables, which are averaged.
+        post: how scores are post-processed.
+        gate: an output, or folder of tables, of the same task, for the confidence gate.
+
+    Raises:
+        UsageError: post-processing, a gate or several sets, where only scores will do.
+        EmobeamError: nothing there, or unreadable.
+    """
+    tables = [open_tables(uri, task) for uri in uris]
+    found = tuple(table for table in tables if table is not None)
+    if post is None and not gate and len(uris) == 1:
+        return found[0] if found else _open_submission(uris[0], task, edition)
+    if len(found) < len(uris):
+        lacking = next(uri for uri, table in zip(uris, tables, strict=True) if table is None)
+        raise UsageError(
+            f"{lacking}: holds no predictions tables of task {task.name}; only those can be averaged or post-processed"
+        )
+    gate_tables = open_tables(gate, task) if gate else None
+    if gate and gate_tables is None:
+        raise UsageError(f"{gate}: holds no predictions tables of task {task.name} for the gate")
+    return ProcessedPredictions(found, post or PostConfig(task.name), gate_tables)
+
+
+def _open_submission(uri: str, task: Task, edition: int) -> SubmissionPredictions:
+    if not storage.exists(uri):
+        raise EmobeamError(f"{uri}: no such file or folder; name a submission or the output of emobeam predict")
+    labels = _gathered(uri, task, edition, probabilities=False)
+    sure = {}
+    if any(submission.form.probabilities for submission in find_submissions(uri, task, edition)):
+        sure = _gathered(uri, task, edition, probabilities=True)
+    series = {}
+    for name, (frames, values) in labels.items():
+        times = np.full(len(frames), np.nan)
+        positive = sure[name][1][:, 0] if sure else None
+        series[name] = Series(frames, values, rows_with_value(values), times, positive)
+    return SubmissionPredictions(series)
+
+
+def _gathered(
+    uri: str, task: Task, edition: int, *, probabilities: bool
+) -> dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """Frames and values by name, also of names whose rows stand apart."""
+    pieces: dict[str, list[tuple[NDArray[np.int32], NDArray[np.float32]]]] = {}
+    for name, frames, values in read_submission(uri, task, edition, probabilities=probabilities):
+        pieces.setdefault(name, []).append((frames, values))
+    whole = {}
+    for name, parts in pieces.items():
+        frames = np.concatenate([part[0] for part in parts])
+        order = np.argsort(frames, kind="stable")
+        whole[name] = frames[order], np.concatenate([part[1] for part in parts])[order]
+    return whole
