@@ -45,7 +45,9 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.cache
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.workers
-	$(BIN)/python -m tests.benchmarks.decoders
+	$(BIN)/python -m tests.benchmarks.decoders $(CLIPS)
+	$(BIN)/python -m tests.benchmarks.scoring
+	$(BIN)/python -m tests.benchmarks.submission
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

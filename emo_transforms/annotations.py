@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,25 +149,37 @@ def stretches(view: VideoView) -> list[dict[str, Any]]:
 
 
 def predict_table(
-    features: str, item: VideoFeatures, view: VideoView, heads: Sequence[Head], config: PredictConfig
+    features: str,
+    item: VideoFeatures,
+    view: VideoView,
+    heads: Sequence[Head],
+    config: PredictConfig,
+    alive: Callable[[], None] = lambda: None,
 ) -> pa.Table:
     """The predictions table of one task for one video (see ``schemas.tables.predictions_schema``).
 
     Args:
         heads: all of one task; their outputs are averaged.
+        alive: called now and then, so that a watcher sees that work goes on.
     """
-    if heads[0].config.scope == "clip":
-        return _clip_table(features, item, view, heads, config)
-    return _frame_table(features, item, view, heads, config)
+    make = _clip_table if heads[0].config.scope == "clip" else _frame_table
+    return make(features, item, view, heads, config, alive)
 
 
 def _rows(
-    features: str, item: VideoFeatures, view: VideoView, maps: Sequence[str], *, main_only: bool
+    features: str,
+    item: VideoFeatures,
+    view: VideoView,
+    maps: Sequence[str],
+    alive: Callable[[], None],
+    *,
+    main_only: bool,
 ) -> Iterator[Row]:
     """Rows of all wanted faces in the order of the shards; the key is (subject, face)."""
     position = 0
     for shard in item.shards:
         for table in read_rows(shard_uri(features, shard), [f"map_{name}" for name in maps]):
+            alive()
             wanted = [
                 (index, subject, int(face[position + index]))
                 for subject, face in view.roles.items()
@@ -183,12 +195,18 @@ def _rows(
 
 
 def _frame_table(
-    features: str, item: VideoFeatures, view: VideoView, heads: Sequence[Head], config: PredictConfig
+    features: str,
+    item: VideoFeatures,
+    view: VideoView,
+    heads: Sequence[Head],
+    config: PredictConfig,
+    alive: Callable[[], None],
 ) -> pa.Table:
     outputs = heads[0].config.outputs
     main_only = config.faces == "main"
     parts: list[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]] = [
-        predict_frames(head, _rows(features, item, view, head.maps, main_only=main_only), config) for head in heads
+        predict_frames(head, _rows(features, item, view, head.maps, alive, main_only=main_only), config)
+        for head in heads
     ]
     clock = dict(zip(view.frames.tolist(), view.clock.tolist(), strict=True))
     keys: set[tuple[str, int]] = {(subject, 0) for subject in view.roles}
@@ -243,10 +261,17 @@ def _frame_rows(
 
 
 def _clip_table(
-    features: str, item: VideoFeatures, view: VideoView, heads: Sequence[Head], config: PredictConfig
+    features: str,
+    item: VideoFeatures,
+    view: VideoView,
+    heads: Sequence[Head],
+    config: PredictConfig,
+    alive: Callable[[], None],
 ) -> pa.Table:
     outputs = heads[0].config.outputs
-    parts = [predict_clip(head, _rows(features, item, view, head.maps, main_only=True), config) for head in heads]
+    parts = [
+        predict_clip(head, _rows(features, item, view, head.maps, alive, main_only=True), config) for head in heads
+    ]
     rows = []
     for subject in sorted(view.roles):
         found = [part[subject, 0] for part in parts if (subject, 0) in part]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -140,7 +141,7 @@ class DecoderProcess:
                     f"{path}: decoding takes {resident} MB, more than the limit of {self.config.memory_mb} MB",
                     stage=stage,
                     reason="memory",
-                    permanent=True,
+                    permanent=False,  # the limit may be another one next time
                 )
             try:
                 if child.connection.poll(_POLL):
@@ -212,7 +213,8 @@ class _Child:
         code = self.process.wait()
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         message = f"{path}: the decoder crashed ({how}){self._last_words()}"
-        return InputError(message, stage=stage, reason="crash", permanent=True)
+        # Killed from outside, most likely because the machine ran out of memory: that says nothing of the file.
+        return InputError(message, stage=stage, reason="crash", permanent=code != -signal.SIGKILL)
 
     def _last_words(self) -> str:
         self._errors.seek(0)

@@ -27,21 +27,21 @@ def read_index(features: str) -> list[dict[str, Any]]:
     try:
         with fs.open(path, "rb") as file:
             table = pq.read_table(file)
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):  # pyarrow tells of some damage by plain OSErrors
         return []
     rows: list[dict[str, Any]] = table.to_pylist() if table.schema.equals(SEGMENTS) else []
     return rows
 
 
-def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
-    """Writes ``segments.parquet`` and ``videos.parquet`` from footers and failure records.
+def make_index(features: str, *, trust: bool = True) -> tuple[list[dict[str, Any]], pa.Table]:
+    """What the indexes should hold, from footers and failure records; writes nothing.
 
     Args:
         trust: take rows of shards that the old index already knows (names of shards are digests of all
             that decides their content); otherwise every footer is read again.
 
     Returns:
-        The table of videos (see ``schemas.tables.VIDEOS``), sorted by id.
+        Rows of ``segments.parquet``, and the table of videos (see ``schemas.tables.VIDEOS``), sorted by id.
     """
     known = {row["shard"]: row for row in read_index(features)} if trust else {}
     segments = []
@@ -49,7 +49,12 @@ def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
         segments.append(known.get(shard) or _segment_row(features, shard))
     segments.sort(key=lambda row: (row["video"], row["segment"], row["shard"]))
     videos = _video_rows(segments, read_failures(features).values())
-    table = pa.Table.from_pylist(videos, VIDEOS)
+    return segments, pa.Table.from_pylist(videos, VIDEOS)
+
+
+def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
+    """Writes ``segments.parquet`` and ``videos.parquet``, see :func:`make_index`; returns the latter."""
+    segments, table = make_index(features, trust=trust)
     _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
     _write_table(storage.join(features, "videos.parquet"), table)
     return table
@@ -197,7 +202,8 @@ def _settle_records(
     records: Mapping[str, Failure],
     cache_id: str,
 ) -> None:
-    print_ = print_ or Fingerprint(-1, "")
+    if print_ is None:
+        return  # what was there before may be there again: its records stay, that of this run is written already
     valid = {
         name: failure
         for name, failure in records.items()

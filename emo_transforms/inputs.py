@@ -149,7 +149,8 @@ def _parquet_rows(file: object) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _stem(path: str) -> str:
-    return posixpath.splitext(path)[0]
+    """A path without its extension, as text: bytes that aren't UTF-8 are written ``\\udce9``."""
+    return posixpath.splitext(path)[0].encode("utf-8", "backslashreplace").decode()
 
 
 def unique_videos(videos: Iterable[Video]) -> list[Video]:
@@ -187,7 +188,7 @@ def keep_only(videos: Sequence[Video], only: str) -> list[Video]:
         EmobeamError: a name matches several ids.
     """
     fs, path = locate(only)
-    listed = fs.isfile(path)
+    listed = fs.isfile(path) and not has_video_extension(path)
     if not listed and ("://" in only or path.lower().endswith((".txt", ".csv"))):
         raise UsageError(f"--only {only}: no such file")
     names = list(_names_in(only)) if listed else [name.strip() for name in only.split(",") if name.strip()]

@@ -36,8 +36,10 @@ def read_part_footer(uri: str) -> dict[str, Any]:
             data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
         if not {"task", "video", "subjects"} <= set(data):
             raise KeyError("task")
-    except (pa.ArrowException, KeyError, ValueError, TypeError) as error:
-        raise EmobeamError(f"{uri}: not a predictions table of emobeam") from error
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise EmobeamError(f"{uri}: not a predictions table of emobeam, or damaged ({error})") from error
     return data
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from emo_transforms.crops import crops_fingerprint, list_crops, resolve_crops
 from emo_transforms.inputs import fingerprint, keep_only, resolve_inputs
 from emo_transforms.sampling import plan_crop_segments, plan_segments
 from emo_transforms.storage import local_copy
-from schemas.config import ExtractConfig
+from schemas.config import ExtractConfig, digest_of
 from schemas.records import Fingerprint, InputError, Probe, Segment, Video
 
 Prober = Callable[[str], Probe]
@@ -35,7 +36,11 @@ def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "",
 def fingerprint_of(video: Video, config: ExtractConfig) -> Fingerprint:
     """What identifies the content of an input; raises :class:`InputError` where it can't be read."""
     if video.kind == "crops":
-        return crops_fingerprint(video, list_crops(video, config.source))
+        print_ = crops_fingerprint(video, list_crops(video, config.source))
+        if video.time_uri:  # whose times a shard holds is part of its content
+            raw = fingerprint(video.time_uri)
+            print_ = replace(print_, digest=digest_of([print_.digest, raw.size, raw.digest]))
+        return print_
     return fingerprint(video.uri)
 
 

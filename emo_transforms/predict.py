@@ -18,6 +18,7 @@ from apache_beam.utils.shared import Shared
 from emo_transforms import storage
 from emo_transforms.annotations import predict_table, stretches, view_video
 from emo_transforms.cache import Dataset
+from emo_transforms.head_config import config_to_json
 from emo_transforms.heads import Head, load_head, untrained_head
 from emo_transforms.parts import part_uri, read_part_footer, write_part
 from schemas.config import PredictConfig, digest_of, to_json
@@ -96,9 +97,18 @@ def missing_parts(item: VideoFeatures, tools: PredictTools, output: str, config:
 
 
 def predict_video(
-    item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig
+    item: VideoFeatures,
+    tools: PredictTools,
+    features: str,
+    output: str,
+    config: PredictConfig,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
-    """Writes the missing parts of one video, each as a whole or not at all; returns their rows by task."""
+    """Writes the missing parts of one video, each as a whole or not at all; returns their rows by task.
+
+    Args:
+        alive: called now and then, so that a watcher sees that work goes on.
+    """
     todo = missing_parts(item, tools, output, config)
     if not todo:
         return {}
@@ -106,7 +116,7 @@ def predict_video(
     faces = stretches(view)
     rows = {}
     for task, identity in todo.items():
-        table = predict_table(features, item, view, tools.heads[task], config)
+        table = predict_table(features, item, view, tools.heads[task], config, alive)
         footer = {
             "predict_id": identity,
             "video": item.video,
@@ -122,7 +132,8 @@ def predict_video(
 
 
 def _predict_id(item: VideoFeatures, tools: PredictTools, task: str, config: PredictConfig) -> str:
-    parts = [to_json(config), tools.identity(task), to_json(replace(item, sampled=0)), STAGE2_REVISION]
+    heads = [config_to_json(head.config) for head in tools.heads[task]]
+    parts = [to_json(config), tools.identity(task), heads, to_json(replace(item, sampled=0)), STAGE2_REVISION]
     return digest_of(parts)
 
 
@@ -149,8 +160,12 @@ class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
         transform = self._transform
         report: Reporter = transform.reporter or (lambda event, data: None)
         report("start", {"key": item.video})
+
+        def alive() -> None:
+            report("frames", {"key": item.video, "frames": 0})
+
         try:
-            rows = predict_video(item, self._tools, transform.features, transform.output, transform.config)
+            rows = predict_video(item, self._tools, transform.features, transform.output, transform.config, alive)
         except storage.OutputError:
             raise
         except EmobeamError as error:

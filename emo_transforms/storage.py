@@ -47,7 +47,7 @@ def is_local(uri: str) -> bool:
 
 def local_path(uri: str) -> Path:
     """The path of a local URI."""
-    return Path(uri.removeprefix("file://"))
+    return Path(uri.removeprefix("file://")).expanduser()
 
 
 def join(uri: str, *parts: str) -> str:
@@ -151,7 +151,8 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 def write_json(uri: str, data: Any) -> None:
     """Writes JSON atomically, keys sorted, so that equal data gives equal bytes."""
-    write_bytes(uri, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(uri, text.encode("utf-8", "backslashreplace"))  # names of files need not be text
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def input_error(error: BaseException, path: str, stage: str) -> InputError:
         return InputError(message, stage=stage, reason="missing", permanent=False)
     if isinstance(error, MemoryError):
         message = f"{path}: needs more memory than decoding may use"
-        return InputError(message, stage=stage, reason="memory", permanent=True)
+        return InputError(message, stage=stage, reason="memory", permanent=False)
     if isinstance(error, OSError) and not isinstance(error, BlockingIOError):
         return InputError(f"{path}: can't be read: {what}", stage=stage, reason="io", permanent=False)
     if isinstance(error, _OURS):

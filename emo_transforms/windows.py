@@ -138,16 +138,16 @@ def average_overlaps(
     Returns:
         For each key frames ``[n]`` ascending, their times ``[n]`` in s, and values ``[n, K]``.
     """
-    found: dict[Hashable, list[tuple[Window, NDArray[np.float32]]]] = {}
-    for window, values in results:
-        found.setdefault(window.key, []).append((window, values))
+    found: dict[Hashable, list[tuple[tuple[int, ...], tuple[float, ...], NDArray[np.float32]]]] = {}
+    for window, values in results:  # windows themselves hold maps, so they must not be kept
+        found.setdefault(window.key, []).append((window.frames, window.times, values.copy()))
     averages = {}
     for key, parts in found.items():
         frames, first, place = np.unique(
-            np.concatenate([window.frames for window, _ in parts]), return_index=True, return_inverse=True
+            np.concatenate([part[0] for part in parts]), return_index=True, return_inverse=True
         )
-        times = np.concatenate([window.times for window, _ in parts])[first]
-        stacked = np.concatenate([values for _, values in parts])
+        times = np.concatenate([part[1] for part in parts])[first]
+        stacked = np.concatenate([part[2] for part in parts])
         total = np.zeros((len(frames), stacked.shape[1]))
         np.add.at(total, place, stacked)
         mean = total / np.bincount(place)[:, None]
@@ -178,11 +178,11 @@ def predict_clip(head: Head, rows: Iterable[Row], config: PredictConfig) -> dict
     Args:
         rows: of one video, see :func:`windows_of`.
     """
-    found: dict[Hashable, list[tuple[Window, NDArray[np.float32]]]] = {}
+    found: dict[Hashable, list[tuple[int, NDArray[np.float32]]]] = {}
     for window, vector in _results(head, rows, config):
-        found.setdefault(window.key, []).append((window, vector))
+        found.setdefault(window.key, []).append((window.valid, vector.copy()))
     return {
-        key: head.pool(np.stack([vector for _, vector in parts]), np.array([window.valid for window, _ in parts]))
+        key: head.pool(np.stack([vector for _, vector in parts]), np.array([valid for valid, _ in parts]))
         for key, parts in found.items()
     }
 

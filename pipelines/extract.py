@@ -21,7 +21,8 @@ from emo_transforms import storage
 from emo_transforms.backbones import describe_backbone
 from emo_transforms.cache import Dataset, failure_name, open_dataset, read_failures, write_failure
 from emo_transforms.decoding import DecoderProcess
-from emo_transforms.extract import ExtractSegments, segment_failure, without_pictures
+from emo_transforms.extract import ExtractSegments
+from emo_transforms.extraction import segment_failure, without_pictures
 from emo_transforms.index import read_index, rebuild_index, settle
 from emo_transforms.planning import fingerprint_of, plan_video
 from pipelines.console import Ui, duration_text, size_text

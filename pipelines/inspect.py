@@ -11,7 +11,7 @@ from rich.table import Table
 
 from emo_transforms import storage
 from emo_transforms.cache import read_dataset
-from emo_transforms.index import read_index, rebuild_index
+from emo_transforms.index import make_index, rebuild_index
 from pipelines.console import duration_text, size_text
 from pipelines.labels import describe_labels, print_labels
 from schemas.records import EmobeamError
@@ -38,8 +38,10 @@ def describe(path: str, *, rebuild: bool = False, task: str = "") -> dict[str, A
 
 def _describe_cache(path: str, *, rebuild: bool) -> dict[str, Any]:
     dataset = read_dataset(path)
-    videos = rebuild_index(path, trust=not rebuild).to_pylist()
-    segments = read_index(path)
+    if rebuild:
+        rebuild_index(path, trust=False)
+    segments, table = make_index(path)
+    videos = table.to_pylist()
     return {
         "kind": "features",
         "path": path,

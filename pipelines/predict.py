@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import apache_beam as beam
@@ -20,7 +21,7 @@ from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset, read_failures
-from emo_transforms.index import read_index, rebuild_index
+from emo_transforms.index import make_index
 from emo_transforms.parts import part_name, read_part_footer
 from emo_transforms.predict import (
     HeadSpec,
@@ -108,8 +109,9 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     for task in untrained:
         ui.warn(f"task {task}: no trained head named; an untrained one (seeded) is used and its values mean nothing")
     _prepare(request)
-    table = _videos(request)
-    items = _items(request, table, tools)
+    segments, every = make_index(request.features)
+    table = _wanted(request, every)
+    items = _items(request, table, segments, tools)
     todo = [item for item in items if missing_parts(item, tools, request.output, request.config)]
     work = [Work(item.video, item.sampled, item) for item in todo]
     job = PredictJob(
@@ -152,14 +154,15 @@ def _prepare(request: PredictRequest) -> None:
         raise UsageError(f"--output {error}") from error
 
 
-def _videos(request: PredictRequest) -> pa.Table:
-    """The rows of the cache's ``videos.parquet`` that this run is about."""
-    table = rebuild_index(request.features)
+def _wanted(request: PredictRequest, table: pa.Table) -> pa.Table:
+    """The rows of ``videos.parquet`` that this run is about."""
     ids = table["video"].to_pylist()
     if request.videos is not None:
         wanted = {video.id for video in request.videos}
     elif request.only:
         names = [name.strip() for name in request.only.split(",") if name.strip()]
+        if not names:
+            raise UsageError("--only names no video")
         matches = match_names(names, ids)
         if matches.missing:
             raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}")
@@ -169,29 +172,35 @@ def _videos(request: PredictRequest) -> pa.Table:
     return table.filter(pc.is_in(table["video"], pa.array(sorted(wanted), pa.string())))
 
 
-def _items(request: PredictRequest, table: pa.Table, tools: PredictTools) -> list[VideoFeatures]:
+def _items(
+    request: PredictRequest, table: pa.Table, segments: Sequence[dict[str, Any]], tools: PredictTools
+) -> list[VideoFeatures]:
     """One element per video that has shards, in the order of ids."""
     current = {row["video"]: (row["size"], row["digest"]) for row in table.to_pylist()}
     shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in read_index(request.features):
+    for row in segments:
         if current.get(row["video"]) == (row["size"], row["digest"]):
             shards[row["video"]].append(row)
     subjects = _subjects(request, sorted(shards), tools)
-    without_shard = {f.video: f for f in read_failures(request.features).values() if f.native_frames}
+    without_shard: dict[str, dict[int, float | None]] = defaultdict(dict)
+    for failure in read_failures(request.features).values():
+        if (failure.size, failure.digest) == current.get(failure.video):
+            without_shard[failure.video] |= dict(zip_longest(failure.native_frames, failure.native_times))
     items = []
     for video in sorted(shards):
         rows = sorted(shards[video], key=lambda row: row["segment"])
         sampled = sum(row["sampled"] for row in rows)
         who = subjects[video]
-        gone = without_shard.get(video)
+        gone = without_shard[video]
+        times = [gone[frame] for frame in sorted(gone)]
         items.append(
             VideoFeatures(
                 video,
                 tuple(row["shard"] for row in rows),
                 who.names,
                 who.persons,
-                missing_frames=gone.native_frames if gone else (),
-                missing_times=gone.native_times if gone else (),
+                missing_frames=tuple(sorted(gone)),
+                missing_times=tuple(time for time in times if time is not None),
                 sampled=sampled,
             )
         )
@@ -202,7 +211,7 @@ def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTool
     names: list[str] = []
     if request.template:
         for task in tools.heads:
-            names += template_names(request.template, task_named(task))
+            names += template_names(request.template, task_named(task), request.edition)
     overrides = read_overrides(request.subjects) if request.subjects else {}
     return gather_subjects(videos, inputs=request.videos or (), template_names=names, overrides=overrides)
 

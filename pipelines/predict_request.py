@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from emo_transforms import storage
@@ -53,7 +53,7 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
 
     Raises:
         EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.check_head``).
-        UsageError: an unknown task.
+        UsageError: an unknown task, or one that the edition lacks.
     """
     specs = [HeadSpec(task="", uri=uri) for uri in request.heads]
     loaded = []
@@ -62,6 +62,7 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
         loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
     named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
     wanted = dict.fromkeys(task_named(name).name for name in named)
+    check_tasks(request, wanted)
     missing = [task for task in wanted if task not in {spec.task for spec in loaded}]
     loaded += [HeadSpec(task=task) for task in missing]
     chosen = [spec for spec in loaded if spec.task in wanted]
@@ -94,12 +95,7 @@ def check_request(request: PredictRequest) -> None:
     """
     if request.template and not request.edition:
         raise UsageError("--template needs --edition N, the ABAW edition whose rules the submission follows")
-    for name in request.tasks:
-        task = task_named(name)
-        if request.edition:
-            task.forms_of(request.edition)
-        if request.template:
-            template_names(request.template, task)
+    check_tasks(request, request.tasks)
     if request.truth and not storage.exists(request.truth):
         raise EmobeamError(f"--truth {request.truth}: no such file or folder")
     if request.subjects:
@@ -107,3 +103,13 @@ def check_request(request: PredictRequest) -> None:
     for uri in request.heads:
         if not storage.exists(storage.join(uri, "head.json")):
             raise EmobeamError(f"--head {uri}: not a head folder (no head.json)")
+
+
+def check_tasks(request: PredictRequest, names: Iterable[str]) -> None:
+    """Checks edition and template against the tasks of a run; see :func:`check_request` for what it raises."""
+    for name in names:
+        task = task_named(name)
+        if request.edition:
+            task.forms_of(request.edition)
+        if request.template:
+            template_names(request.template, task, request.edition)

@@ -135,7 +135,7 @@ def _columns(task: Task, *, marked: bool) -> tuple[Column, ...]:
 
 
 def _value(field: str, column: Column, strict: bool) -> float:
-    text = field.strip()
+    text = field.strip(" \t")
     if not is_number(text):
         raise RowError("number", f"{column.name}: {_shown(text)} is not a number")
     value = float(text)

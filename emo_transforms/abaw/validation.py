@@ -261,7 +261,7 @@ def _check_order(file: str, task: Task, index: _Index, notes: _Notes, *, dense: 
         missing = int(frames.max()) - len(np.unique(frames))
         if dense and missing:
             wanted = np.setdiff1d(np.arange(1, int(frames.max()) + 1), frames)[0] if frames.max() < 10**8 else 0
-            text = f"{missing} frames of {name!r} have no row, for example {_key(task, name, int(wanted) or 1)!r}"
+            text = f"frames of {name!r} have no row: {missing}, for example {_key(task, name, int(wanted) or 1)!r}"
             notes.warn("skipped", file, None, text)
 
 
@@ -281,13 +281,14 @@ def _check_template(file: str, task: Task, template: str, index: _Index, notes: 
         if missing.any():
             key = _key(task, name, int(asked[missing][0]))
             place = f"line {int(asked_lines[missing][0])} of the template"
-            what = f"all {len(asked)} rows" if missing.all() else f"{int(missing.sum())} rows"
-            text = f"{what} of {name!r} are missing, for example {key!r} ({place})"
-            notes.error("missing", file, None, text, int(missing.sum()))
+            many = "all" if missing.all() else "in all"
+            more = f", {many} {int(missing.sum())} rows of {name!r} are" if missing.sum() > 1 else ""
+            notes.error("missing", file, None, f"{key!r} is missing ({place}){more}", int(missing.sum()))
         surplus = ~np.isin(frames, asked)
         if surplus.any():
             key = _key(task, name, int(frames[surplus][0]))
-            what = f"{key!r} isn't in the template ({int(surplus.sum())} rows of this name aren't)"
+            more = f", nor are {int(surplus.sum()) - 1} more rows of {name!r}" if surplus.sum() > 1 else ""
+            what = f"{key!r} isn't in the template{more}"
             notes.error("surplus", file, int(lines[surplus][0]), what, int(surplus.sum()))
     _check_spelling(file, task, wanted, index, notes)
     if not (notes.kinds["missing"] or notes.kinds["surplus"] or notes.kinds["twice"]):
@@ -346,7 +347,7 @@ def _check_videos(
             notes.error("order", file, int(lines[first]), f"frame {frames[first]} comes after a later one")
         elif len(frames) and frames[-1] != len(np.unique(frames)):
             missing = int(frames[-1]) - len(np.unique(frames))
-            notes.warn("skipped", file, None, f"{missing} frames have no row; expected all frames from 1 on")
+            notes.warn("skipped", file, None, f"frames have no row: {missing}; expected all from 1 on")
     if not template:
         return
     counts = read_video_list(template, task, submission.form)

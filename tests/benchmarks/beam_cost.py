@@ -20,7 +20,8 @@ import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from emo_transforms.extract import ExtractSegments, Tools, extract_segment
+from emo_transforms.extract import ExtractSegments
+from emo_transforms.extraction import Tools, extract_segment
 from pipelines.extract import resolve_config
 from runners.worker import PipeReporter
 from schemas.config import ExtractConfig, SamplingConfig

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from emo_transforms.cache import Dataset, shard_uri
-from emo_transforms.extract import Tools, extract_segment
+from emo_transforms.extraction import Tools, extract_segment
 from emo_transforms.predict import HeadSpec, PredictTools, load_tools, predict_video
 from emo_transforms.shards import ShardWriter, maps_of, read_footer, read_rows
 from emo_transforms.storage import atomic_file

@@ -24,7 +24,7 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_transforms.extract import Tools, extract_segment
+from emo_transforms.extraction import Tools, extract_segment
 from pipelines.extract import resolve_config
 from schemas.config import ExtractConfig, SamplingConfig
 from tests.benchmarks.measure import (

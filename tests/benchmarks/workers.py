@@ -21,7 +21,7 @@ import torch
 
 from emo_transforms.cache import Dataset
 from emo_transforms.decoding import DecoderProcess
-from emo_transforms.extract import Tools, extract_segment
+from emo_transforms.extraction import Tools, extract_segment
 from pipelines.extract import resolve_config
 from schemas.config import ExtractConfig, SamplingConfig
 from schemas.records import Segment

@@ -14,7 +14,7 @@ from schemas.records import EmobeamError
 
 @dataclass(frozen=True)
 class Element:
-    """What is to be done under a key: ``fine``, ``abort``, ``abort once``, ``hang``, ``stop``, ``raise``, ``forget``."""
+    """What to do under a key: ``fine``, ``abort``, ``abort once``, ``hang``, ``stop``, ``raise``, ``forget``."""
 
     key: str
     what: str = "fine"

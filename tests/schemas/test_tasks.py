@@ -95,7 +95,7 @@ def test_forms_of_editions() -> None:
     assert [form.file for form in task_named("va").forms_of(8)] == ["predictions.txt"]
     assert [form.file for form in task_named("va").forms_of(3)] == ["predictions/{name}.txt"]
     assert [form.probabilities for form in task_named("ah-video").forms_of(11)] == [False, True]
-    with pytest.raises(UsageError, match=r"edition 10 has no task ah; .* ah: 8; ah-video: 10, 11;"):
+    with pytest.raises(UsageError, match=r"edition 10 has no task ah; it is in editions 8$"):
         task_named("ah").forms_of(10)
 
 

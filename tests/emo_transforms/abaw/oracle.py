@@ -67,10 +67,12 @@ def read_key(task: Task, text: str) -> tuple[str, int] | None:
 def read(task: Task, kind: str, data: bytes, name: str, header: str | None, *, labels: bool) -> Data | None:
     """The data of one file of that kind (``rows``, ``numbered``, ``table``, ``bah-clips``)."""
     lines = lines_of(data)
+    placed = kind == "rows" or (kind == "numbered" and not labels)
+    lines = lines if placed or lines is None else [line for line in lines if line]
     if not lines:
         return None
     if header is not None:
-        first = lines.pop(0) if kind == "rows" or labels is False else lines.pop(0) or (lines.pop(0) if lines else "")
+        first = lines.pop(0)
         if not labels and [field.strip() for field in first.split(",")] != header.split(","):
             return None
         numbers = [field for field in first.split(",") if re.fullmatch(r"[-+.\d]+", field.strip(), re.ASCII)]
@@ -78,10 +80,6 @@ def read(task: Task, kind: str, data: bytes, name: str, header: str | None, *, l
             return None  # no header at all, or a row glued to it
     found: Data = {}
     for place, line in enumerate(lines, start=1):
-        if not line:
-            if kind == "rows" or (kind == "numbered" and not labels):
-                return None
-            continue
         row = read_row(task, kind, line, name, place, labels=labels)
         if row is None or row[0] in found:
             return None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from emo_transforms.abaw.keys import format_key, format_name
 from emo_transforms.abaw.labels import VideoLabels, read_labels
@@ -25,6 +25,8 @@ from tests.emo_transforms.abaw.invented import FORMS, valid_rows
 
 CASES = 450
 """Damaged files per kind of file: with labels and submissions of all tasks more than ten thousand."""
+
+MEMORY = MemoryFileSystem()
 
 NUMBERS = [b"nan", b"inf", b"-5", b"-1", b"1e999", b"0x1", b"1_0", b"9" * 30, b"1.0", b"+1", b"-0", b"0.5", b"\xc2\xb2"]
 MARKS = [b"", b" ", b",", b"\t", b"\r", b"\n", b"\n\n", b"#", b'"', b"&a", b"!", b": "]
@@ -94,13 +96,13 @@ def invented(task: Task, seed: int) -> list[VideoLabels]:
 Read = Callable[[], oracle.Data]
 
 
-def check(data: bytes, file: Path, read: Read, expected: oracle.Data | None, same: oracle.Data) -> bool:
+def check(data: bytes, file: str, read: Read, expected: oracle.Data | None, same: oracle.Data) -> bool:
     """Whether the data were read; fails where they are neither right nor refused with file and line."""
     try:
         found = read()
     except EmobeamError as error:
         message = str(error)
-        assert str(file) in message, (data, message)
+        assert file in message, (data, message)
         assert "line " in message, (data, message)
         return False
     assert equal(found, expected) or equal(found, same), (data, found, expected)
@@ -117,18 +119,18 @@ LAYOUTS = list(TASKS.values())
 
 
 @pytest.mark.parametrize("task", LAYOUTS, ids=[task.name for task in LAYOUTS])
-def test_annotation_files(tmp_path: Path, task: Task) -> None:
+def test_annotation_files(task: Task) -> None:
     random_ = random.Random(f"labels {task.name}")
     video = invented(task, 1)
     kind = task.labels.kind
     name, text = next(iter(label_files(task, video).items()))
     name = name or "annotation"
-    file = tmp_path / f"{name}{'.yml' if kind == 'bah-frames' else '.csv'}"
+    file = f"memory://fuzz/{task.name}/{name}{'.yml' if kind == 'bah-frames' else '.csv'}"
 
     def read() -> oracle.Data:
         return {
             (found.name, frame): tuple(row)
-            for found in read_labels(str(file), task)
+            for found in read_labels(file, task)
             for frame, row in zip(found.frames.tolist(), found.values.tolist(), strict=True)
         }
 
@@ -142,38 +144,43 @@ def test_annotation_files(tmp_path: Path, task: Task) -> None:
     kept = 0
     for _ in range(CASES):
         data = damaged(random_, text.encode())
-        file.write_bytes(data)
+        MEMORY.pipe(file, data)
         kept += check(data, file, read, second(data), original)
     assert 0 < kept < CASES
     for _ in range(30):
-        file.write_bytes(spelled_otherwise(random_, text.encode()))
+        MEMORY.pipe(file, spelled_otherwise(random_, text.encode()))
         assert equal(read(), original)
 
 
 @pytest.mark.parametrize(("task", "edition"), FORMS, ids=[f"{task.name}-{edition}" for task, edition in FORMS])
-def test_submission_files(tmp_path: Path, task: Task, edition: int) -> None:
+def test_submission_files(task: Task, edition: int) -> None:
     random_ = random.Random(f"{task.name} {edition}")
     videos = invented(task, edition)
     tables = {(video.name, ""): FramePredictions(video.frames, outputs_of(task, video.values)) for video in videos}
     report = write_submission(
-        task, edition, str(tmp_path), predictions=lambda *at: tables.get(at), tables=tables, decimals=3
+        task,
+        edition,
+        f"memory://fuzz/{task.name}-{edition}",
+        predictions=lambda *at: tables.get(at),
+        tables=tables,
+        decimals=3,
     )
     form = task.forms_of(edition)[0]
-    file = Path(report.files[0])
-    text = file.read_bytes()
-    name = file.name.rpartition(".")[0]
+    file = report.files[0]
+    text = MEMORY.cat_file(file)
+    name = file.rpartition("/")[2].rpartition(".")[0]
     kind = {"place": "rows", "number": "numbered"}.get(form.key.kind, "table")
-    template = tmp_path / "template.txt"
+    template = f"memory://fuzz/{task.name}-{edition}/template.txt"
     keys = [name] if form.key.per_video else [
         video.name if task.scope == "clip" else format_key(task, video.name, frame)
         for video in videos for frame in video.frames.tolist()
     ]  # fmt: skip
-    template.write_text("".join(f"{key}\n" for key in keys))
+    MEMORY.pipe(template, "".join(f"{key}\n" for key in keys).encode())
 
     def read() -> oracle.Data:
         return {
             (found, frame): tuple(row)
-            for found, frames, values in read_submission(str(file), task, edition)
+            for found, frames, values in read_submission(file, task, edition)
             for frame, row in zip(frames.tolist(), values.tolist(), strict=True)
         }
 
@@ -186,16 +193,16 @@ def test_submission_files(tmp_path: Path, task: Task, edition: int) -> None:
     kept = valid = 0
     for _ in range(CASES // 2):
         data = damaged(random_, text)
-        file.write_bytes(data)
+        MEMORY.pipe(file, data)
         kept += check(data, file, read, second(data), original)
-        checked = validate(str(file), task, edition, str(template))
+        checked = validate(file, task, edition, template)
         if checked.ok:  # then all is there, once, in order, and can be read
             valid += 1
             assert list(read()) == list(original) or form.key.per_video, data
         else:
-            assert all(str(file) in str(finding) for finding in checked.errors), data
+            assert all(file in str(finding) for finding in checked.errors), data
     assert 0 < valid <= kept < CASES
     for _ in range(20):
-        file.write_bytes(spelled_otherwise(random_, text))
+        MEMORY.pipe(file, spelled_otherwise(random_, text))
         assert equal(read(), original)
-        assert validate(str(file), task, edition, str(template)).ok
+        assert validate(file, task, edition, template).ok

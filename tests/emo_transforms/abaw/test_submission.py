@@ -312,9 +312,7 @@ def test_failures_leave_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("task", "edition"), [(AU, 9), (AH, 10), (EMI, 5), (MTL, 8), (CE, 10)])
 def test_editions_not_supported(tmp_path: Path, task: Task, edition: int) -> None:
-    with pytest.raises(
-        UsageError, match=rf"edition {edition} has no task {task.name}; .*va: 3, 5, 6, 8, 9, 10; expr: 3"
-    ):
+    with pytest.raises(UsageError, match=rf"edition {edition} has no task {task.name}; .*{task.editions[0]}"):
         write_submission(task, edition, str(tmp_path), predictions=lambda *_: None, tables=[("a", "")])
 
 
@@ -410,7 +408,7 @@ def test_large_templates_stream(tmp_path: Path, task: Task, videos: int, seconds
         tail=",",
     )
     script = """
-import resource, sys
+import pathlib, re, resource, sys
 import numpy as np
 from emo_transforms.abaw.decisions import compound_from_expressions
 from emo_transforms.abaw.rows import format_rows
@@ -426,7 +424,11 @@ def predictions(video, subject):
 
 tables = [(f"batch1/{i}-30-1920x1080", "") for i in range(videos)]
 report = write_submission(task, 8, sys.argv[4], predictions=predictions, tables=tables, template=sys.argv[3])
-print(report.rows, report.exact, report.nearest, report.neutral, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Linux starts a process with its parent's ru_maxrss; VmHWM is its own.
+status = pathlib.Path("/proc/self/status")
+own = re.search(r"VmHWM:\\s*(\\d+)", status.read_text()) if status.exists() else None
+peak = int(own[1]) if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(report.rows, report.exact, report.nearest, report.neutral, peak)
 """
     start = time.perf_counter()
     command = [sys.executable, "-c", script, task.name, str(videos), template, str(tmp_path)]
