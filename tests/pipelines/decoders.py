@@ -24,7 +24,7 @@ def by_name(
     if name.startswith("half_"):
         name = name.removeprefix("half_") if segment.index == 1 else ""
     decode = getattr(faulty_decoders, name, decode_pyav)
-    return decode(path, segment, config, threads=threads, progress=progress)  # type: ignore[no-any-return]
+    return decode(path, segment, config, threads=threads, progress=progress)
 
 
 def _deadly() -> Frames:

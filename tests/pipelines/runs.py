@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from emo_transforms.cache import Dataset
 from emo_transforms.planning import find_videos
 from pipelines.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
-from pipelines.predict import PredictRequest, PredictResult, run_predict
+from pipelines.predict import PredictResult, run_predict
+from pipelines.predict_request import PredictRequest
 from runners.local import LocalPool
 from schemas.config import ExtractConfig, SamplingConfig
 
@@ -46,7 +47,7 @@ class Told:
     def warn(self, text: str) -> None:
         self.warned.append(text)
 
-    def start(self, name: str, total: int, items: int, unit: str, *, measure: str = "frames") -> None:
+    def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         self.started.append((name, total, items))
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:

@@ -15,10 +15,10 @@ from runners.local import LocalPool
 from schemas.config import ExtractConfig, SamplingConfig
 from schemas.records import UsageError
 from tests.clips import face, irregular_pts, variable_rate
-from tests.pipelines.runs import Row, Told, extract, failures, part, predict, rows, videos
+from tests.pipelines.runs import Row, extract, failures, part, predict, rows, videos
 
 SEEN = (1, 2, 3, 4, 7, 8, 9, 10, 11, 13, 14, 15, 40, 41)
-"""Frames with a crop; the gap from 15 to 40 is longer than half a second at 30 frames per second."""
+"""Frames with a crop."""
 
 
 def write_crops(folder: Path, frames: Sequence[int], name: str, first: int) -> Path:
@@ -52,19 +52,19 @@ def affwild2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def untimed(affwild2: Path, tmp_path_factory: pytest.TempPathFactory, pool: LocalPool) -> tuple[Path, Told, Told]:
+def untimed(affwild2: Path, tmp_path_factory: pytest.TempPathFactory, pool: LocalPool) -> Path:
     output = tmp_path_factory.mktemp("untimed")
     template = output / "template.txt"
     names = ["14-30-1920x1080/00001.jpg", "14-30-1920x1080/00005.jpg", "14-30-1920x1080/00043.jpg"]
     header = "image_location,AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26\n"
     template.write_text(header + "".join(f"{name},\n" for name in [*names, "video49_left/00003.jpg"]))
-    _, told = extract([affwild2], output / "features", pool, config=config("affwild2", store=("maps", "crops")))
-    _, told_too = predict(output / "features", output, pool, edition=8, template=str(template))
-    return output, told, told_too
+    extract([affwild2], output / "features", pool, config=config("affwild2", store=("maps", "crops")))
+    predict(output / "features", output, pool, edition=8, template=str(template))
+    return output
 
 
-def test_every_image_becomes_a_row(affwild2: Path, untimed: tuple[Path, Told, Told]) -> None:
-    found = feature_rows(untimed[0] / "features", "14-30-1920x1080")
+def test_every_image_becomes_a_row(affwild2: Path, untimed: Path) -> None:
+    found = feature_rows(untimed / "features", "14-30-1920x1080")
     assert [row["frame"] for row in found] == [frame for frame in SEEN if frame != 8]
     for row in found:
         assert row["image"] == f"{row['frame']:05d}.jpg"
@@ -73,8 +73,8 @@ def test_every_image_becomes_a_row(affwild2: Path, untimed: tuple[Path, Told, To
         assert np.asarray(row["map_s32"]).size == 128 * 7 * 7
 
 
-def test_a_damaged_image_costs_its_frame(untimed: tuple[Path, Told, Told]) -> None:
-    features = untimed[0] / "features"
+def test_a_damaged_image_costs_its_frame(untimed: Path) -> None:
+    features = untimed / "features"
     row, record = videos(features)["14-30-1920x1080"], failures(features)["14-30-1920x1080"]
     assert (row["outcome"], row["reason"], row["lost"], row["sampled"]) == ("partial", "lost_frames", 1, len(SEEN))
     assert record["frames"] == [8]
@@ -82,29 +82,27 @@ def test_a_damaged_image_costs_its_frame(untimed: tuple[Path, Told, Told]) -> No
     assert videos(features)["video49_left"]["outcome"] == "ok"
 
 
-def test_frames_without_image_have_rows_without_invented_time(untimed: tuple[Path, Told, Told]) -> None:
-    table = part(untimed[0], "au", "14-30-1920x1080")
+def test_frames_without_image_have_rows_without_invented_time(untimed: Path) -> None:
+    table = part(untimed, "au", "14-30-1920x1080")
     assert [row["frame"] for row in table] == list(range(1, 42))
     assert {row["time"] for row in table} == {None}
     sources = {row["frame"]: row["source"] for row in table}
     assert [frame for frame in sources if sources[frame] == "sampled"] == [f for f in SEEN if f != 8]
-    assert {sources[frame] for frame in (5, 6, 8, 12)} == {"interpolated"}
-    # 15 frames are half a second at 30 frames per second, by which gaps are judged here
-    assert [frame for frame in sources if sources[frame] == "absent"] == []
-    assert {sources[frame] for frame in (20, 35)} == {"nearest"}
+    # Gaps are judged at 30 frames per second: even the one from 15 to 40 is bridged, being shorter than a second.
+    assert {sources[frame] for frame in (5, 6, 8, 12, 16, 27, 39)} == {"interpolated"}
 
 
-def test_the_template_decides_the_rows(untimed: tuple[Path, Told, Told]) -> None:
-    lines = (untimed[0] / "submission" / "au" / "predictions.txt").read_text().splitlines()
-    expected = [line.split(",")[0] for line in (untimed[0] / "template.txt").read_text().splitlines()[1:]]
+def test_the_template_decides_the_rows(untimed: Path) -> None:
+    lines = (untimed / "submission" / "au" / "predictions.txt").read_text().splitlines()
+    expected = [line.split(",")[0] for line in (untimed / "template.txt").read_text().splitlines()[1:]]
     assert [line.split(",")[0] for line in lines[1:]] == expected
     assert all(set(line.split(",")[1:]) <= {"0", "1"} and line.count(",") == 12 for line in lines[1:])
 
 
-def test_crops_of_one_subject_keep_their_own_name(untimed: tuple[Path, Told, Told]) -> None:
-    table = part(untimed[0], "au", "video49_left")
+def test_crops_of_one_subject_keep_their_own_name(untimed: Path) -> None:
+    table = part(untimed, "au", "video49_left")
     assert {row["subject"] for row in table} == {""}, "video49_left is a folder of its own, not a side of video49"
-    (stretch,) = [row for row in rows(untimed[0] / "faces.parquet") if row["video"] == "video49_left"]
+    (stretch,) = [row for row in rows(untimed / "faces.parquet") if row["video"] == "video49_left"]
     assert (stretch["first_frame"], stretch["last_frame"], stretch["sampled"]) == (1, 6, 6)
     assert (stretch["first_time"], stretch["box"], stretch["score"]) == (None, None, None)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,8 +191,6 @@ def test_a_subjects_file_overrides(reference: Run, several: tuple[Path, Told], t
 
 def test_a_head_that_needs_other_maps(heads: dict[str, str], tmp_path: Path) -> None:
     """Told before stage 1 has begun."""
-    from dataclasses import replace
-
     dataset = dataset_of(replace(ONE_SECOND, maps=("s32",)))
     request = PredictRequest(str(tmp_path / "features"), str(tmp_path), heads=[heads["va1"]])
     with pytest.raises(EmobeamError, match="extract with --maps s8,s16,s32"):
@@ -226,8 +226,6 @@ def test_names_that_the_cache_does_not_know(reference: Run, tmp_path: Path, pool
 def test_a_damaged_shard_costs_its_video(
     reference: Run, several: tuple[Path, Told], tmp_path: Path, pool: LocalPool
 ) -> None:
-    import shutil
-
     features = tmp_path / "features"
     shutil.copytree(reference.features, features)
     shard = next(row["shard"] for row in rows(features / "segments.parquet") if row["video"] == "talk")
