@@ -88,13 +88,12 @@ def main() -> None:
         assert job is not None
         try:
             job.run(message, reporter)
-        except EmobeamError as error:
-            reporter("fatal", {"message": str(error)[:2000]})
         except Exception as error:
-            wrapped = _cause(error)
-            if wrapped is None:
+            ours = _cause(error)
+            if ours is None:
                 _die()
-            reporter("fatal", {"message": str(wrapped)[:2000]})
+            text, _, _ = str(ours).partition(" [while running '")  # Beam adds the name of its step
+            reporter("fatal", {"message": text[:2000]})
         else:
             reporter("idle", {})
 

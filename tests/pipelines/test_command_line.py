@@ -126,6 +126,7 @@ def test_full_disk(tmp_path: Path, clip: Path) -> None:
     )
     assert done.returncode == 1, done.stderr
     assert "can't be written" in done.stderr
+    assert "while running" not in done.stderr
     assert not list((tmp_path / "features" / "shards").iterdir())
     again = subprocess.run(
         emobeam("extract", clip, "--output", tmp_path / "features", "--quiet"), timeout=120, check=False
