@@ -228,7 +228,8 @@ def test_damage_costs_its_own_frames_and_shifts_no_number(clips: Clips) -> None:
 
 def test_damage_costs_decord_more_but_shifts_no_number(clips: Clips) -> None:
     numbers = numbers_in(decode(clips("damaged.mp4"), "decord"))
-    assert 40 < len(numbers) < 73
+    # How many of its chunks survive is a matter of decord's threads: on a busy machine it may be none.
+    assert len(numbers) < 73
     assert all(number in (frame, -1) for frame, number in numbers.items())
 
 
