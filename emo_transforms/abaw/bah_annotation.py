@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from emo_transforms.abaw.keys import parse_key
 from emo_transforms.abaw.text_files import read_lines
