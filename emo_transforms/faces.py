@@ -1,24 +1,16 @@
-"""Faces in frames: MTCNN (Zhang et al., 2016) and the crops that networks see.
-
-The three networks and their weights are those of facenet-pytorch 2.6.0. A detector works on a batch of equally
-large frames, so that faster engines can stand behind the same seam.
-"""
+"""Faces of a frame, what finds them, and the crops of them that networks see."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
 
-from schemas.config import AlignConfig, DetectorConfig
-from schemas.records import EmobeamError
+from schemas.config import AlignConfig
 
 Picture = NDArray[np.uint8]
 """An upright RGB frame or crop, [H, W, 3]."""
@@ -28,9 +20,6 @@ FIVE_POINTS_112 = np.array(
 )
 """Left eye, right eye, nose, left and right corner of the mouth (as the viewer sees them) in a 112x112 crop: the
 template of ArcFace (Deng et al., 2019)."""
-
-_RNET_BATCH = 32
-_ONET_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -52,98 +41,22 @@ class Faces:
 
 
 class Detector(Protocol):
-    """Finds faces in a batch of frames of one size."""
+    """Finds faces in the sampled frames of a segment, all of one size."""
 
-    def detect(self, frames: Sequence[Picture]) -> list[Faces]:
-        """Faces of each frame, in order. The result of a frame doesn't depend on its neighbours."""
+    def start(self) -> None:
+        """A new segment begins: whatever was remembered of the last one is forgotten."""
 
+    def detect(self, frames: Sequence[Picture], times: Sequence[float]) -> list[Faces]:
+        """Faces of each frame, in order.
 
-class MtcnnDetector:
-    """facenet-pytorch's networks and cascade, one frame at a time.
-
-    A frame gives the same bits whatever its neighbours and the number of threads: the second and third network are
-    given batches of one fixed size, padded with zeros, and all run on one thread (the last bits of the first one,
-    which sees whole frames, follow the number of threads; measured).
-    """
-
-    def __init__(self, config: DetectorConfig, device: str = "cpu") -> None:
-        try:
-            from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-            from facenet_pytorch.models.utils.detect_face import detect_face
-        except ImportError as error:
-            raise EmobeamError(
-                "MTCNN needs facenet-pytorch, whose own pins contradict apache-beam's; "
-                "install it past them: pip install --no-deps facenet-pytorch==2.6.0"
-            ) from error
-        self.config = config
-        self.device = device
-        self._cascade: Any = detect_face
-        self._pnet = _ChannelsLast(PNet()).eval().to(device)
-        self._rnet = _FixedBatch(RNet(), _RNET_BATCH).eval().to(device)
-        self._onet = _FixedBatch(ONet(), _ONET_BATCH).eval().to(device)
-
-    def detect(self, frames: Sequence[Picture]) -> list[Faces]:
-        with _one_thread():
-            return [self._detect_one(frame) for frame in frames]
-
-    def _detect_one(self, frame: Picture) -> Faces:
-        config = self.config
-        # A pyramid without any level (frame smaller than the smallest face) makes facenet-pytorch fail.
-        if min(frame.shape[:2]) * (12.0 / config.min_face) < 12:
-            return _no_faces()
-        networks = (self._pnet, self._rnet, self._onet)
-        with torch.inference_mode():
-            boxes, points = self._cascade(
-                frame[None], config.min_face, *networks, config.thresholds, config.factor, self.device
-            )
-        found = np.asarray(boxes[0], dtype=np.float32).reshape(-1, 5)
-        marks = np.asarray(points[0], dtype=np.float32).reshape(-1, 5, 2)
-        keep = found[:, 4] >= config.keep
-        found, marks = found[keep], marks[keep]
-        order = np.argsort(-found[:, 4], kind="stable")
-        return Faces(found[order, :4], found[order, 4], marks[order])
+        Args:
+            frames: the next frames of the segment.
+            times: when each is shown, in s, ascending.
+        """
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-class _ChannelsLast(nn.Module):
-    """A network in the memory layout in which its convolutions and poolings are faster on a CPU."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
-
-    def forward(self, pictures: Tensor) -> Any:
-        return self.network(pictures.contiguous(memory_format=torch.channels_last))
-
-
-class _FixedBatch(_ChannelsLast):
-    """One that is only ever given batches of one size, the last one padded with zeros."""
-
-    def __init__(self, network: nn.Module, batch: int) -> None:
-        super().__init__(network)
-        self.batch = batch
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        parts = []
-        for start in range(0, len(pictures), self.batch):
-            chunk = pictures[start : start + self.batch]
-            count = len(chunk)
-            if count < self.batch:
-                chunk = torch.cat([chunk, chunk.new_zeros(self.batch - count, *chunk.shape[1:])])
-            parts.append([output[:count] for output in super().forward(chunk)])
-        return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
-
-
-def _no_faces() -> Faces:
+def no_faces() -> Faces:
+    """A frame without faces."""
     return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 

@@ -1,193 +1,33 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-import av
 import numpy as np
 import pytest
-import torch
-from facenet_pytorch import MTCNN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from skimage import data
 from skimage.transform import SimilarityTransform, warp
 
 from emo_transforms.faces import (
     FIVE_POINTS_112,
-    Faces,
-    MtcnnDetector,
     Picture,
     crop_face,
     crop_five_points,
     crop_square,
     fit_crop,
+    no_faces,
     similarity,
     source_crop,
     square_box,
 )
-from schemas.config import AlignConfig, DetectorConfig
-from schemas.records import EmobeamError
-from tests.clips import face, faces_side_by_side, nobody
-
-ASTRONAUT: Picture = data.astronaut()  # type: ignore[no-untyped-call]
+from schemas.config import AlignConfig
 
 
-@cache
-def detector(keep: float = 0.0) -> MtcnnDetector:
-    return MtcnnDetector(DetectorConfig(keep=keep))
-
-
-@cache
-def theirs() -> Any:
-    return MTCNN(keep_all=True, select_largest=False)
-
-
-def assert_as_facenet_pytorch(picture: Picture, *, at_least: int) -> None:
-    """The same faces as the package itself finds, which orders them otherwise."""
-    found = detector().detect([picture])[0]
-    boxes, scores, landmarks = (np.stack(list(part)).astype(float) for part in theirs().detect(picture, landmarks=True))
-    assert len(found) == len(boxes) >= at_least
-    order = np.argsort(-scores, kind="stable")
-    np.testing.assert_allclose(found.scores, scores[order], rtol=0, atol=1e-5)
-    assert (np.diff(found.scores) <= 0).all()
-    for box, score, marks in zip(found.boxes, found.scores, found.landmarks, strict=True):
-        nearest = np.abs(boxes - box).max(axis=1).argmin()
-        np.testing.assert_allclose(box, boxes[nearest], rtol=0, atol=1e-2)
-        np.testing.assert_allclose(marks, landmarks[nearest], rtol=0, atol=1e-2)
-        assert abs(score - scores[nearest]) <= 1e-5
-
-
-def frame_of(path: Path, number: int) -> Picture:
-    with av.open(str(path)) as container:
-        for index, frame in enumerate(container.decode(video=0), start=1):
-            if index == number:
-                return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    raise AssertionError(f"{path} has no frame {number}")
-
-
-@pytest.mark.parametrize(
-    ("picture", "at_least"),
-    [
-        (ASTRONAUT, 1),
-        (faces_side_by_side(3), 2),
-        (face(0, (96, 64)), 1),
-        (np.tile(face(7, (128, 128)), (3, 4, 1)), 10),
-    ],
-    ids=["photograph", "two", "small", "many"],
-)
-def test_faces_are_those_of_facenet_pytorch(picture: Picture, at_least: int) -> None:
-    assert_as_facenet_pytorch(picture, at_least=at_least)
-
-
-@pytest.mark.parametrize(
-    ("clip", "number", "at_least"),
-    [
-        ("single_face.mp4", 40, 1),
-        ("chaplin_small_faces.mp4", 120, 1),
-        ("street_1080p_several_people.mp4", 50, 4),
-        ("two_faces_side_by_side.mp4", 10, 2),
-    ],
-)
-def test_faces_in_real_clips_are_those_of_facenet_pytorch(
-    shared_videos: Path, clip: str, number: int, at_least: int
-) -> None:
-    assert_as_facenet_pytorch(frame_of(shared_videos / "faces" / clip, number), at_least=at_least)
-
-
-def test_landmarks_lie_where_the_template_has_them() -> None:
-    (found,) = detector(0.9).detect([ASTRONAUT])
-    assert len(found) == 1
-    left_eye, right_eye, nose, left_mouth, right_mouth = found.landmarks[0]
-    assert left_eye[0] < nose[0] < right_eye[0]
-    assert left_mouth[0] < right_mouth[0]
-    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
-    assert (found.landmarks[0].min(axis=0) > found.boxes[0, :2]).all()
-    assert (found.landmarks[0].max(axis=0) < found.boxes[0, 2:]).all()
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def assert_equal(one: Faces, two: Faces) -> None:
-    np.testing.assert_array_equal(one.boxes, two.boxes)
-    np.testing.assert_array_equal(one.scores, two.scores)
-    np.testing.assert_array_equal(one.landmarks, two.landmarks)
-
-
-# At some of these sizes the bits of the first network do follow the number of threads.
-@pytest.mark.parametrize(("number", "size"), [(3, (512, 256)), (1, (356, 255)), (15, (386, 281)), (22, (346, 187))])
-def test_a_frame_gives_the_same_bits_whatever_the_threads_and_neighbours(
-    threads: Callable[[int], None], number: int, size: tuple[int, int]
-) -> None:
-    frames = [faces_side_by_side(number, size), nobody(1, size), faces_side_by_side(number + 20, size)]
-    threads(1)
-    alone = [detector().detect([frame])[0] for frame in frames]
-    assert [len(found) > 0 for found in alone] == [True, False, True]
-    for count in (1, 2):
-        threads(count)
-        for order in ([0, 1, 2], [2, 0]):
-            for index, found in zip(order, detector().detect([frames[i] for i in order]), strict=True):
-                assert_equal(found, alone[index])
-        assert torch.get_num_threads() == count
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [
-        nobody(3),
-        np.zeros((90, 120, 3), np.uint8),
-        np.full((64, 64, 3), 255, np.uint8),
-        np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8),
-        np.zeros((1, 1, 3), np.uint8),
-        np.zeros((5, 300, 3), np.uint8),
-        np.zeros((19, 19, 3), np.uint8),
-        np.zeros((20, 20, 3), np.uint8),
-        np.zeros((21, 300, 3), np.uint8),
-    ],
-    ids=lambda picture: "x".join(map(str, picture.shape[:2])),
-)
-def test_where_no_face_is_none_is_found(picture: Picture) -> None:
-    (found,) = detector().detect([picture])
-    assert len(found) == 0
-    assert (found.boxes.shape, found.landmarks.shape) == ((0, 4), (0, 5, 2))
-    assert detector().detect([]) == []
-
-
-@pytest.mark.parametrize("edge", [46, 47, 48])
-def test_frames_as_large_as_the_smallest_face_do_not_fail(edge: int) -> None:
-    """12 / 47 * 47 is less than 12 in floating point: the pyramid has no level."""
-    (found,) = MtcnnDetector(DetectorConfig(min_face=47)).detect([np.zeros((edge, edge + 3, 3), np.uint8)])
-    assert len(found) == 0
-
-
-def test_faces_below_the_limits_are_dropped() -> None:
-    picture = ASTRONAUT
-    (score,) = detector().detect([picture])[0].scores
-    above = MtcnnDetector(DetectorConfig(keep=float(np.nextafter(score, np.float32(2)))))
-    equal = MtcnnDetector(DetectorConfig(keep=float(score)))
-    assert [len(d.detect([picture])[0]) for d in (above, equal)] == [0, 1]
-    canvas = np.zeros((400, 400, 3), np.uint8)
-    canvas[200:264, 150:246] = face(0, (96, 64))
-    assert [len(MtcnnDetector(DetectorConfig(min_face=edge)).detect([canvas])[0]) for edge in (20, 150)] == [1, 0]
-
-
-def test_where_facenet_pytorch_is_missing_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "facenet_pytorch.models.mtcnn", None)
-    with pytest.raises(EmobeamError, match=r"pip install --no-deps facenet-pytorch==2\.6\.0"):
-        MtcnnDetector(DetectorConfig())
-
-
-# --- crops ------------------------------------------------------------------------------------------------
+def test_a_frame_without_faces_has_the_shapes_of_one_with_some() -> None:
+    faces = no_faces()
+    assert len(faces) == 0
+    assert [part.shape for part in (faces.boxes, faces.scores, faces.landmarks)] == [(0, 4), (0,), (0, 5, 2)]
+    assert {part.dtype for part in (faces.boxes, faces.scores, faces.landmarks)} == {np.dtype(np.float32)}
 
 
 def triangle_weights(start: float, edge: float, size: int, length: int) -> NDArray[np.float64]:

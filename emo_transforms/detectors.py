@@ -1,0 +1,32 @@
+"""The detector of a config."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from emo_transforms.faces import Detector
+from emo_transforms.following import FollowingDetector
+from emo_transforms.mtcnn import MtcnnDetector
+from emo_transforms.mtcnn_networks import MtcnnNetworks
+from schemas.config import DetectorConfig
+
+_NEAR_BATCHES = (4, 4, 1)
+"""Tiles and crops per call where a frame has a face or two."""
+
+
+def make_detector(config: DetectorConfig, engine: str = "torch", device: str = "cpu") -> Detector:
+    """MTCNN as the config has it: every frame for itself (``exact``), or with short cuts (``track``).
+
+    Args:
+        engine: a concrete one, see ``emo_transforms.engines``.
+        device: a torch device; with OpenVINO ``cpu``.
+
+    Raises:
+        EmobeamError: facenet-pytorch or the engine is missing.
+    """
+    if config.mode == "exact":
+        return MtcnnDetector(config, MtcnnNetworks(engine, device))
+    every = replace(config, keep=0.0)
+    scanner = MtcnnDetector(every, MtcnnNetworks(engine, device))
+    near = MtcnnDetector(every, MtcnnNetworks(engine, device, _NEAR_BATCHES))
+    return FollowingDetector(scanner, near, config.keep)

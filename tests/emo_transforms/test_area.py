@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from emo_transforms.area import average_crops, average_level, level_grid, sums_of
+from emo_transforms.faces import Picture
+
+TOLERANCE = 1e-4
+"""Of 255: what the last bits of float32 leave."""
+
+
+def wanted(frame: Picture, size: tuple[int, int]) -> NDArray[np.float64]:
+    values = torch.from_numpy(frame).double().permute(2, 0, 1)[None]
+    found: NDArray[np.float64] = interpolate(values, size, mode="area")[0].permute(1, 2, 0).numpy()
+    return found
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> Picture:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def white(size: tuple[int, int]) -> Picture:
+    return np.full((*size, 3), 255, np.uint8)
+
+
+def level_of(frame: Picture, level: tuple[int, int], padded: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    return average_level(sums_of(frame), level_grid((frame.shape[0], frame.shape[1]), level, padded or level))
+
+
+edges = st.one_of(st.integers(1, 12), st.integers(13, 150))
+pictures = st.builds(
+    lambda size, seed: white(size) if seed == 0 else noise(size, seed), st.tuples(edges, edges), st.integers(0, 9)
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(frame=pictures, level=st.tuples(edges, edges), beyond=st.tuples(st.integers(0, 40), st.integers(0, 40)))
+def test_levels_are_those_of_adaptive_pooling_and_repeat_beyond_their_edge(
+    frame: Picture, level: tuple[int, int], beyond: tuple[int, int]
+) -> None:
+    rows, columns = level
+    found = level_of(frame, level, (rows + beyond[0], columns + beyond[1]))
+    assert found.dtype == np.float32
+    assert found.shape == (rows + beyond[0], columns + beyond[1], 3)
+    inner = found[:rows, :columns]
+    np.testing.assert_allclose(inner, wanted(frame, level), rtol=0, atol=TOLERANCE)
+    padding = ((0, beyond[0]), (0, beyond[1]), (0, 0))
+    np.testing.assert_array_equal(found, np.pad(inner, padding, mode="edge"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "level"),
+    [
+        ((720, 1280), (13, 22)),  # windows of thousands of pixels
+        ((720, 1280), (433, 769)),  # of a few, in several bands of rows
+        ((255, 16), (1, 16)),
+        ((256, 1), (1, 1)),
+        ((257, 1), (1, 1)),  # the largest white window whose sum 16 bits hold
+        ((258, 1), (1, 1)),
+        ((1, 257), (1, 1)),
+        ((1, 258), (1, 1)),
+        ((19, 27), (2, 2)),
+        ((16, 4111), (3, 257)),
+        ((3, 32765), (3, 40)),  # the widest picture that can be looked up
+        ((32765, 3), (40, 3)),
+        ((270, 32000), (13, 900)),  # 255 times its pixels is more than 2**31
+    ],
+    ids=lambda size: "x".join(map(str, size)),
+)
+@pytest.mark.parametrize("kind", [white, noise])
+def test_windows_of_any_area_are_exact(kind: type, frame: tuple[int, int], level: tuple[int, int]) -> None:
+    picture: Picture = kind(frame)
+    np.testing.assert_allclose(level_of(picture, level), wanted(picture, level), rtol=0, atol=TOLERANCE)
+
+
+@st.composite
+def pictures_with_boxes(draw: st.DrawFn) -> tuple[Picture, NDArray[np.int64]]:
+    frame = draw(pictures)
+    height, width = frame.shape[:2]
+    boxes = [(0, 0, width, height)] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(0, 6))):
+        left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        boxes.append((left, top, draw(st.integers(left + 1, width)), draw(st.integers(top + 1, height))))
+    return frame, np.array(boxes, np.int64).reshape(-1, 4)
+
+
+@settings(deadline=None, max_examples=80)
+@given(case=pictures_with_boxes(), size=st.sampled_from([1, 5, 24, 48]))
+def test_crops_are_those_of_adaptive_pooling_whatever_their_neighbours(
+    case: tuple[Picture, NDArray[np.int64]], size: int
+) -> None:
+    frame, boxes = case
+    sums = sums_of(frame)
+    found = average_crops(sums, boxes, size)
+    assert found.dtype == np.float32
+    assert found.shape == (len(boxes), size, size, 3)
+    for crop, box in zip(found, boxes, strict=True):
+        left, top, right, bottom = box
+        reference = wanted(np.ascontiguousarray(frame[top:bottom, left:right]), (size, size))
+        np.testing.assert_allclose(crop, reference, rtol=0, atol=TOLERANCE)
+        np.testing.assert_array_equal(crop, average_crops(sums, box[None], size)[0])
+
+
+def test_large_crops_and_many_crops_are_exact() -> None:
+    """Windows above and below 257 px in one call, and more crops than one look-up takes."""
+    frame = noise((500, 900))
+    frame[:, :450] = 255
+    sums = sums_of(frame)
+    rng = np.random.default_rng(1)
+    corners = rng.integers(0, (400, 300), (1500, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(1, 90, (1500, 2))], axis=1)
+    boxes[7] = 0, 0, 900, 500
+    boxes[1400] = 1, 2, 899, 499
+    found = average_crops(sums, boxes, 24)
+    for index in (0, 7, 8, 1364, 1365, 1400, 1499):
+        left, top, right, bottom = boxes[index]
+        reference = wanted(np.ascontiguousarray(frame[top:bottom, left:right]), (24, 24))
+        np.testing.assert_allclose(found[index], reference, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(2, 32765), (32765, 2)])
+def test_crops_at_the_far_end_of_the_largest_pictures(size: tuple[int, int]) -> None:
+    frame = noise(size)
+    height, width = size
+    boxes = np.array([[0, 0, width, height], [width - 1, height - 1, width, height]])
+    found = average_crops(sums_of(frame), boxes, 24)
+    np.testing.assert_allclose(found[0], wanted(frame, (24, 24)), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found[1], np.broadcast_to(frame[-1, -1], (24, 24, 3)), rtol=0, atol=TOLERANCE)
+
+
+def test_no_crops() -> None:
+    found = average_crops(sums_of(noise((4, 4))), np.empty((0, 4), np.int64), 24)
+    assert (found.shape, found.dtype) == ((0, 24, 24, 3), np.dtype(np.float32))
