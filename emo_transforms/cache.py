@@ -17,10 +17,13 @@ class Dataset:
 
     Attributes:
         map_shapes: shape (C, H, W) of every stored map.
+        embedding, scores: lengths of these vectors; 0 where they aren't stored.
     """
 
     config: ExtractConfig
     map_shapes: Mapping[str, tuple[int, int, int]]
+    embedding: int = 0
+    scores: int = 0
 
     def to_json(self) -> dict[str, Any]:
         backbone = self.config.backbone
@@ -30,6 +33,9 @@ class Dataset:
             "cache_id": self.config.cache_id,
             "config": to_json(self.config),
             "map_shapes": {name: list(shape) for name, shape in self.map_shapes.items()},
+            "embedding": self.embedding,
+            "scores": self.scores,
+            "score_names": list(backbone.score_names) if self.scores else [],
             "models": {
                 "backbone": {"id": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
                 "detector": {"id": self.config.detector.name},
@@ -63,9 +69,10 @@ def read_dataset(features: str) -> Dataset:
         # JSON is written with sorted keys; the order from fine to coarse is that of the config.
         stored = [(name, data["map_shapes"][name]) for name in config.maps if name in data["map_shapes"]]
         shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in stored}
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        lengths = int(data.get("embedding", 0)), int(data.get("scores", 0))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise EmobeamError(f"{uri}: damaged or of another emobeam ({error})") from error
-    return Dataset(config, shapes)
+    return Dataset(config, shapes, *lengths)
 
 
 def open_dataset(features: str, dataset: Dataset) -> None:
@@ -80,7 +87,7 @@ def open_dataset(features: str, dataset: Dataset) -> None:
     there = read_dataset(features).config
     ours = dataset.config
     if there.features_id != ours.features_id:
-        differing = _differences(to_json(there)["backbone"], to_json(ours)["backbone"])
+        differing = _differences(there.backbone.identity(), ours.backbone.identity())
         raise UsageError(
             f"{features}: holds features {there.features_id}, this run makes {ours.features_id} ({differing}); "
             "choose another output"

@@ -197,13 +197,17 @@ def read_crop(uri: str) -> tuple[bytes, NDArray[np.uint8]]:
         raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
     except OSError as error:
         raise InputError(f"{uri}: can't be read ({error})", stage="open", reason="io", permanent=False) from error
+    return data, decode_crop(data, uri)
+
+
+def decode_crop(data: bytes, name: str) -> NDArray[np.uint8]:
+    """An encoded image as RGB uint8 ``[H, W, 3]``, see :func:`read_crop`; ``name`` is for messages."""
     if not data:
-        raise InputError(f"{uri}: has no content", stage="decode", reason="empty", permanent=True)
+        raise InputError(f"{name}: has no content", stage="decode", reason="empty", permanent=True)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            picture = np.array(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     # What Pillow raises depends on the format and on where the damage is.
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        message = f"{uri}: not a readable image ({error})"
+        message = f"{name}: not a readable image ({error})"
         raise InputError(message, stage="decode", reason="damaged", permanent=True) from error
-    return data, picture

@@ -7,72 +7,57 @@ around it is ``emo_transforms.extract``.
 from __future__ import annotations
 
 import io
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from emo_transforms import storage
-from emo_transforms.backbones import Backbone, embed, load_backbone
+from emo_transforms.backbones import Backbone, load_backbone
 from emo_transforms.cache import shard_uri
 from emo_transforms.crops import read_crop
 from emo_transforms.decoding import DecoderProcess
-from emo_transforms.faces import Detector, Faces, MtcnnDetector, Picture, crop_face, fit_crop, source_crop
+from emo_transforms.detectors import make_detector
+from emo_transforms.faces import Detector, Faces, Picture, crop_face, source_crop
+from emo_transforms.feature_rows import (
+    Clock,
+    FeatureRow,
+    embed_and_write,
+    outputs_in,
+    shard_schema,
+    with_views,
+)
 from emo_transforms.shards import Footer, ShardWriter
+from emo_transforms.stored_crops import network_crop, seen_before, stored_rows
 from emo_transforms.tracking import SegmentTracker
 from schemas.config import ExtractConfig
 from schemas.records import Failure, InputError, Segment, ShardRecord
-from schemas.tables import feature_schema, map_column
 
 _DETECT_BYTES = 32_000_000
 _DETECT_FRAMES = 8
 
 
 class Tools:
-    """What a worker loads once: the decoding process, the detector, the backbone."""
+    """What a worker loads once: the decoding process, the detector, the backbone; each where it is needed."""
 
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
-        self.backbone: Backbone = load_backbone(config.backbone, config.device)
+        self.backbone: Backbone | None = None
         self.detector: Detector | None = None
         self.decoder: DecoderProcess | None = None
-        if config.source == "video":
-            self.detector = MtcnnDetector(config.detector, config.device)
+        if outputs_in(config):
+            self.backbone = load_backbone(config.backbone, config.device, config.engine)
+        if config.source == "video" and not config.origin.cache_id:
+            self.detector = make_detector(config.detector, config.engine, config.device)
             self.decoder = DecoderProcess(config.decoder)
 
     def close(self) -> None:
         """Ends the decoding process."""
         if self.decoder is not None:
             self.decoder.close()
-
-
-@dataclass
-class _Clock:
-    """Wall seconds by step."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] += time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One seen face: its columns, and the crop for the backbone."""
-
-    columns: Mapping[str, Any]
-    crop: Picture
 
 
 @dataclass
@@ -101,13 +86,14 @@ def extract_segment(
     uri = shard_uri(features, segment.shard)
     if storage.exists(uri):
         return ShardRecord(segment.shard, segment.video.id, rows=0, sampled=0, lost=0, bytes=0, existed=True)
-    clock = _Clock()
+    clock = Clock()
     seen = _Seen()
-    rows = _crop_rows if segment.images else _video_rows
+    rows = _stored_rows if segment.origin else _crop_rows if segment.images else _video_rows
     with _picture_source(segment) as path, storage.atomic_file(uri) as temporary:
-        writer = ShardWriter(temporary, _schema(segment, tools))
+        writer = ShardWriter(temporary, shard_schema(tools.config, tools.backbone))
         try:
-            _embed_and_write(rows(segment, path, tools, clock, seen, progress), segment, tools, writer, clock)
+            found = with_views(rows(segment, path, tools, clock, seen, progress), tools.config, clock)
+            embed_and_write(found, segment, tools.config, tools.backbone, writer, clock)
             with clock("write"):
                 writer.close(_footer(segment, tools.config, writer, seen))
         except BaseException:
@@ -126,7 +112,7 @@ def extract_segment(
 
 @contextmanager
 def _picture_source(segment: Segment) -> Iterator[str]:
-    if segment.images:
+    if segment.images or segment.origin:
         yield segment.video.uri
         return
     copy = storage.local_copy(segment.video.uri)
@@ -145,16 +131,17 @@ def _picture_source(segment: Segment) -> Iterator[str]:
 
 
 def _video_rows(
-    segment: Segment, path: str, tools: Tools, clock: _Clock, seen: _Seen, progress: Callable[[int], None]
-) -> Iterator[_Row]:
+    segment: Segment, path: str, tools: Tools, clock: Clock, seen: _Seen, progress: Callable[[int], None]
+) -> Iterator[FeatureRow]:
     config = tools.config
     assert tools.decoder is not None
     assert tools.detector is not None
     times = dict(zip(segment.frames, segment.times, strict=True))
     tracker = SegmentTracker()
+    tools.detector.start()
     for batch in _batches(tools.decoder.frames(path, segment), clock):
         with clock("detect"):
-            found = tools.detector.detect([picture for _, picture in batch])
+            found = tools.detector.detect([picture for _, picture in batch], [times[frame] for frame, _ in batch])
         for (frame, picture), faces in zip(batch, found, strict=True):
             seen.faces[frame] = len(faces)
             with clock("align"):
@@ -163,7 +150,7 @@ def _video_rows(
         progress(len(batch))
 
 
-def _batches(frames: Iterator[tuple[int, Picture]], clock: _Clock) -> Iterator[list[tuple[int, Picture]]]:
+def _batches(frames: Iterator[tuple[int, Picture]], clock: Clock) -> Iterator[list[tuple[int, Picture]]]:
     """Frames in groups small enough for the memory and large enough for a batching detector."""
     batch: list[tuple[int, Picture]] = []
     while True:
@@ -187,7 +174,7 @@ def _aligned(
     picture: Picture,
     faces: Faces,
     tracker: SegmentTracker,
-) -> list[_Row]:
+) -> list[FeatureRow]:
     """The rows of one frame in the order of their tracks."""
     tracks = tracker.update(seconds, faces.boxes, faces.scores)
     rows = []
@@ -195,9 +182,18 @@ def _aligned(
         box, size = faces.boxes[index], config.backbone.input_size
         columns = _face_columns(segment, frame, seconds, tracks[index], faces, index)
         if "crops" in config.store:
-            columns["crop"] = _png(source_crop(picture, box, config.align.margin))
-        rows.append(_Row(columns, crop_face(picture, box, faces.landmarks[index], config.align, size)))
+            stored = source_crop(picture, box, config.align.margin)
+            columns["crop"] = _png(stored)
+            rows.append(FeatureRow(columns, _network_crop(stored, columns, config)))
+        else:
+            rows.append(FeatureRow(columns, crop_face(picture, box, faces.landmarks[index], config.align, size)))
     return rows
+
+
+def _network_crop(stored: Picture, columns: Mapping[str, Any], config: ExtractConfig) -> Picture:
+    if not outputs_in(config):
+        return stored  # nobody looks at it
+    return network_crop(stored, columns["box"], columns["landmarks"], config)
 
 
 def _face_columns(segment: Segment, frame: int, seconds: float, track: int, faces: Faces, index: int) -> dict[str, Any]:
@@ -219,8 +215,8 @@ def _png(crop: Picture) -> bytes:
 
 
 def _crop_rows(
-    segment: Segment, folder: str, tools: Tools, clock: _Clock, seen: _Seen, progress: Callable[[int], None]
-) -> Iterator[_Row]:
+    segment: Segment, folder: str, tools: Tools, clock: Clock, seen: _Seen, progress: Callable[[int], None]
+) -> Iterator[FeatureRow]:
     config = tools.config
     images = dict(zip(segment.frames, segment.images, strict=True))
     times = dict(zip(segment.frames, segment.times, strict=False))
@@ -247,44 +243,34 @@ def _crop_rows(
         if "crops" in config.store:
             columns["crop"] = data
         with clock("align"):
-            crop = fit_crop(picture, config.backbone.input_size)
-        yield _Row(columns, crop)
+            crop = _network_crop(picture, columns, config)
+        yield FeatureRow(columns, crop)
         progress(1)
 
 
-def _embed_and_write(rows: Iterator[_Row], segment: Segment, tools: Tools, writer: ShardWriter, clock: _Clock) -> None:
-    batch = tools.config.kernel_batch
-    pending: list[_Row] = []
-    for row in rows:
-        pending.append(row)
-        if len(pending) == batch:
-            _embed_batch(pending, segment, tools, writer, clock)
-            pending = []
-    if pending:
-        _embed_batch(pending, segment, tools, writer, clock)
-
-
-def _embed_batch(rows: list[_Row], segment: Segment, tools: Tools, writer: ShardWriter, clock: _Clock) -> None:
+def _stored_rows(
+    segment: Segment, features: str, tools: Tools, clock: Clock, seen: _Seen, progress: Callable[[int], None]
+) -> Iterator[FeatureRow]:
     config = tools.config
-    maps: dict[str, NDArray[np.float32]] = {}
-    if "maps" in config.store:
-        with clock("embed"):
-            maps = embed(tools.backbone, [row.crop for row in rows], config.maps, config.kernel_batch)
-    columns: dict[str, Any] = {name: [row.columns[name] for row in rows] for name in rows[0].columns}
-    columns.update({map_column(name): values for name, values in maps.items()})
-    with clock("write"):
-        try:
-            writer.add(columns)
-        except InputError as error:
-            text = f"{segment.video.uri}: {error} (segment {segment.index})"
-            raise InputError(text, stage=error.stage, reason=error.reason, permanent=error.permanent) from error
-
-
-def _schema(segment: Segment, tools: Tools) -> Any:
-    config = tools.config
-    names = config.maps if "maps" in config.store else ()
-    shapes = {name: tools.backbone.map_shapes[name] for name in names}
-    return feature_schema(shapes, crop="crops" in config.store, images=bool(segment.images))
+    seen.faces.update(seen_before(segment))
+    rows = stored_rows(segment)
+    frame = 0
+    while True:
+        with clock("decode"):
+            item = next(rows, None)
+        if item is None:
+            break
+        columns, picture = item
+        if columns["frame"] != frame:
+            frame = columns["frame"]
+            progress(1)
+        if columns["box"] is not None:
+            columns["box"] = np.array(columns["box"], np.float32)
+            columns["landmarks"] = np.array(columns["landmarks"], np.float32)
+        with clock("align"):
+            crop = _network_crop(picture, columns, config)
+        yield FeatureRow(columns, crop)
+    progress(len(segment.sampled) - sum(1 for faces in seen.faces.values() if faces))
 
 
 def _footer(segment: Segment, config: ExtractConfig, writer: ShardWriter, seen: _Seen) -> Footer:

@@ -9,8 +9,9 @@ from emo_transforms.crops import crops_fingerprint, list_crops, resolve_crops
 from emo_transforms.inputs import fingerprint, keep_only, resolve_inputs
 from emo_transforms.sampling import plan_crop_segments, plan_segments
 from emo_transforms.storage import local_copy
+from emo_transforms.stored_crops import all_caches, resolve_caches
 from schemas.config import ExtractConfig, digest_of
-from schemas.records import Fingerprint, InputError, Probe, Segment, Video
+from schemas.records import Fingerprint, InputError, Probe, Segment, UsageError, Video
 
 Prober = Callable[[str], Probe]
 """Takes a local path; see ``emo_transforms.video.probe_video``."""
@@ -18,6 +19,8 @@ Prober = Callable[[str], Probe]
 
 def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "", videos: str = "") -> list[Video]:
     """The videos that inputs name, sorted by id.
+
+    Inputs that are feature caches stand for the videos whose crops they store (see ``stored_crops``).
 
     Args:
         source: ``video``, or the layout of folders of crops.
@@ -27,6 +30,11 @@ def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "",
     Raises:
         UsageError: two inputs have one id, or an input can't be listed (see ``inputs`` and ``crops``).
     """
+    if all_caches(inputs):
+        if source != "video" or videos:
+            raise UsageError(f"{inputs[0]}: a feature cache knows what its crops are; leave out --crops and --videos")
+        found = resolve_caches(inputs)
+        return keep_only(found, only) if only else found
     if source == "video":
         return resolve_inputs(inputs, only=only)
     found = resolve_crops(inputs, source, videos=videos)

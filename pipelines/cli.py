@@ -9,11 +9,12 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines import cli_abaw, options
+from pipelines import cli_abaw, cli_models, cli_pretrain, cli_train, options
 from schemas.records import EmobeamError, UsageError
 
 if TYPE_CHECKING:
@@ -85,12 +86,15 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
     """Decodes videos, finds faces at 6 frames per second and caches multi-scale feature maps.
 
     INPUT is a video file, a folder (walked), a glob, or a table (.csv, .parquet) with a column video and
-    optionally path and subject; with --crops, folders of cropped faces.
+    optionally path and subject; with --crops, folders of cropped faces; or a feature cache that stores crops, for
+    another backbone without decoding and detecting again.
 
     \b
     Examples:
       emobeam extract videos/ --output features/
       emobeam extract cropped_aligned/ --crops affwild2 --videos raw/ --output features/
+      emobeam extract videos/ --store maps,crops --output features/
+      emobeam extract features/ --backbone-weights enet_b0_8_va_mtl --output features2/
     """
     from pipelines.console import make_ui
     from pipelines.extract import run_extract
@@ -151,27 +155,46 @@ def inspect_(path: str, task: str | None, rebuild: bool, as_json: bool) -> None:
         print_description(description)
 
 
-for command in (cli_abaw.submit, cli_abaw.validate, cli_abaw.score, cli_abaw.tune):
+for command in (
+    cli_abaw.submit,
+    cli_abaw.validate,
+    cli_abaw.score,
+    cli_abaw.tune,
+    cli_train.train,
+    cli_pretrain.pretrain,
+    cli_models.models,
+):
     cli.add_command(command)
 
 
 def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]) -> ExtractRequest:
     from emo_transforms.planning import find_videos
+    from emo_transforms.stored_crops import config_from, origin_of, same_place
 
     # Mistakes in the inputs are told before anything heavy is loaded.
     crops = args["crops"]
     if not crops and (args["videos"] or args["crops_fps"]):
         raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
     videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+    stored = bool(videos) and videos[0].kind == "cache"
+    if stored:
+        _check_stored(args["inputs"][0], same_place(output, args["inputs"]))
+    store = args["store"] or ()
+    if store == ("crops",) and _named("backbone", "backbone_weights", "input_size"):
+        raise UsageError("--store crops alone runs no backbone; leave the backbone's options out, or add what it gives")
 
+    from emo_transforms.backbones import named
+    from emo_transforms.engines import resolve_engine
     from pipelines.extract import ExtractRequest, resolve_config
     from runners.beam_options import check_beam_args
     from runners.local import local_config
     from schemas import config
 
     check_beam_args(beam_args)
+    device = _device(args["device"])
     fps = args["fps"] if args["fps"] is not None else (0.0 if crops else 6.0)
-    backbone = config.BackboneConfig(name=args["backbone"], weights=args["backbone_weights"])
+    name, weights = named(args["backbone"], args["backbone_weights"])
+    backbone = config.BackboneConfig(name=name, weights=weights, input_size=args["input_size"] or 0)
     settings = config.ExtractConfig(
         source=crops or "video",
         backbone=backbone,
@@ -181,12 +204,19 @@ def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]
             timeout=args["decode_timeout"],
             memory_mb=args["decode_memory"],
         ),
-        detector=config.DetectorConfig(min_face=args["min_face"], keep=args["min_score"]),
+        detector=config.DetectorConfig(min_face=args["min_face"], keep=args["min_score"], mode=args["detector"]),
         align=config.AlignConfig(style=args["align"], margin=args["margin"]),
-        device=_device(args["device"]),
+        device=device,
+        engine=resolve_engine(args["engine"], device),
         maps=args["maps"],
-        store=args["store"],
+        store=store,
+        views=args["views"],
     )
+    if stored:
+        origin = origin_of(args["inputs"])
+        given = {field: getattr(settings.align, field) for field in ("style", "margin") if _named(_ALIGN[field])}
+        align = replace(origin[0].align, **given)
+        settings = config_from(origin, replace(settings, align=align))
     return ExtractRequest(
         videos=videos,
         output=output,
@@ -195,6 +225,33 @@ def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
     )
+
+
+def _named(*names: str) -> list[str]:
+    """Those of a command's options that the user has named."""
+    ctx = click.get_current_context()
+    return [name for name in names if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+
+
+_ALIGN = {"style": "align", "margin": "margin"}
+"""Options by the setting they make."""
+
+_OF_THE_CROPS = (
+    *("fps", "segment_seconds", "crops_fps", "decoder", "decode_timeout", "decode_memory", "min_face", "min_score"),
+    *("detector", "videos"),
+)
+"""Options that say how crops are made from videos, and mean nothing once they are made."""
+
+
+def _check_stored(features: str, into_itself: bool) -> None:
+    if into_itself:
+        raise UsageError(f"--output: {features} is the cache the crops come from; choose another output")
+    named = [f"--{name.replace('_', '-')}" for name in _named(*_OF_THE_CROPS)]
+    if named:
+        raise UsageError(
+            f"{', '.join(named)}: {features} is a feature cache, whose crops are made already; leave it out, or name "
+            "the videos"
+        )
 
 
 def _predict_request(args: dict[str, Any], features: str, beam_args: Sequence[str], command: str) -> PredictRequest:

@@ -18,18 +18,20 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from emo_transforms import storage
-from emo_transforms.backbones import describe_backbone
+from emo_transforms.backbones import check_outputs, describe_backbone, outputs_of
 from emo_transforms.cache import Dataset, failure_name, open_dataset, read_failures, write_failure
 from emo_transforms.decoding import DecoderProcess
 from emo_transforms.extract import ExtractSegments
 from emo_transforms.extraction import segment_failure, without_pictures
+from emo_transforms.feature_rows import outputs_in
 from emo_transforms.index import read_index, rebuild_index, settle
 from emo_transforms.planning import fingerprint_of, plan_video
+from emo_transforms.stored_crops import StoredCrops, carried_failures, plan_stored, read_stored
 from pipelines.console import Ui, duration_text, size_text
 from pipelines.records import machine, new_run_id, versions
 from runners.local import Crash, LocalConfig, LocalPool, Work, run_locally
 from runners.worker import PipeReporter
-from schemas.config import ExtractConfig, to_json
+from schemas.config import NO_BACKBONE, ExtractConfig, to_json
 from schemas.records import Failure, Fingerprint, InputError, Segment, UsageError, Video
 
 _PACKED = 0.7
@@ -61,12 +63,14 @@ class ExtractResult:
     Attributes:
         videos: rows of ``videos.parquet`` for the inputs of this run.
         untrained: the backbone is a seeded initialisation.
+        views: augmented views of each face; rows count each.
     """
 
     run_id: str
     videos: pa.Table
     seconds: float
     untrained: bool
+    views: int = 0
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -99,13 +103,32 @@ class ExtractJob:
 
 
 def resolve_config(config: ExtractConfig) -> Dataset:
-    """Fills in what depends on the weights: their digest, the normalisation, the shapes of the stored maps."""
-    described = describe_backbone(config.backbone.name, config.backbone.weights, config.backbone.input_size)
-    resolved = replace(config, backbone=described.config)
-    if config.source != "video":
-        resolved = without_pictures(resolved)
-    names = config.maps if "maps" in config.store else ()
-    return Dataset(resolved, {name: described.map_shapes[name] for name in names})
+    """Fills in what depends on the weights: their digest, the normalisation, what is stored and in which shapes.
+
+    Where crops alone are stored, no backbone is loaded.
+
+    Raises:
+        UsageError: there is no such backbone, or it doesn't give what is to be stored.
+        EmobeamError: its weights can't be used.
+    """
+    resolved = config if config.source == "video" else without_pictures(config)
+    if config.store == ("crops",):
+        if config.views:
+            raise UsageError("--views K makes views for a backbone to look at; --store crops alone runs none")
+        return Dataset(replace(resolved, backbone=NO_BACKBONE, maps=()), {})
+    asked = config.backbone
+    described = describe_backbone(asked.name, asked.weights, asked.input_size, config.store)
+    store = config.store or outputs_of(described)
+    check_outputs(described, store)
+    maps = config.maps if "maps" in store else ()
+    resolved = replace(resolved, backbone=described.config, store=store, maps=maps)
+    shapes = {name: described.shapes[name] for name in outputs_in(resolved)}
+    return Dataset(
+        resolved,
+        {name: described.map_shapes[name] for name in maps},
+        embedding=shapes.get("embedding", (0,))[0],
+        scores=shapes.get("scores", (0,))[0],
+    )
 
 
 def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) -> ExtractResult:
@@ -123,7 +146,7 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         ui.warn(f"no weights named: {config.backbone.name} is untrained (seeded); its features mean nothing")
     _prepare(request.output, request.dataset)
     plan = _plan(videos, request, config, ui)
-    _announce(plan, videos, request.dataset.map_shapes, ui)
+    _announce(plan, videos, request.dataset, ui)
     steps: dict[str, float] = defaultdict(float)
 
     def listen(event: str, data: Mapping[str, Any]) -> None:
@@ -141,7 +164,7 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         ui.finish()
         table = _settle(request.output, plan, config)
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
-    result = ExtractResult(run_id, mine, time.monotonic() - began, config.backbone.untrained)
+    result = ExtractResult(run_id, mine, time.monotonic() - began, config.backbone.untrained, config.views)
     _write_run(request, config, result, plan, steps)
     return result
 
@@ -183,6 +206,7 @@ def _plan(videos: Sequence[Video], request: ExtractRequest, config: ExtractConfi
     failures = read_failures(request.output)
     given_up = {shard for failure in failures.values() if failure.permanent for shard in failure.shards}
     index = _complete_videos(read_index(request.output), shards)
+    stored = {uri: read_stored(uri) for uri in {video.uri for video in videos if video.kind == "cache"}}
     plan = _Plan(work=[], prints={})
     ui.start("probe", len(videos), len(videos), "videos", measure="videos")
     count = max(1, request.local.workers)
@@ -193,6 +217,8 @@ def _plan(videos: Sequence[Video], request: ExtractRequest, config: ExtractConfi
         pool = stack.enter_context(ThreadPoolExecutor(count))
 
         def look(video: Video) -> tuple[Video, _Look]:
+            if video.kind == "cache":
+                return video, _look_at_stored(video, config, stored[video.uri], index)
             decoder = decoders.get()
             try:
                 return video, _look_at(video, config, decoder, index, failures)
@@ -208,13 +234,18 @@ def _plan(videos: Sequence[Video], request: ExtractRequest, config: ExtractConfi
                     failure_name(video.id, print_, config.cache_id),
                     _failure(video, print_, result.error),
                 )
+            for failure in result.carried:
+                print_ = Fingerprint(failure.size, failure.digest)
+                name = failure.shards[0] if failure.shards else failure_name(video.id, print_, config.cache_id)
+                write_failure(request.output, name, failure)
             todo = [s for s in result.segments if s.shard not in shards and s.shard not in given_up]
             plan.work += [Work(s.shard, len(s.sampled), s) for s in todo]
             plan.done += result.done + len(result.segments) - len(todo)
             plan.sampled += result.sampled + sum(len(s.sampled) for s in result.segments)
             plan.seconds += result.seconds
             ui.event("frames", {"frames": 1})
-            ui.event("failed" if result.error else "done", {"key": video.id})
+            failed = result.error or (result.carried and not (result.segments or result.done))
+            ui.event("failed" if failed else "done", {"key": video.id})
     ui.finish()
     return plan
 
@@ -224,6 +255,7 @@ class _Look:
     fingerprint: Fingerprint | None
     segments: tuple[Segment, ...] = ()
     error: InputError | None = None
+    carried: tuple[Failure, ...] = ()
     done: int = 0
     sampled: int = 0
     seconds: float = 0.0
@@ -242,9 +274,7 @@ def _look_at(
         return _Look(None, error=error)
     rows = index.get((video.id, print_.size, print_.digest))
     if rows:
-        spans = [row["last_time"] for row in rows if row["last_time"] is not None]
-        sampled = sum(row["sampled"] for row in rows)
-        return _Look(print_, done=len(rows), sampled=sampled, seconds=max(spans, default=0.0))
+        return _done(print_, rows)
     known = failures.get(failure_name(video.id, print_, config.cache_id))
     if known is not None and known.permanent and not known.segments and known.reason != "lost_frames":
         return _Look(print_)
@@ -252,6 +282,36 @@ def _look_at(
         segments = plan_video(video, print_, config, decoder.probe)
     except InputError as error:
         return _Look(print_, error=error)
+    return _to_do(print_, segments)
+
+
+def _look_at_stored(
+    video: Video,
+    config: ExtractConfig,
+    stored: StoredCrops,
+    index: Mapping[tuple[str, int, str], list[dict[str, Any]]],
+) -> _Look:
+    """As :func:`_look_at`, of a video whose crops lie in another cache; what that cache lacks is carried over."""
+    print_ = stored.prints[video.id]
+    carried = tuple(carried_failures(video, stored, config))
+    if print_ is None:
+        return _Look(None, carried=carried)
+    rows = index.get((video.id, print_.size, print_.digest))
+    if rows:
+        return _done(print_, rows)
+    try:
+        return replace(_to_do(print_, plan_stored(video, stored, config)), carried=carried)
+    except InputError as error:
+        return _Look(print_, error=error, carried=carried)
+
+
+def _done(print_: Fingerprint, rows: Sequence[Mapping[str, Any]]) -> _Look:
+    spans = [row["last_time"] for row in rows if row["last_time"] is not None]
+    sampled = sum(row["sampled"] for row in rows)
+    return _Look(print_, done=len(rows), sampled=sampled, seconds=max(spans, default=0.0))
+
+
+def _to_do(print_: Fingerprint, segments: Sequence[Segment]) -> _Look:
     last = segments[-1].times[-1] if segments and segments[-1].times else 0.0
     return _Look(print_, tuple(segments), seconds=last)
 
@@ -286,13 +346,16 @@ def _crash_failure(crash: Crash) -> Failure:
     return segment_failure(segment, InputError(text, stage="extract", reason=crash.reason, permanent=False))
 
 
-def _announce(plan: _Plan, videos: Sequence[Video], shapes: Mapping[str, tuple[int, int, int]], ui: Ui) -> None:
-    row = sum(2 * shape[0] * shape[1] * shape[2] for shape in shapes.values())
+def _announce(plan: _Plan, videos: Sequence[Video], dataset: Dataset, ui: Ui) -> None:
+    maps = sum(2 * shape[0] * shape[1] * shape[2] for shape in dataset.map_shapes.values())
+    row = maps * _PACKED + 4 * (dataset.embedding + dataset.scores)
     todo = sum(work.weight for work in plan.work)
+    size = size_text(todo * row * (1 + dataset.config.views))
+    crops = " and the crops" if "crops" in dataset.config.store else ""
     ui.say(
         f"{len(videos)} videos, {duration_text(plan.seconds)} of video, {plan.sampled} frames to look at; "
-        f"{plan.done} segments done before, {len(plan.work)} to do ({todo} frames, about "
-        f"{size_text(todo * row * _PACKED)} of cache at one face a frame)"
+        f"{plan.done} segments done before, {len(plan.work)} to do ({todo} frames"
+        + (f", about {size} of cache{crops} at one face a frame)" if row else ", crops only)")
     )
 
 

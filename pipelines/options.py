@@ -88,21 +88,54 @@ extraction = _apply(
             help="With --crops: raw videos, for presentation times.",
         ),
         click.option("--crops-fps", type=click.FloatRange(min=0), default=0.0, help="With --crops: native frames/s."),
-        click.option("--backbone", default="mobilenetv4_conv_small", help="Name of a timm MobileNetV4."),
+        click.option(
+            "--backbone",
+            default="",
+            show_default=False,
+            metavar="NAME",
+            help="timm's MobileNetV4 (maps), any other timm classifier, mobilefacenet or ddamfn (embedding, scores).  "
+            "[default: that of the weights, else mobilenetv4_conv_small]",
+        ),
         click.option(
             "--backbone-weights",
             default="untrained",
-            metavar="FILE|URI|timm",
-            help="timm checkpoint or safetensors; 'timm' lets timm fetch its own.",
+            metavar="FILE|URI|NAME|timm[:TAG]",
+            help="Checkpoint, safetensors or ONNX file; a name of emobeam models; 'timm' lets timm fetch its own.",
+        ),
+        click.option(
+            "--input-size",
+            type=click.IntRange(min=32, max=1024),
+            default=None,
+            help="Edge of the crops a backbone sees in px.  [default: what it was made for; 224 for maps]",
         ),
         click.option("--maps", type=_Names("s8", "s16", "s32"), default="s8,s16,s32", help="Feature maps to store."),
-        click.option("--store", type=_Names("maps", "crops"), default="maps", help="What a feature row holds."),
+        click.option(
+            "--store",
+            type=_Names("maps", "crops", "embedding", "scores"),
+            default=None,
+            help="What a feature row holds; crops alone runs no backbone.  [default: maps, else embedding,scores]",
+        ),
+        click.option(
+            "--views", type=click.IntRange(0, 100), default=0, help="Augmented views of each face beside the plain one."
+        ),
         click.option("--align", type=click.Choice(["square", "5pt"]), default="square", help="From box to crop."),
         click.option(
             "--margin", type=click.FloatRange(0, 2), default=0.2, help="Added to a square crop's edge, ratio."
         ),
+        click.option(
+            "--detector",
+            type=click.Choice(["exact", "track"]),
+            default="exact",
+            help="MTCNN on every frame for itself, or with short cuts through time (see README).",
+        ),
         click.option("--min-face", type=click.IntRange(min=12), default=20, help="Smallest face in px."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.9, help="Smallest detection score."),
+        click.option(
+            "--engine",
+            type=click.Choice(["auto", "torch", "openvino"]),
+            default="auto",
+            help="What runs the networks; auto is openvino where it is installed, on the CPU.",
+        ),
         click.option(
             "--decoder",
             type=click.Choice(["auto", "pyav", "decord"]),

@@ -23,7 +23,7 @@ def extract_summary(result: ExtractResult, features: str) -> dict[str, Any]:
         "videos": _outcomes(result.videos),
         "not_ok": _not_ok(result.videos),
         "frames": _total(result.videos, "sampled"),
-        "faces": _total(result.videos, "rows"),
+        "faces": _total(result.videos, "rows") // (1 + result.views),
         "seconds": round(result.seconds, 1),
         "features": features,
         "record": storage.join(features, "runs", f"{result.run_id}.json"),

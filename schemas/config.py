@@ -13,8 +13,11 @@ from typing import Any
 
 from schemas.records import Fingerprint
 
-STAGE1_REVISION = 1
+STAGE1_REVISION = 2
 """Raised by hand whenever a change of stage 1's code changes the bytes of a shard."""
+
+AUGMENTATION_REVISION = 1
+"""Raised by hand whenever ``emo_transforms.augment`` draws or makes other pictures; part of ``cache_id`` with views."""
 
 SCHEMA_VERSION = 1
 """Version of the cache layout (dataset.json, shard columns and footers)."""
@@ -25,11 +28,14 @@ class BackboneConfig:
     """The frozen network and how pictures enter it. All of it is part of ``features_id``.
 
     Attributes:
-        name: timm's model name.
-        weights: where the weights came from, for people (``untrained``, a path, a timm tag).
+        name: timm's model name, or another of ``emo_transforms.backbones``; ``none`` where no network runs.
+        weights: where the weights came from, for people (``untrained``, a path, ``timm:TAG``).
         weights_sha256: digest of the tensors themselves (not of the file).
         input_size: edge of the square input in px.
         mean, std: per RGB channel, for values in [0, 1].
+        vectors: the classifier is loaded, too: the network gives an embedding and, if it has classes, scores.
+        classes: length of the scores.
+        score_names: what the scores are of, where that is known.
     """
 
     name: str = "mobilenetv4_conv_small"
@@ -38,11 +44,27 @@ class BackboneConfig:
     input_size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    vectors: bool = False
+    classes: int = 0
+    score_names: tuple[str, ...] = ()
 
     @property
     def untrained(self) -> bool:
         """True where no weights were named and a seeded initialisation stands in."""
         return self.weights == "untrained"
+
+    def identity(self) -> dict[str, Any]:
+        """What enters ``features_id``, as plain data.
+
+        Fields that came later are left out at their defaults, so that older caches keep their identity.
+        """
+        data = to_json(self)
+        del data["weights"]  # where the tensors lay doesn't matter, what they are does
+        return {key: value for key, value in data.items() if key not in ("vectors", "classes", "score_names") or value}
+
+
+NO_BACKBONE = BackboneConfig(name="none", weights="none", input_size=0)
+"""Stands where crops alone are stored."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,7 @@ class DetectorConfig:
         thresholds: acceptance of the three networks.
         factor: ratio of the image pyramid.
         keep: faces below this score are dropped.
+        mode: ``exact`` (every frame for itself) or ``track`` (short cuts through time, ``emo_transforms.following``).
     """
 
     name: str = "mtcnn"
@@ -94,6 +117,7 @@ class DetectorConfig:
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     factor: float = 0.709
     keep: float = 0.9
+    mode: str = "exact"
 
 
 @dataclass(frozen=True)
@@ -113,15 +137,32 @@ class AlignConfig:
 
 
 @dataclass(frozen=True)
+class OriginConfig:
+    """The cache whose stored crops were the input, instead of videos or folders of crops.
+
+    Attributes:
+        cache_id: of that cache; ``""`` if there was none.
+        margin: with which its crops were cut (see :class:`AlignConfig`).
+    """
+
+    cache_id: str = ""
+    margin: float = 0.2
+
+
+@dataclass(frozen=True)
 class ExtractConfig:
     """Everything that decides what stage 1 writes.
 
     Attributes:
         source: ``video``, or the layout of a folder of crops: ``affwild2``, ``emi``, ``bah``.
-        engine: what runs the networks.
+        engine: what runs the networks (``emo_transforms.engines``), a concrete one.
         kernel_batch: crops per call of the backbone, the last call padded.
         maps: feature maps to store, by stride.
-        store: ``maps`` and/or ``crops``.
+        store: of ``maps``, ``crops``, ``embedding``, ``scores``; empty stands for what the backbone gives
+            (``emo_transforms.backbones.outputs_of``) and is filled in before a run begins.
+        views: augmented views of each face beside the plain one.
+        origin: with crops stored in another cache as input, that cache; ``source``, ``sampling``, ``decoder`` and
+            ``detector`` are then those with which its crops were made.
     """
 
     source: str = "video"
@@ -135,13 +176,18 @@ class ExtractConfig:
     kernel_batch: int = 16
     maps: tuple[str, ...] = ("s8", "s16", "s32")
     store: tuple[str, ...] = ("maps",)
+    views: int = 0
+    origin: OriginConfig = field(default_factory=OriginConfig)
 
     @property
     def features_id(self) -> str:
         """Identity of the features: backbone, weights, input size, normalisation."""
-        backbone = asdict(self.backbone)
-        del backbone["weights"]  # where the tensors lay doesn't matter, what they are does
-        return digest_of(backbone)
+        return digest_of(self.backbone.identity())
+
+    @property
+    def crop_margin(self) -> float:
+        """The margin with which stored crops were cut from their frames."""
+        return self.origin.margin if self.origin.cache_id else self.align.margin
 
     @property
     def cache_id(self) -> str:
@@ -154,6 +200,13 @@ class ExtractConfig:
         # Limits decide whether a file is given up, never what a picture looks like.
         config["decoder"] = self.decoder.name if self.source == "video" else "pillow"
         config["backbone"] = self.features_id
+        # Both came later than the first caches, whose identity must not change.
+        if self.views:
+            config["augmentation_revision"] = AUGMENTATION_REVISION
+        else:
+            del config["views"]
+        if self.origin == OriginConfig():
+            del config["origin"]
         config["stage1_revision"] = STAGE1_REVISION
         config["schema_version"] = SCHEMA_VERSION
         return config
@@ -193,6 +246,7 @@ def extract_config_from_json(data: dict[str, Any]) -> ExtractConfig:
         "decoder": DecoderConfig,
         "detector": DetectorConfig,
         "align": AlignConfig,
+        "origin": OriginConfig,
     }
     values = {key: parts[key](**_tuples(value)) if key in parts else value for key, value in _tuples(data).items()}
     return ExtractConfig(**values)

@@ -137,6 +137,8 @@ class Segment:
     rotation: int = 0
     seekable: bool = True
     note: str = ""
+    origin: str = ""
+    """For crops stored in another cache: URI of the shard that holds them."""
     shard: str = ""
     """Name of the shard file without folder and extension (see ``config.shard_name``)."""
 

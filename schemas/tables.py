@@ -25,6 +25,7 @@ def feature_schema(
     scores: int = 0,
     crop: bool = False,
     images: bool = False,
+    views: bool = False,
 ) -> pa.Schema:
     """Schema of a shard: one row per face seen in a sampled frame.
 
@@ -33,11 +34,13 @@ def feature_schema(
         embedding, scores: length of these optional vectors; 0 leaves the column out.
         crop: store the encoded crop.
         images: rows come from a folder of crops and name their file.
+        views: rows come in several views, 0 being the plain one; only that one has a crop.
     """
     fields = [
         pa.field("video", pa.string(), nullable=False),
         pa.field("track", pa.int16(), nullable=False),
         pa.field("frame", pa.int32(), nullable=False),
+        *([pa.field("view", pa.int8(), nullable=False)] if views else []),
         pa.field("time", pa.float64()),
         # Parquet readers choke on null lists of a fixed size, and rows of crop folders have no box.
         pa.field("box", pa.list_(pa.float32(), -1 if images else 4)),

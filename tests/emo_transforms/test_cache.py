@@ -67,6 +67,30 @@ def test_the_dataset_comes_back(tmp_path: Path) -> None:
     assert data["map_shapes"] == {"s8": [64, 28, 28], "s32": [128, 7, 7]}
 
 
+def test_vectors_are_told_with_their_lengths_and_names(tmp_path: Path) -> None:
+    backbone = BackboneConfig("tf_efficientnet_b0", vectors=True, classes=2, score_names=("Anger", "Fear"))
+    config = ExtractConfig(backbone=backbone, maps=(), store=("embedding", "scores"), views=2)
+    dataset = Dataset(config, {}, embedding=1280, scores=2)
+    open_dataset(str(tmp_path), dataset)
+    assert read_dataset(str(tmp_path)) == dataset
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    assert (data["embedding"], data["scores"], data["score_names"]) == (1280, 2, ["Anger", "Fear"])
+    assert data["map_shapes"] == {}
+
+
+def test_caches_from_before_there_were_vectors_are_read(tmp_path: Path) -> None:
+    open_dataset(str(tmp_path), DATASET)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    for key in ("embedding", "scores", "score_names"):
+        del data[key]
+    for key in ("views", "origin"):
+        del data["config"][key]
+    for key in ("vectors", "classes", "score_names"):
+        del data["config"]["backbone"][key]
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    assert read_dataset(str(tmp_path)) == DATASET
+
+
 def test_opening_again_with_the_same_settings_changes_nothing(tmp_path: Path) -> None:
     open_dataset(str(tmp_path), DATASET)
     before = (tmp_path / "dataset.json").read_bytes()

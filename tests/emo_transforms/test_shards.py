@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from emo_transforms.columns import array_of
 from emo_transforms.shards import ROW_GROUP, Footer, ShardWriter, maps_of, read_footer, read_rows
 from schemas.config import SCHEMA_VERSION
 from schemas.records import EmobeamError, InputError
@@ -84,6 +85,59 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     write(tmp_path / "s.parquet", columns(3))
     (table,) = read_rows(str(tmp_path / "s.parquet"), ["frame", "map_s32"])
     assert table.column_names == ["frame", "map_s32"]
+
+
+def write_vectors(path: Path, count: int, *, views: bool = False, **changes: Any) -> dict[str, Any]:
+    """A shard of embeddings and scores, every third row being view 0 where there are views."""
+    rng = np.random.default_rng(1)
+    rows = columns(count) | {
+        "embedding": rng.normal(size=(count, 5)).astype(np.float32),
+        "scores": rng.normal(scale=1e6, size=(count, 2)).astype(np.float32),
+        "view": [number % 3 for number in range(count)],
+        **changes,
+    }
+    writer = ShardWriter(str(path), feature_schema({}, embedding=5, scores=2, views=views))
+    writer.add(rows)
+    writer.close(footer(rows=count))
+    return rows
+
+
+def test_vectors_come_back_as_float32(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    rows = write_vectors(path, 150)
+    table = pa.concat_tables(read_rows(str(path)))
+    frame, polar = pd.read_parquet(path), pl.read_parquet(path)
+    duck = duckdb.execute("select embedding, scores from read_parquet(?)", [str(path)]).fetchall()
+    for place, name in enumerate(("embedding", "scores")):
+        assert table.schema.field(name).type == pa.list_(pa.float32(), rows[name].shape[1])
+        np.testing.assert_array_equal(np.concatenate([array_of(t, name) for t in read_rows(str(path))]), rows[name])
+        np.testing.assert_array_equal(np.stack(frame[name].to_list()), rows[name])
+        np.testing.assert_array_equal(polar[name].to_numpy(), rows[name])
+        np.testing.assert_array_equal(np.array([row[place] for row in duck], np.float32), rows[name])
+
+
+def test_vectors_that_are_no_numbers_fail_the_segment(tmp_path: Path) -> None:
+    broken = np.zeros((3, 5), np.float32)
+    broken[1, 2] = np.nan
+    with pytest.raises(InputError, match="NaN") as caught:
+        write_vectors(tmp_path / "s.parquet", 3, embedding=broken)
+    assert caught.value.reason == "nan"
+
+
+def test_readers_see_the_plain_view_unless_they_ask(tmp_path: Path) -> None:
+    path = tmp_path / "s.parquet"
+    rows = write_vectors(path, 300, views=True)
+    plain = pa.concat_tables(read_rows(str(path), ["frame"]))
+    assert plain.column_names == ["frame"]
+    assert plain["frame"].to_pylist() == rows["frame"][::3]
+    whole = pa.concat_tables(read_rows(str(path)))
+    assert "view" not in whole.column_names
+    assert whole["frame"].to_pylist() == rows["frame"][::3]
+    second = pa.concat_tables(read_rows(str(path), ["frame"], view=2))
+    assert second["frame"].to_pylist() == rows["frame"][2::3]
+    every = pa.concat_tables(read_rows(str(path), view=None))
+    assert every["view"].to_pylist() == rows["view"]
+    assert list(read_rows(str(path), view=7)) == []
 
 
 def test_a_shard_without_rows_is_a_shard(tmp_path: Path) -> None:

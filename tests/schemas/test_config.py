@@ -19,6 +19,7 @@ from schemas.config import (
     DecoderConfig,
     DetectorConfig,
     ExtractConfig,
+    OriginConfig,
     SamplingConfig,
     digest_of,
     extract_config_from_json,
@@ -34,6 +35,10 @@ def changed(value: Any) -> Any:
     """Another value of the same type."""
     if isinstance(value, str):
         return value + "x"
+    if isinstance(value, bool):
+        return not value
+    if value == ():
+        return ("x",)
     if isinstance(value, tuple):
         return (*value[:-1], changed(value[-1]))
     return value + 1
@@ -92,9 +97,32 @@ def test_identities_are_the_same_in_every_process() -> None:
 
 def test_features_id_is_a_digest_of_plain_data() -> None:
     backbone = asdict(CONFIG.backbone)
-    del backbone["weights"]
+    for name in ("weights", "vectors", "classes", "score_names"):
+        del backbone[name]
     text = json.dumps(backbone, sort_keys=True, separators=(",", ":"))
     assert CONFIG.features_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_caches_of_maps_keep_their_identity() -> None:
+    """Written down before backbones could give anything but maps."""
+    assert ExtractConfig().features_id == "c502d2292b2b7cf2"
+    trained = BackboneConfig(weights="w.pt", weights_sha256="ab" * 32)
+    assert ExtractConfig(backbone=trained).features_id == "4389eea7553ecc1e"
+    assert ExtractConfig(backbone=replace(trained, vectors=True, classes=8)).features_id != "4389eea7553ecc1e"
+    assert set(ExtractConfig().identity()) & {"views", "origin", "augmentation_revision"} == set()
+
+
+def test_the_augmentation_enters_cache_id_with_views_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, views = CONFIG.cache_id, replace(CONFIG, views=2).cache_id
+    monkeypatch.setattr(module, "AUGMENTATION_REVISION", 99)
+    assert CONFIG.cache_id == plain
+    assert replace(CONFIG, views=2).cache_id != views
+
+
+def test_the_margin_of_stored_crops_is_that_of_their_origin() -> None:
+    narrow = replace(CONFIG, align=AlignConfig(margin=0.1))
+    assert narrow.crop_margin == 0.1
+    assert replace(narrow, origin=OriginConfig("cace", 0.3)).crop_margin == 0.3
 
 
 configs = st.builds(
@@ -107,13 +135,16 @@ configs = st.builds(
         weights_sha256=st.text(),
         input_size=st.integers(1, 999),
         mean=st.tuples(*[st.floats(0, 1)] * 3),
+        score_names=st.lists(st.text()).map(tuple),
     ),
     sampling=st.builds(SamplingConfig, fps=st.floats(0, 100), segment_seconds=st.floats(1, 600)),
     decoder=st.builds(DecoderConfig, timeout=st.floats(0, 100), memory_mb=st.integers()),
     detector=st.builds(DetectorConfig, thresholds=st.tuples(*[st.floats(0, 1)] * 3)),
     align=st.builds(AlignConfig, margin=st.floats(0, 1)),
     maps=st.lists(st.sampled_from(["s8", "s16", "s32"])).map(tuple),
-    store=st.lists(st.sampled_from(["maps", "crops"])).map(tuple),
+    store=st.lists(st.sampled_from(["maps", "crops", "embedding", "scores"])).map(tuple),
+    views=st.integers(0, 9),
+    origin=st.builds(OriginConfig, cache_id=st.text(), margin=st.floats(0, 1)),
 )
 
 

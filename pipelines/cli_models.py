@@ -1,0 +1,115 @@
+"""The command ``models``: what can be had, fetching it, converting it. ``cli`` puts it beside the others."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from pipelines import cli_export
+
+
+@click.group(invoke_without_command=True, short_help="Published backbones: list, fetch, convert.")
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """Published backbones: lists them with their terms (the default), fetches them, and converts checkpoints.
+
+    Nothing is downloaded unless models fetch is called, and its terms accepted. Fetched files lie in EMOBEAM_MODELS,
+    by default in the user's folder for caches (~/.cache/emobeam/models).
+
+    \b
+    Examples:
+      emobeam models
+      emobeam models fetch enet_b0_8_va_mtl --accept-licence
+      emobeam models convert old_network.pt --output network.safetensors --architecture enet_b2_8
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_)
+
+
+@models.command(name="list", short_help="What can be had, and on which terms.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def list_(as_json: bool = False) -> None:
+    """Lists all models: network, input in px, length of the embedding, what the scores are of, terms.
+
+    "Ready for" names the tasks whose values the network's own scores are, without a head.
+
+    \b
+    Example:
+      emobeam models list --json
+    """
+    from pipelines.models import describe_models, print_models
+
+    described = describe_models()
+    if as_json:
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        print_models(described)
+
+
+@models.command(short_help="Download a model and check it.")
+@click.argument("name", metavar="NAME")
+@click.option("--accept-licence", is_flag=True, help="You have read the terms and they suit your use.")
+@click.option(
+    "--output",
+    default="",
+    show_default=False,
+    metavar="DIR",
+    help="Folder for the file.  [default: EMOBEAM_MODELS or the user's cache]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+def fetch(name: str, accept_licence: bool, output: str, as_json: bool, quiet: bool) -> None:
+    """Downloads a model of the list, checks its sha256, and prints where it lies.
+
+    Where nobody published a digest, the first download's is written down beside the file and holds from then on.
+
+    \b
+    Example:
+      emobeam models fetch mbf_va_mtl --accept-licence --output weights/
+    """
+    from pipelines.console import make_ui
+    from pipelines.models import fetch_model
+
+    result = fetch_model(name, accepted=accept_licence, folder=output, ui=make_ui(quiet=quiet))
+    if as_json:
+        data = {"name": name, "path": str(result.path), "sha256": result.sha256, "bytes": result.bytes}
+        click.echo(json.dumps({**data, "downloaded": result.downloaded}, indent=2))
+    else:
+        click.echo(str(result.path))
+
+
+@models.command(short_help="A checkpoint of any form to safetensors.")
+@click.argument("file", metavar="FILE")
+@click.option("--output", required=True, metavar="FILE", help="The .safetensors file to write.")
+@click.option(
+    "--architecture",
+    default="",
+    show_default=False,
+    metavar="NAME",
+    help="Network it has to fit: timm's name, mobilefacenet, ddamfn; best a name of the list.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def convert(file: str, output: str, architecture: str, as_json: bool) -> None:
+    """Writes state dicts, wrapped checkpoints (averaged weights first) and pickled modules as safetensors.
+
+    Pickles are read as data: a file that asks for code to run is refused, and nothing it names is imported. With a
+    name of the list the file also tells its input size, normalisation and what its scores are of.
+
+    \b
+    Example:
+      emobeam models convert enet_b0_8_va_mtl.pt --output enet.safetensors --architecture enet_b0_8_va_mtl
+    """
+    from pipelines.models import convert as run_convert
+
+    done = run_convert(file, output, architecture=architecture)
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+        return
+    of = f" of {done['source_class']}" if done["source_class"] else ""
+    scores = f", {done['scores']} scores" if done["scores"] else ""
+    text = f"{done['output']}: {done['tensors']} tensors, {done['parameters'] / 1e6:.2f} M numbers{of}{scores}"
+    click.echo(f"{text}, weights {done['weights_sha256'][:12]}")
+
+
+models.add_command(cli_export.export)

@@ -1,0 +1,173 @@
+"""The job ``models``: what can be had, fetching it, and turning checkpoints into safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from emo_transforms import storage
+from emo_transforms.backbones.catalogue import CATALOGUE, Entry, entry, ready_outputs
+from emo_transforms.backbones.checkpoints import fit_names, read_with_kind
+from emo_transforms.backbones.fetch import Fetched, fetch, models_folder
+from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo
+from emo_transforms.backbones.timm_vectors import TimmVectors, scores_length
+from emo_transforms.backbones.vectors import classifier, source_of
+from emo_transforms.weights import tensors_sha256
+from pipelines.console import Ui, size_text
+from schemas.records import EmobeamError, UsageError
+
+
+def describe_models(folder: str = "") -> list[dict[str, Any]]:
+    """The catalogue as plain JSON data, with where each model lies if it has been fetched."""
+    place = Path(folder) if folder else models_folder()
+    described = []
+    for model in CATALOGUE:
+        path = place / model.file_name
+        described.append(
+            {
+                **asdict(model),
+                "bytes": model.size,
+                "ready_for": [task for task in ("expr", "va") if _ready(model.name, task)],
+                "path": str(path) if path.is_file() else "",
+            }
+        )
+    return described
+
+
+def _ready(name: str, task: str) -> bool:
+    try:
+        ready_outputs(entry(name), task)
+    except UsageError:
+        return False
+    return True
+
+
+def print_models(models: list[dict[str, Any]]) -> None:
+    """Prints the catalogue as a table, and the terms below it, on standard output."""
+    terms = sorted({model["terms"] for model in models})
+    rows = [("name", "network", "px", "embedding", "scores", "ready for", "size", "terms", "fetched")]
+    for model in models:
+        rows.append(
+            (
+                model["name"],
+                model["architecture"],
+                str(model["input_size"]),
+                str(model["embedding"]),
+                _scores(model["score_names"]),
+                ",".join(model["ready_for"]),
+                size_text(model["bytes"]),
+                f"[{terms.index(model['terms']) + 1}]",
+                "yes" if model["path"] else "no" if model["url"] else "by hand",
+            )
+        )
+    # Not rich's table: where the output is no terminal, that one cuts names short.
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    click.echo("")
+    for number, text in enumerate(terms, 1):
+        click.echo(f"[{number}] {text}")
+    for model in models:
+        if not model["url"]:
+            click.echo(f"{model['name']}: {model['note']}")
+
+
+def _scores(names: tuple[str, ...]) -> str:
+    rest = [name for name in names if name not in ("valence", "arousal")]
+    return f"{len(rest)} expr" + (" + VA" if len(rest) < len(names) else "") if names else ""
+
+
+def fetch_model(name: str, *, accepted: bool, folder: str, ui: Ui) -> Fetched:
+    """Fetches a model of the catalogue; see :func:`emo_transforms.backbones.fetch.fetch`."""
+    model = entry(name)
+    begun = False
+
+    def progress(count: int, expected: int) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            ui.start(f"fetching {name}", expected or model.size, 1, "files", "bytes")
+        ui.event("frames", {"frames": count})
+
+    try:
+        result = fetch(model, Path(folder).expanduser() if folder else None, accepted=accepted, progress=progress)
+        if begun:
+            ui.event("done", {})
+    finally:
+        if begun:
+            ui.finish()
+    if result.downloaded and not result.pinned:
+        ui.say(f"sha256 {result.sha256}, written down beside the file; later downloads have to match it")
+    return result
+
+
+def convert(file: str, output: str, *, architecture: str = "") -> dict[str, Any]:
+    """Writes a checkpoint of any form as safetensors; nothing in it is executed.
+
+    Args:
+        file: a checkpoint, see :func:`emo_transforms.backbones.checkpoints.read_checkpoint`.
+        output: a ``.safetensors`` file, local or any fsspec URI.
+        architecture: a timm model, ``mobilefacenet``, ``ddamfn``, or a name of the catalogue: the tensors have to fit
+            it exactly and are written by its names, with the network noted in the file; of a name of the catalogue
+            also input size, normalisation and what the scores are of. Without it they are written as they are.
+
+    Raises:
+        UsageError: ``output`` has another extension, or there is no such network.
+        EmobeamError: the file can't be read or doesn't fit.
+    """
+    if not output.endswith(".safetensors"):
+        raise UsageError(f"--output {output}: the file is a safetensors file; let its name end in .safetensors")
+    state, kind = read_with_kind(file)
+    model = next((model for model in CATALOGUE if model.name == architecture), None)
+    known = model.architecture if model else architecture
+    if known:
+        state = _fitting(state, file, known)
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise EmobeamError(f"{file}: holds NaN or infinite weights (first: {bad[0]})")
+    source = _sha256(file)
+    metadata = {"format": "pt", "source_sha256": source, "source": file.rsplit("/", 1)[-1], "architecture": known}
+    if known:
+        metadata[NOTE_KEY] = json.dumps(_note(model, scores_length(tensors)) or {"architecture": known})
+    with storage.atomic_file(output) as path:
+        save_file(tensors, path, metadata={**metadata, "source_class": kind})
+    return {
+        "output": output,
+        "architecture": known,
+        "source_class": kind,
+        "source_sha256": source,
+        "tensors": len(tensors),
+        "parameters": sum(value.numel() for value in tensors.values() if value.is_floating_point()),
+        "scores": scores_length(tensors),
+        "weights_sha256": tensors_sha256(tensors),
+    }
+
+
+def _note(model: Entry | None, scores: int) -> dict[str, Any]:
+    """What loading needs to know, as ``emobeam pretrain`` notes it of its own."""
+    if model is None or len(model.score_names) not in (0, scores):
+        return {}
+    info = NetworkInfo(model.architecture, model.score_names, model.input_size, model.mean, model.std)
+    return asdict(info)
+
+
+def _fitting(state: dict[str, Tensor], file: str, architecture: str) -> dict[str, Tensor]:
+    network = classifier(source_of(architecture, "untrained"), scores_length(state))
+    fitted = fit_names(network, state, file)
+    return {
+        name.removeprefix("network.") if isinstance(network, TimmVectors) else name: t for name, t in fitted.items()
+    }
+
+
+def _sha256(file: str) -> str:
+    with storage.local_copy(file) as path, open(path, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
