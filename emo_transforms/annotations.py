@@ -11,10 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emo_transforms.cache import shard_uri
+from emo_transforms.columns import array_of, column_of
 from emo_transforms.heads import Head
 from emo_transforms.native import carry
 from emo_transforms.roles import assign_faces, face_stretches
-from emo_transforms.shards import Footer, maps_of, read_footer, read_rows
+from emo_transforms.shards import Footer, read_footer, read_rows
 from emo_transforms.whoiswho import Sightings, stitch
 from emo_transforms.windows import Row, predict_clip, predict_frames
 from schemas.config import PredictConfig
@@ -48,11 +49,11 @@ class VideoView:
     roles: Mapping[str, NDArray[np.int16]]
 
 
-def view_video(features: str, item: VideoFeatures, maps: Sequence[str]) -> VideoView:
+def view_video(features: str, item: VideoFeatures, appearance: Sequence[str]) -> VideoView:
     """Reads footers and plain columns of a video's shards and decides who is who.
 
     Args:
-        maps: names of the maps that the cache stores, finest first.
+        appearance: names of the maps or vectors that the cache stores; the last one tells what faces look like.
 
     Raises:
         EmobeamError: a shard is missing or damaged.
@@ -64,7 +65,7 @@ def view_video(features: str, item: VideoFeatures, maps: Sequence[str]) -> Video
         raise EmobeamError(text) from error
     frames, times = _native_frames(footers, item)
     clock = (frames - 1) / NOMINAL_FPS if np.isnan(times).any() else times
-    sightings = _sightings(features, item, maps, dict(zip(frames.tolist(), clock.tolist(), strict=True)))
+    sightings = _sightings(features, item, appearance, dict(zip(frames.tolist(), clock.tolist(), strict=True)))
     if np.isnan(sightings.box).any():  # a folder of crops shows one person, whoever it is
         person = np.zeros(len(sightings), np.int16)
         roles = dict.fromkeys(item.subjects, person)
@@ -86,7 +87,7 @@ def _native_frames(footers: Sequence[Footer], item: VideoFeatures) -> tuple[NDAr
     return numbers, np.array([known.get(frame, np.nan) for frame in numbers.tolist()], np.float64)
 
 
-def _sightings(features: str, item: VideoFeatures, maps: Sequence[str], clock: Mapping[int, float]) -> Sightings:
+def _sightings(features: str, item: VideoFeatures, appearance: Sequence[str], clock: Mapping[int, float]) -> Sightings:
     tables, segments = [], []
     for index, shard in enumerate(item.shards):
         for table in read_rows(shard_uri(features, shard), _PLAIN):
@@ -98,7 +99,7 @@ def _sightings(features: str, item: VideoFeatures, maps: Sequence[str], clock: M
     segment = np.concatenate(segments)
     track = table["track"].to_numpy()
     several = len(np.unique(np.stack([segment, track]), axis=1).T) > 1
-    descriptor = _descriptors(features, item, maps[-1]) if several and maps else None
+    descriptor = _descriptors(features, item, appearance[-1]) if several and appearance else None
     return _gather(table, segment, clock, descriptor)
 
 
@@ -120,9 +121,10 @@ def _gather(
 
 
 def _descriptors(features: str, item: VideoFeatures, name: str) -> NDArray[np.float32]:
-    """Mean over the places of a map: what the stitching of tracks knows of appearance."""
-    tables = (table for shard in item.shards for table in read_rows(shard_uri(features, shard), [f"map_{name}"]))
-    return np.concatenate([maps_of(table, name).astype(np.float32).mean(axis=(2, 3)) for table in tables])
+    """A vector, or the mean over the places of a map: what the stitching of tracks knows of appearance."""
+    tables = (table for shard in item.shards for table in read_rows(shard_uri(features, shard), [column_of(name)]))
+    arrays = (array_of(table, name).astype(np.float32) for table in tables)
+    return np.concatenate([array.mean(axis=(2, 3)) if array.ndim == 4 else array for array in arrays])
 
 
 def _roles(
@@ -170,7 +172,7 @@ def _rows(
     features: str,
     item: VideoFeatures,
     view: VideoView,
-    maps: Sequence[str],
+    inputs: Sequence[str],
     alive: Callable[[], None],
     *,
     main_only: bool,
@@ -178,7 +180,7 @@ def _rows(
     """Rows of all wanted faces in the order of the shards; the key is (subject, face)."""
     position = 0
     for shard in item.shards:
-        for table in read_rows(shard_uri(features, shard), [f"map_{name}" for name in maps]):
+        for table in read_rows(shard_uri(features, shard), [column_of(name) for name in inputs]):
             alive()
             wanted = [
                 (index, subject, int(face[position + index]))
@@ -186,7 +188,7 @@ def _rows(
                 for index in np.flatnonzero(face[position : position + len(table)] >= 0).tolist()
             ]
             wanted = sorted(item for item in wanted if not main_only or item[2] == 0)
-            arrays = {name: maps_of(table, name) for name in maps} if wanted else {}
+            arrays = {name: array_of(table, name) for name in inputs} if wanted else {}
             for index, subject, face in wanted:
                 row = position + index
                 frame, time = int(view.sightings.frame[row]), float(view.sightings.time[row])
@@ -205,7 +207,7 @@ def _frame_table(
     outputs = heads[0].config.outputs
     main_only = config.faces == "main"
     parts: list[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]] = [
-        predict_frames(head, _rows(features, item, view, head.maps, alive, main_only=main_only), config)
+        predict_frames(head, _rows(features, item, view, head.inputs, alive, main_only=main_only), config)
         for head in heads
     ]
     clock = dict(zip(view.frames.tolist(), view.clock.tolist(), strict=True))
@@ -270,7 +272,7 @@ def _clip_table(
 ) -> pa.Table:
     outputs = heads[0].config.outputs
     parts = [
-        predict_clip(head, _rows(features, item, view, head.maps, alive, main_only=True), config) for head in heads
+        predict_clip(head, _rows(features, item, view, head.inputs, alive, main_only=True), config) for head in heads
     ]
     rows = []
     for subject in sorted(view.roles):

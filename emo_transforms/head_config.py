@@ -12,7 +12,29 @@ from schemas.records import EmobeamError
 HEAD_VERSION = 1
 """Version of the layout of a head's folder."""
 
-ACTIVATIONS = ("none", "tanh", "sigmoid", "softmax")
+ACTIVATIONS = ("none", "tanh", "sigmoid", "softmax", "clip")
+
+ARCHITECTURES = ("tam", "tcn", "frame", "clip-statistics", "ready")
+"""What there is; ``emo_transforms.architectures`` builds them."""
+
+VECTORS = ("embedding", "scores")
+"""What a head may read beside maps."""
+
+STATISTICS = ("mean", "std", "min", "max")
+"""What a head of clip scope may take over the frames or windows of a video."""
+
+_LATER = (
+    "inputs",
+    "vector_lengths",
+    "hidden",
+    "dropout",
+    "kernel",
+    "dilations",
+    "causal",
+    "statistics",
+    "indices",
+)
+"""Keys that came after the first heads; ``head.json`` holds them where they say something."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +46,26 @@ class HeadConfig:
         task: name of the task, see ``schemas.tasks``.
         outputs: name of each output, in order.
         scope: ``frame`` or ``clip`` (one set of values for a whole video).
-        activation: ``none``, ``tanh``, ``sigmoid`` or ``softmax``; or one for each group of outputs with the length of
-            the group: ``tanh:2,softmax:8,sigmoid:12``.
+        activation: ``none``, ``tanh``, ``sigmoid``, ``softmax`` or ``clip`` (to -1 and 1); or one for each group of
+            outputs with the length of the group: ``tanh:2,softmax:8,sigmoid:12``.
         features_id: identity of the features it was made for.
         map_shapes: ``(C, H, W)`` of each map it reads, as the cache stores it.
-        architecture: ``tam``.
-        form: ``clip`` (one vector per window, copied to its frames) or ``frame``.
+        architecture: ``tam``, ``tcn``, ``frame``, ``clip-statistics`` or ``ready``.
+        form: of ``tam``: ``clip`` (one vector per window, copied to its frames) or ``frame``.
         levels: number of maps read.
-        window, time_patch: in sampled frames.
-        dim: width of tokens.
+        window: sampled frames that it sees at once; 1 where each frame is judged by itself.
+        time_patch: of ``tam``: sampled frames of a token.
+        dim: width of the tokens of ``tam``, of the layers of ``tcn``.
         final_channels: channels after the final layer; 0: the layer isn't part of the head.
+        inputs: names of the maps and vectors it reads, in order; left empty, the maps of ``map_shapes``.
+        vector_lengths: length of each vector it reads.
+        hidden: width of a layer before the output layer; 0: there is none.
+        dropout: in training, of what enters the output layers.
+        kernel: of ``tcn``: taps of a convolution in time.
+        dilations: of ``tcn``: distance in frames between the taps, block by block.
+        causal: of ``tcn``: no value depends on later frames.
+        statistics: of clip scope: what is taken over the windows of a video.
+        indices: of ``ready``: which of the backbone's scores each output is; -1: the backbone knows no such class.
         rate: sampled frames per second it was made for; 0 is the native rate.
         crop_style: how faces were cropped, as in ``AlignConfig.style``.
         backbone: name of the backbone.
@@ -60,6 +92,15 @@ class HeadConfig:
     time_patch: int = 4
     dim: int = 256
     final_channels: int = 960
+    inputs: tuple[str, ...] = ()
+    vector_lengths: dict[str, int] = field(default_factory=dict)
+    hidden: int = 0
+    dropout: float = 0.3
+    kernel: int = 3
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    causal: bool = True
+    statistics: tuple[str, ...] = ("mean", "std")
+    indices: tuple[int, ...] = ()
     rate: float = 6.0
     crop_style: str = "square"
     backbone: str = "mobilenetv4_conv_small"
@@ -72,10 +113,29 @@ class HeadConfig:
     trained_on: tuple[str, ...] = ()
     tuned_on: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            object.__setattr__(self, "inputs", tuple(sorted(self.map_shapes, key=_stride)))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the maps among ``inputs``."""
+        return tuple(name for name in self.inputs if name not in VECTORS)
+
+    @property
+    def window_seconds(self) -> float:
+        """What a window spans in seconds, at the rate the head was made for; 0 at the native rate, which varies."""
+        return self.window / self.rate if self.rate else 0.0
+
 
 def config_to_json(config: HeadConfig) -> str:
     """The text of ``head.json``."""
-    return json.dumps(asdict(config), indent=2) + "\n"
+    data = asdict(config)
+    plain = asdict(HeadConfig("", "", (), "", "", "", config.map_shapes))
+    for key in _LATER:
+        if data[key] == plain[key]:
+            del data[key]
+    return json.dumps(data, indent=2) + "\n"
 
 
 def config_from_json(text: str | bytes) -> HeadConfig:
@@ -96,9 +156,9 @@ def config_from_json(text: str | bytes) -> HeadConfig:
     known = {f.name: str(f.type).split("[")[0] for f in fields(HeadConfig)}
     if unknown := sorted(set(data) - set(known)):
         raise EmobeamError(f"unknown keys: {', '.join(unknown)}")
-    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple": list, "dict": dict}
+    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple": list, "dict": dict, "bool": bool}
     for key, value in data.items():
-        if not isinstance(value, kinds[known[key]]):
+        if not isinstance(value, kinds[known[key]]) or (isinstance(value, bool) and known[key] != "bool"):
             raise EmobeamError(f"{key} is {value!r}, expected a {known[key]}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
@@ -116,17 +176,74 @@ def check_config(config: HeadConfig) -> None:
     count, maps = len(config.outputs), len(config.map_shapes)
     sizes = [config.window, config.time_patch, config.dim, *(n for shape in config.map_shapes.values() for n in shape)]
     checks = [
-        (config.architecture == "tam", f"unknown architecture {config.architecture!r}; there is tam"),
+        (
+            config.architecture in ARCHITECTURES,
+            f"unknown architecture {config.architecture!r}; there are {', '.join(ARCHITECTURES)}",
+        ),
         (count > 0, "no outputs"),
         (len(config.thresholds) in {0, count}, f"{len(config.thresholds)} thresholds for {count} outputs"),
         (config.smoothing >= 0, f"smoothing is {config.smoothing}, expected 0 or more"),
         (config.levels == maps, f"levels is {config.levels}, map_shapes names {maps}"),
         (min(sizes) > 0, "window, time_patch, dim and map_shapes must be positive"),
+        (config.hidden >= 0, f"hidden is {config.hidden}, expected 0 or more"),
+        (0 <= config.dropout < 1, f"dropout is {config.dropout}, expected at least 0 and less than 1"),
     ]
+    _raise_first(checks)
+    activation_groups(config.activation, count)
+    _check_inputs(config)
+    _check_architecture(config)
+
+
+def _check_inputs(config: HeadConfig) -> None:
+    vectors = [name for name in config.inputs if name in VECTORS]
+    lengths = config.vector_lengths
+    whole = all(isinstance(n, int) and n > 0 for n in lengths.values())
+    checks = [
+        (
+            len(set(config.inputs)) == len(config.inputs) > 0,
+            f"inputs is {list(config.inputs)}, expected different names",
+        ),
+        (set(config.maps) == set(config.map_shapes), f"inputs names {list(config.inputs)}, map_shapes others"),
+        (set(vectors) == set(lengths), f"inputs names {list(config.inputs)}, vector_lengths {sorted(lengths)}"),
+        (whole, f"vector_lengths is {lengths}, expected whole numbers above 0"),
+        (set(config.statistics) <= set(STATISTICS), f"statistics is {list(config.statistics)}, there are {STATISTICS}"),
+        (len(config.statistics) > 0, "statistics is empty"),
+    ]
+    _raise_first(checks)
+
+
+def _check_architecture(config: HeadConfig) -> None:
+    name, scope = config.architecture, config.scope
+    scopes = {"tam": ("frame", "clip"), "clip-statistics": ("clip",)}.get(name, ("frame",))
+    alone = name in ("frame", "clip-statistics", "ready")
+    taps = [config.kernel, *config.dilations]
+    length = config.vector_lengths.get("scores", 0)
+    checks = [
+        (name == "tam" or scope in scopes, f"there is no {name} head of scope {scope!r}; its scope is {scopes[0]!r}"),
+        (name != "tam" or not config.vector_lengths, "a tam head reads maps alone"),
+        (not alone or config.window == 1, f"window is {config.window}, a {name} head has windows of 1 frame"),
+        (all(isinstance(n, int) and n > 0 for n in taps), "kernel and dilations must be whole numbers above 0"),
+        (
+            name != "tcn" or config.causal or config.kernel % 2 == 1,
+            f"kernel is {config.kernel}, where causal is false it must be odd",
+        ),
+        ((name == "ready") == bool(config.indices), f"a {name} head has {len(config.indices)} indices"),
+        (
+            name != "ready" or (config.inputs == ("scores",) and len(config.indices) == len(config.outputs)),
+            "a ready head reads scores and has an index for each output",
+        ),
+        (
+            all(isinstance(index, int) and -1 <= index < length for index in config.indices),
+            f"indices is {list(config.indices)}, there are {length} scores",
+        ),
+    ]
+    _raise_first(checks)
+
+
+def _raise_first(checks: Sequence[tuple[bool, str]]) -> None:
     for fine, problem in checks:
         if not fine:
             raise EmobeamError(problem)
-    activation_groups(config.activation, count)
 
 
 def activation_groups(activation: str, count: int) -> list[tuple[str, int]]:
@@ -150,3 +267,8 @@ def map_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """``(C, H, W)`` as a tuple of plain integers; raises ValueError for another number of axes."""
     channels, height, width = (int(n) for n in shape)
     return channels, height, width
+
+
+def _stride(name: str) -> tuple[int, str]:
+    """Sorts maps from fine to coarse."""
+    return int(name[1:]) if name[1:].isdigit() else 0, name

@@ -19,7 +19,8 @@ from emo_transforms import storage
 from emo_transforms.annotations import predict_table, stretches, view_video
 from emo_transforms.cache import Dataset
 from emo_transforms.head_config import config_to_json
-from emo_transforms.heads import Head, load_head, untrained_head
+from emo_transforms.heads import Head, load_head, offer_of
+from emo_transforms.new_heads import stand_in
 from emo_transforms.parts import part_uri, read_part_footer, write_part
 from schemas.config import PredictConfig, digest_of, to_json
 from schemas.records import EmobeamError, VideoFeatures
@@ -33,7 +34,7 @@ Reporter = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """Which head to use: a folder or URI, or (``uri == ""``) the seeded untrained head of a task.
+    """Which head to use: a folder or URI, or (``uri == ""``) what stands in where none was named.
 
     Attributes:
         sha256: digest of its tensors as the launcher saw them; a worker must find the same.
@@ -45,25 +46,12 @@ class HeadSpec:
 
 
 def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
-    """Loads a head, or makes the untrained one that fits the cache.
+    """Loads a head, or makes the one that stands in: the backbone's own scores, or an untrained head that fits.
 
     Raises:
         EmobeamError: it can't be read, or is not the one the launcher saw.
     """
-    if spec.uri:
-        head = load_head(spec.uri)
-    else:
-        task = task_named(spec.task)
-        head = untrained_head(
-            task.name,
-            task.outputs,
-            task.scope,
-            task.activation,
-            dataset.config.features_id,
-            dict(dataset.map_shapes),
-            rate=dataset.config.sampling.fps,
-            crop_style=dataset.config.align.style,
-        )
+    head = load_head(spec.uri) if spec.uri else stand_in(task_named(spec.task), offer_of(dataset))
     if spec.sha256 and spec.sha256 != head.weights_sha256:
         raise EmobeamError(f"{spec.uri}: is not the head this run began with (sha256 {head.weights_sha256[:12]})")
     return head
@@ -112,7 +100,8 @@ def predict_video(
     todo = missing_parts(item, tools, output, config)
     if not todo:
         return {}
-    view = view_video(features, item, tuple(tools.dataset.map_shapes))
+    appearance = tuple(tools.dataset.map_shapes) or (("embedding",) if tools.dataset.embedding else ())
+    view = view_video(features, item, appearance)
     faces = stretches(view)
     rows = {}
     for task, identity in todo.items():

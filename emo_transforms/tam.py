@@ -16,41 +16,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from emo_transforms.head_module import FinalLayer, HeadModule
 from schemas.records import EmobeamError
+
+__all__ = ["DROPOUT", "LEVELS", "FinalLayer", "Mixer", "Tam"]
 
 LEVELS: dict[int, tuple[str, ...]] = {1: ("s32",), 2: ("s16", "s32"), 3: ("s8", "s16", "s32")}
 """The maps a head of one, two or three levels reads, finest first."""
 
 DROPOUT = 0.3
 """Of the concatenated level vectors, before the output layer."""
-
-
-class FinalLayer(nn.Module):
-    """The backbone's last layer: 1x1 convolution, batch norm, ReLU (``blocks.4`` of timm's MobileNetV4-small).
-
-    The cache holds the input of this layer, so that the layer can train with the head.
-    """
-
-    def __init__(self, channels: int = 128, final_channels: int = 960) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, final_channels, kernel_size=1, bias=False)
-        self.norm = nn.BatchNorm2d(final_channels)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """``[B, channels, H, W]`` to ``[B, final_channels, H, W]``, values >= 0."""
-        return torch.relu(self.norm(self.conv(maps)))
-
-    def load_timm(self, state: Mapping[str, Tensor]) -> None:
-        """Copies the tensors of timm's layer, ``backbone.blocks[4].state_dict()``.
-
-        Raises:
-            EmobeamError: these are not the tensors of one convolution with batch norm of the right size.
-        """
-        renamed = {name.removeprefix("0.").replace("bn1.", "norm."): value for name, value in state.items()}
-        try:
-            self.load_state_dict(renamed)
-        except RuntimeError as error:
-            raise EmobeamError(f"the backbone's final layer doesn't fit the head's: {error}") from error
 
 
 class Mixer(nn.Module):
@@ -102,14 +77,17 @@ class Mixer(nn.Module):
         return pooled
 
     def _patches(self, maps: Tensor) -> Tensor:
-        """``[B, T, C, H, W]`` to ``[B, N, time_patch * patch * patch * C]``."""
-        batch, _, channels, _, _ = maps.shape
+        """``[B, T, C, H, W]`` to ``[B, N, time_patch * patch * patch * C]``, in the precision of the weights."""
+        batch, _, channels = maps.shape[:3]
         rows, columns = self.grid
-        cut = maps.reshape(batch, self.steps, self.time_patch, channels, rows, self.patch, columns, self.patch)
-        return cut.permute(0, 4, 6, 1, 2, 5, 7, 3).reshape(batch, self.tokens, -1)
+        # A view keeps the strides, so that maps with their channels last are moved in long pieces.
+        cut = maps.view(batch, self.steps, self.time_patch, channels, rows, self.patch, columns, self.patch)
+        cut = cut.permute(0, 4, 6, 1, 2, 5, 7, 3)
+        # Moving values costs more than converting them, and float16 ones are half as long.
+        return cut.reshape(batch, self.tokens, -1).to(self.embed.weight.dtype)
 
 
-class Tam(nn.Module):
+class Tam(HeadModule):
     """Final layer, one mixer per level, output layer.
 
     Args:
@@ -122,6 +100,8 @@ class Tam(nn.Module):
         time_patch: frames of a patch.
         dim: width of tokens and level vectors.
         final_channels: channels after the final layer; 0 leaves the layer out and takes ``s32`` as it is.
+        hidden: width of a layer between the vectors and the output layer; 0 leaves it out.
+        statistics: what heads of clip scope take over the windows of a video.
 
     Raises:
         EmobeamError: maps, window or form that don't go together.
@@ -138,10 +118,13 @@ class Tam(nn.Module):
         time_patch: int = 4,
         dim: int = 256,
         final_channels: int = 960,
+        hidden: int = 0,
+        dropout: float = DROPOUT,
+        statistics: Sequence[str] = ("mean", "std"),
     ) -> None:
         super().__init__()
-        self.maps = LEVELS.get(len(map_shapes), ())
-        if set(self.maps) != set(map_shapes):
+        self.inputs = LEVELS.get(len(map_shapes), ())
+        if set(self.inputs) != set(map_shapes):
             raise EmobeamError(
                 f"a head reads the maps {' or '.join(','.join(level) for level in LEVELS.values())},"
                 f" not {','.join(map_shapes) or 'none'}"
@@ -150,10 +133,12 @@ class Tam(nn.Module):
             raise EmobeamError(f"a window of {window} frames is not a multiple of a time patch of {time_patch}")
         if (scope, form) not in {("frame", "clip"), ("frame", "frame"), ("clip", "clip")}:
             raise EmobeamError(f"there is no head of scope {scope!r} with form {form!r}")
+        self.scope = scope
+        self.statistics = tuple(statistics)
         self.window = window
         self.per_step = form == "frame"
         self.repeat = time_patch if self.per_step else window
-        self.dim = dim * len(self.maps)
+        self.dim = dim * len(self.inputs)
         channels = {name: shape[0] for name, shape in map_shapes.items()}
         self.final = FinalLayer(channels["s32"], final_channels) if final_channels else None
         if final_channels:
@@ -167,60 +152,35 @@ class Tam(nn.Module):
                     time_patch=time_patch,
                     dim=dim,
                 )
-                for name in self.maps
+                for name in self.inputs
             }
         )
-        self.dropout = nn.Dropout(DROPOUT)
-        self.output = nn.Linear(self.dim * (2 if scope == "clip" else 1), outputs)
+        width = self.dim * (len(self.statistics) if scope == "clip" else 1)
+        self.add_output(width, outputs, hidden=hidden, dropout=dropout)
 
-    def vectors(self, maps: Mapping[str, Tensor]) -> Tensor:
+    def vectors(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The concatenated level vectors of each window.
 
         Args:
-            maps: ``[B, T, C, H, W]`` float32 by name.
+            batch: ``[B, T, C, H, W]`` float32 or float16 by name.
 
         Returns:
             ``[B, D]`` with D = ``dim`` times the levels; for per-frame heads ``[B, T / time_patch, D]``.
         """
         levels = []
-        for name in self.maps:
-            x = maps[name]
+        for name in self.inputs:
+            x = batch[name]
             if name == "s32" and self.final is not None:
-                x = self.final(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+                x = self.final.over_time(x)
             levels.append(self.mixers[name](x, per_step=self.per_step))
         return torch.cat(levels, dim=-1)
 
-    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits of each frame of frame-scope heads: ``[B, T, C, H, W]`` by name to ``[B, T, K]``."""
-        logits: Tensor = self.output(self.dropout(self.vectors(maps)))
+        logits = self.read_out(self.vectors(batch))
         if not self.per_step:
             logits = logits.unsqueeze(1)
         return logits.repeat_interleave(self.repeat, dim=1)
-
-    def pool(self, vectors: Tensor, valid: Tensor) -> Tensor:
-        """Logits of a whole video for clip-scope heads: mean and standard deviation over its windows, linear.
-
-        Args:
-            vectors: ``[..., N, D]``, one per window.
-            valid: ``[..., N]``, the number of real frames of each window, by which it weighs; 0 masks it.
-
-        Returns:
-            ``[..., K]``.
-        """
-        logits: Tensor = self.output(self.dropout(mean_and_std(vectors, valid)))
-        return logits
-
-
-def mean_and_std(vectors: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean and population standard deviation over the second-last axis, side by side.
-
-    ``[..., N, D]`` and weights ``[..., N]`` >= 0 to ``[..., 2 D]``. A standard deviation is at least 1e-6, which
-    keeps its gradient finite where all vectors are equal.
-    """
-    share = (weights / weights.sum(dim=-1, keepdim=True)).to(vectors.dtype).unsqueeze(-1)
-    mean = (share * vectors).sum(dim=-2, keepdim=True)
-    variance = (share * (vectors - mean).square()).sum(dim=-2)
-    return torch.cat([mean.squeeze(-2), variance.clamp_min(1e-12).sqrt()], dim=-1)
 
 
 def _mlp(width: int, hidden: int) -> nn.Sequential:

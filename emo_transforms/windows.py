@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.heads import Head
+from emo_transforms.head import Head, State
 from emo_transforms.smoothing import GAP_TOLERANCE, box_mean
 from schemas.config import PredictConfig
 from schemas.records import UsageError
+
+USUAL_WINDOW = 8
+"""Frames of a window of the published model."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -29,7 +32,7 @@ class Row:
         key: whose row it is: rows of one key form windows.
         frame: number of the frame.
         time: s.
-        maps: ``[C, H, W]`` float16 by name.
+        maps: what heads read by name: maps ``[C, H, W]`` float16, vectors ``[L]`` float32.
     """
 
     key: Hashable
@@ -44,26 +47,37 @@ class Window:
 
     Attributes:
         frames, times: of its real rows.
-        maps: ``[T, C, H, W]`` by name; beyond the real rows the last one is repeated.
+        rows: T of them; beyond the real ones the last one is repeated.
+        first: no window of its run came before it.
     """
 
     key: Hashable
     frames: tuple[int, ...]
     times: tuple[float, ...]
-    maps: Mapping[str, NDArray[Any]]
+    rows: Sequence[Row]
+    first: bool
 
     @property
     def valid(self) -> int:
         """Number of real rows."""
         return len(self.frames)
 
+    @property
+    def maps(self) -> Mapping[str, NDArray[Any]]:
+        """What heads read by name: maps ``[T, C, H, W]``, vectors ``[T, L]``; put together anew each time."""
+        return {name: np.stack([row.maps[name] for row in self.rows]) for name in self.rows[0].maps}
+
 
 @dataclass(slots=True)
 class _Open:
-    """Rows of a key that may still be part of a window, how many of them are in none yet, and the last one seen."""
+    """Rows of a key that may still be part of a window, how many of them are in none yet, and the last one seen.
+
+    ``begun``: its run has given a window.
+    """
 
     rows: list[Row] = field(default_factory=list)
     fresh: int = 0
+    begun: bool = False
     frame: int = -1
     time: float = -math.inf
 
@@ -105,8 +119,8 @@ def windows_of(rows: Iterable[Row], length: int, stride: int, gap: float) -> Ite
         current.fresh += 1
         current.frame, current.time = row.frame, row.time
         if len(current.rows) == length:
-            yield _window(current.rows, length)
-            current.rows, current.fresh = current.rows[step:], 0
+            yield _window(current, length)
+            current.rows, current.fresh, current.begun = current.rows[step:], 0, True
     for current in opened.values():
         yield from _tail(current, length)
 
@@ -122,9 +136,24 @@ def run_windows(
     windows = iter(windows)
     while batch := list(itertools.islice(windows, kernel_batch)):
         padded = batch + [batch[-1]] * (kernel_batch - len(batch))
-        results = head.run({name: np.stack([w.maps[name] for w in padded]) for name in head.maps}, device=device)
+        results = head.run(_columns(head, padded), device=device)
         for window, result in zip(batch, results, strict=False):
             yield window, result if head.config.scope == "clip" else result[: window.valid]
+
+
+def run_stream(head: Head, windows: Iterable[Window], *, device: str) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+    """Runs a streaming head on windows side by side: each goes on where the one before it in its run ended.
+
+    So values are those of the whole run at once, wherever it is cut into windows.
+
+    Returns:
+        Each window, in order, with its activated values ``[valid, K]``.
+    """
+    states: dict[Hashable, State] = {}
+    for window in windows:
+        before = None if window.first else states[window.key]
+        values, states[window.key] = head.run_stream(_columns(head, [window]), before, device=device)
+        yield window, values[0, : window.valid]
 
 
 def average_overlaps(
@@ -188,20 +217,39 @@ def predict_clip(head: Head, rows: Iterable[Row], config: PredictConfig) -> dict
 
 
 def _results(head: Head, rows: Iterable[Row], config: PredictConfig) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-    windows = windows_of(rows, head.config.window, config.stride, config.window_gap)
-    return run_windows(head, windows, kernel_batch=config.kernel_batch, device=config.device)
+    length = head.frame_window
+    stride = 0 if length == 1 else config.stride  # overlaps can't change what is said of a frame by itself
+    windows = windows_of(rows, length, stride, config.window_gap)
+    if head.streams and stride in (0, length):
+        return run_stream(head, windows, device=config.device)
+    return run_windows(head, windows, kernel_batch=_batch(head, config), device=config.device)
+
+
+def _batch(head: Head, config: PredictConfig) -> int:
+    """Windows per call: heads of one frame get as many frames as a TAM of 8 does, and long windows no more memory."""
+    if head.config.architecture == "tam":
+        return config.kernel_batch
+    return max(1, config.kernel_batch * USUAL_WINDOW // head.frame_window)
+
+
+def _columns(head: Head, windows: Sequence[Window]) -> dict[str, NDArray[Any]]:
+    """``[B, T, ...]`` by name; rows are copied once, straight to their place in the batch."""
+    rows = [row for window in windows for row in window.rows]
+    stacked = {name: np.stack([row.maps[name] for row in rows]) for name in head.inputs}
+    return {name: array.reshape(len(windows), -1, *array.shape[1:]) for name, array in stacked.items()}
 
 
 def _tail(current: _Open, length: int) -> Iterator[Window]:
     if current.fresh:
-        yield _window(current.rows, length)
+        yield _window(current, length)
 
 
-def _window(rows: list[Row], length: int) -> Window:
-    padded = rows + [rows[-1]] * (length - len(rows))
+def _window(current: _Open, length: int) -> Window:
+    rows = current.rows[:length]
     return Window(
         key=rows[0].key,
         frames=tuple(row.frame for row in rows),
         times=tuple(row.time for row in rows),
-        maps={name: np.stack([row.maps[name] for row in padded]) for name in rows[0].maps},
+        rows=rows + [rows[-1]] * (length - len(rows)),
+        first=not current.begun,
     )

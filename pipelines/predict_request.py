@@ -53,20 +53,20 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
 
     Raises:
         EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.check_head``).
-        UsageError: an unknown task, or one that the edition lacks.
+        UsageError: an unknown task, one that the edition lacks, or a head of a task that isn't asked for.
     """
     specs = [HeadSpec(task="", uri=uri) for uri in request.heads]
     loaded = []
     for spec in specs:
         head = next(iter(load_tools([spec], dataset).heads.values()))[0]
         loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
+    _check_named(request, loaded)
     named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
     wanted = dict.fromkeys(task_named(name).name for name in named)
     check_tasks(request, wanted)
     missing = [task for task in wanted if task not in {spec.task for spec in loaded}]
     loaded += [HeadSpec(task=task) for task in missing]
-    chosen = [spec for spec in loaded if spec.task in wanted]
-    tools = load_tools(chosen, dataset)
+    tools = load_tools(loaded, dataset)
     warnings = [
         warning
         for heads in tools.heads.values()
@@ -77,13 +77,25 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
             map_shapes=dict(dataset.map_shapes),
             rate=dataset.config.sampling.fps,
             crop_style=dataset.config.align.style,
+            vectors={"embedding": dataset.embedding, "scores": dataset.scores},
         )
     ]
     specs = []
-    for spec in chosen:
+    for spec in loaded:
         digest = spec.sha256 or tools.heads[spec.task][0].weights_sha256
         specs.append(replace(spec, sha256=digest))
     return tuple(specs), tools, list(dict.fromkeys(warnings))
+
+
+def _check_named(request: PredictRequest, heads: Sequence[HeadSpec]) -> None:
+    """A head that would stay unused is a mistake, either in ``--head`` or in ``--task``."""
+    asked = ", ".join(request.tasks)
+    for head in heads:
+        if request.tasks and head.task not in request.tasks:
+            raise UsageError(
+                f"--head {head.uri}: is a head of task {head.task}, but --task asks for {asked}; "
+                f"add --task {head.task}, or leave that head out"
+            )
 
 
 def check_request(request: PredictRequest) -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms.heads import Head, untrained_head
+from emo_transforms.heads import Head, Offer, new_head, untrained_head
 from emo_transforms.smoothing import box_mean
 from emo_transforms.windows import (
     Row,
@@ -22,6 +22,7 @@ from emo_transforms.windows import (
 )
 from schemas.config import PredictConfig
 from schemas.records import UsageError
+from schemas.tasks import TASKS
 
 SMALL = {"s16": (3, 4, 4), "s32": (4, 2, 2)}
 REAL = {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}
@@ -261,3 +262,59 @@ def test_clips_of_two_faces_are_apart_and_threads_do_not_matter() -> None:
 def test_no_rows_no_predictions() -> None:
     assert predict_frames(head(), [], PredictConfig()) == {}
     assert predict_clip(head(scope="clip", form="clip"), [], PredictConfig()) == {}
+
+
+# --- heads that go on from window to window, and heads of single frames ------------------------------------
+
+
+def vector_rows(key: int, times: np.ndarray) -> list[Row]:
+    rng = np.random.default_rng(key)
+    return [Row(key, n, float(t), {"embedding": rng.normal(size=7).astype(np.float32)}) for n, t in enumerate(times, 1)]
+
+
+def other_head(architecture: str, **options: Any) -> Head:
+    offer = Offer("f00d", SMALL, {"embedding": 7})
+    return new_head(TASKS["va"], offer, architecture=architecture, inputs=("embedding",), **options)
+
+
+def whole(made: Head, rows: list[Row]) -> np.ndarray:
+    """Values of a run as one long window."""
+    return made.run({"embedding": np.stack([r.maps["embedding"] for r in rows])[None]})[0]
+
+
+def test_values_of_a_causal_tcn_do_not_depend_on_where_windows_are_cut() -> None:
+    times = np.concatenate([np.arange(41) / 6, 20 + np.arange(7) / 6])
+    one, two = vector_rows(1, times), vector_rows(2, np.arange(30) / 6 + 0.05)
+    for window in (1, 5, 16, 64):
+        made = other_head("tcn", window=window, dim=12)
+        found = predict_frames(made, interleaved(one, two), PredictConfig())
+        assert found[1][0].tolist() == [r.frame for r in one]
+        expected = np.concatenate([whole(made, one[:41]), whole(made, one[41:])])  # it forgets what is before a gap
+        np.testing.assert_allclose(found[1][1], expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found[2][1], whole(made, two), rtol=0, atol=1e-6)
+
+
+def test_overlapping_windows_of_a_tcn_are_averaged_as_those_of_others() -> None:
+    made, rows = other_head("tcn", window=8, dim=12), vector_rows(1, np.arange(12) / 6)
+    _, values = predict_frames(made, rows, PredictConfig(stride=4))[1]
+    first, second = whole(made, rows[:8]), whole(made, rows[4:])
+    np.testing.assert_allclose(values[:4], first[:4], atol=1e-6)
+    np.testing.assert_allclose(values[4:8], (first[4:] + second[:4]) / 2, atol=1e-6)
+    np.testing.assert_allclose(values[8:], second[4:], atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [0, 3])
+def test_a_head_of_single_frames_is_the_plain_module(stride: int) -> None:
+    made, rows = other_head("frame"), vector_rows(1, np.arange(300) / 6)
+    frames, values = predict_frames(made, rows, PredictConfig(stride=stride))[1]
+    assert frames.tolist() == list(range(1, 301))
+    np.testing.assert_allclose(values, whole(made, rows), rtol=0, atol=1e-6)
+
+
+def test_a_clip_of_single_frames_sees_each_once() -> None:
+    offer = Offer("f00d", {}, {"embedding": 7})
+    made = new_head(TASKS["emi"], offer, architecture="clip-statistics")
+    rows = vector_rows(1, np.concatenate([np.arange(150) / 6, 60 + np.arange(3) / 6]))
+    found = predict_clip(made, rows, PredictConfig())[1]
+    vectors = np.stack([r.maps["embedding"] for r in rows])
+    assert np.array_equal(found, made.pool(vectors, np.ones(len(rows), np.int64)))
