@@ -1,0 +1,195 @@
+"""A head on the hold-out: the challenge's own figure on sampled frames, and what is tuned there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emo_transforms.abaw.decisions import decide
+from emo_transforms.abaw.measures import Measure, group_score, measure_of, merged, per_output, sums_of, task_score
+from emo_transforms.abaw.tuning import DECISION, THRESHOLDS
+from emo_transforms.head_module import HeadModule
+from emo_transforms.heads import activate
+from emo_transforms.smoothing import box_mean
+from emo_transforms.training.plans import Plan
+from emo_transforms.training.reading import Source, gathered, read_ahead
+from emo_transforms.training.samples import LabelledFace
+from schemas.records import EmobeamError
+from schemas.tasks import Task
+
+HALF_WINDOWS = (0, 1, 2, 3, 5, 8, 12, 20)
+"""Half-widths of the box filter that are tried, in sampled frames."""
+
+_AHEAD = 256 * 10**6
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen on the hold-out, and the figures there.
+
+    Attributes:
+        score: the challenge's figure with the choices, ``untuned``: at thresholds of 0.5 without smoothing.
+        outputs: figure of each output with the choices.
+        thresholds: one per output, empty where none were chosen.
+        smoothing: half-width in sampled frames.
+    """
+
+    score: float
+    untuned: float
+    outputs: Mapping[str, float]
+    thresholds: tuple[float, ...] = ()
+    smoothing: int = 0
+
+
+def predict_logits(
+    module: HeadModule, source: Source, plan: Plan, *, batch: int = 64, device: str = "cpu", readers: int = 0
+) -> dict[int, Tensor]:
+    """Logits of the faces of an evaluation plan: ``[n, K]`` of each row, or ``[1, K]`` of a clip, on the CPU.
+
+    Windows go through the module in eval mode, ``batch`` at a time.
+    """
+    found: dict[int, Tensor] = {}
+    with _evaluating(module), closing(read_ahead(source, plan.units, readers, _AHEAD)) as reading:
+        for unit, arrays in reading:
+            parts = []
+            for start in range(0, len(unit.windows), batch):
+                inputs = gathered(unit, arrays, unit.windows[start : start + batch])
+                on_device = {name: values.to(device).float() for name, values in inputs.items()}
+                parts.append(module.vectors(on_device) if plan.scope == "clip" else module(on_device))
+            results = torch.cat(parts)
+            if plan.scope == "clip":
+                lengths = torch.from_numpy(unit.lengths.astype(np.int64)).to(device)
+                found[unit.face] = module.pool(results, lengths).float().cpu().reshape(1, -1)
+                continue
+            logits = results.float().cpu()
+            if unit.face not in found:
+                found[unit.face] = torch.full((len(plan.faces[unit.face]), logits.shape[-1]), math.nan)
+            real = torch.arange(plan.length) < torch.from_numpy(unit.lengths.astype(np.int64))[:, None]
+            positions = torch.from_numpy(unit.positions[unit.windows].astype(np.int64))
+            found[unit.face][positions[real]] = logits[real]
+    return found
+
+
+def values_of(logits: Mapping[int, Tensor], activation: str) -> dict[int, NDArray[np.float32]]:
+    """Activated values of each face."""
+    return {face: activate(each, activation).numpy() for face, each in logits.items()}
+
+
+def holdout_score(task: Task, faces: Sequence[LabelledFace], values: Mapping[int, NDArray[np.float32]]) -> float:
+    """The challenge's figure at thresholds of 0.5, without smoothing.
+
+    Raises:
+        EmobeamError: a group of outputs has no label on the hold-out.
+    """
+    measure = measure_of(task)
+    score = float(task_score(measure, _sums(task, measure, faces, values, None)))
+    if not math.isfinite(score):
+        raise EmobeamError(
+            "the hold-out has no valid label for some outputs of the task; hold more out (--holdout 0.2), or name it "
+            "with --holdout FILE"
+        )
+    return score
+
+
+def tune_on(
+    task: Task,
+    faces: Sequence[LabelledFace],
+    values: Mapping[int, NDArray[np.float32]],
+    *,
+    gap: float,
+    thresholds: bool,
+    smoothing: bool,
+) -> Tuned:
+    """Chooses the half-width of the smoothing, and for each yes-or-no output a threshold, by the task's measure.
+
+    Of equal figures the shorter filter wins, then the threshold nearer to 0.5.
+
+    Args:
+        values: activated, by index of the face.
+        gap: s beyond which nothing is smoothed over.
+    """
+    measure = measure_of(task)
+    untuned = holdout_score(task, faces, values)
+    best: tuple[float, int, tuple[float, ...]] | None = None
+    for half in HALF_WINDOWS if smoothing and task.scope == "frame" else (0,):
+        smooth = _smoothed(faces, values, half, gap)
+        limits = _best_limits(task, measure, faces, smooth) if thresholds else ()
+        score = float(task_score(measure, _sums(task, measure, faces, smooth, limits or None)))
+        if best is None or score > best[0]:
+            best = score, half, limits
+    assert best is not None
+    score, half, limits = best
+    sums = _sums(task, measure, faces, _smoothed(faces, values, half, gap), limits or None)
+    outputs = {
+        name: float(value)
+        for group in measure.groups
+        for name, value in zip(group.outputs, per_output(group, sums[group.name]).tolist(), strict=True)
+    }
+    return Tuned(score, untuned, outputs, limits, half)
+
+
+def _best_limits(
+    task: Task, measure: Measure, faces: Sequence[LabelledFace], values: Mapping[int, NDArray[np.float32]]
+) -> tuple[float, ...]:
+    yes_or_no = [group for group in measure.groups if group.kind in {"binary", "two_classes"}]
+    if not yes_or_no:
+        return ()
+    tried = sorted({DECISION, *THRESHOLDS}, key=lambda limit: (abs(limit - DECISION), limit))
+    figures: dict[str, list[Any]] = {group.name: [] for group in yes_or_no}
+    for limit in tried:
+        sums = _sums(task, measure, faces, values, [limit] * len(task.outputs))
+        for group in yes_or_no:
+            own = sums[group.name]
+            alone = group.kind == "two_classes"
+            figures[group.name].append([float(group_score(measure, group, own))] if alone else per_output(group, own))
+    limits = [DECISION] * len(task.outputs)
+    for group in yes_or_no:
+        chosen = np.stack(figures[group.name]).argmax(axis=0)  # the first of equals
+        for place, index in zip(range(group.scores.start, group.scores.stop), chosen.tolist(), strict=True):
+            limits[place] = tried[index]
+    return tuple(limits)
+
+
+def _smoothed(
+    faces: Sequence[LabelledFace], values: Mapping[int, NDArray[np.float32]], half: int, gap: float
+) -> Mapping[int, NDArray[np.float32]]:
+    if not half:
+        return values
+    return {index: box_mean(own, faces[index].time, half, gap) for index, own in values.items()}
+
+
+def _sums(
+    task: Task,
+    measure: Measure,
+    faces: Sequence[LabelledFace],
+    values: Mapping[int, NDArray[np.float32]],
+    limits: Sequence[float] | None,
+) -> dict[str, Any]:
+    at = None if limits is None else np.asarray(limits, np.float32)
+    return merged(
+        [
+            sums_of(measure, faces[index].labels, faces[index].valid, decide(task, own, at))
+            for index, own in sorted(values.items())
+        ]
+    )
+
+
+@contextmanager
+def _evaluating(module: HeadModule) -> Iterator[None]:
+    """Eval mode without gradients; what was training is training afterwards."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

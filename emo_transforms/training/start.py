@@ -1,0 +1,97 @@
+"""The head that training begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from emo_transforms.architectures import build
+from emo_transforms.cache import Dataset
+from emo_transforms.head_config import STATISTICS, VECTORS, HeadConfig, check_config
+from emo_transforms.head_module import HeadModule
+from emo_transforms.tam import LEVELS
+from emo_transforms.training.recipe import Recipe
+from schemas.records import EmobeamError, UsageError
+from schemas.tasks import Task
+
+SINGLE_FRAME = ("frame", "clip-statistics")
+"""Architectures that judge each frame by itself: their windows are one frame."""
+
+
+def head_config(task: Task, dataset: Dataset, recipe: Recipe, seed: int, *, final_channels: int = 960) -> HeadConfig:
+    """The description of the head that a recipe asks for, untrained as yet.
+
+    Raises:
+        UsageError: the cache lacks what it reads, or sizes don't go together.
+    """
+    lengths = {name: int(getattr(dataset, name, 0)) for name in VECTORS}
+    held = {**dict(dataset.map_shapes), **{name: (length,) for name, length in lengths.items() if length}}
+    inputs = _inputs(recipe, held)
+    if missing := [name for name in inputs if name not in held]:
+        raise UsageError(
+            f"recipe {recipe.name} reads {', '.join(inputs)}, the cache holds {', '.join(held) or 'neither'} and lacks "
+            f"{', '.join(missing)}; extract with --maps or --store so that it has them, or --set inputs=... --levels N"
+        )
+    maps = [name for name in inputs if name not in VECTORS]
+    config = HeadConfig(
+        name=f"{task.name}-{recipe.architecture}{len(maps) if recipe.architecture == 'tam' else ''}-{recipe.name}",
+        task=task.name,
+        outputs=task.outputs,
+        scope=task.scope,
+        activation=task.activation,
+        features_id=dataset.config.features_id,
+        map_shapes={name: dataset.map_shapes[name] for name in maps},
+        architecture=recipe.architecture,
+        form=recipe.form,
+        levels=len(maps),
+        window=1 if recipe.architecture in SINGLE_FRAME else recipe.window,
+        time_patch=recipe.time_patch,
+        final_channels=final_channels if "s32" in maps else 0,
+        rate=dataset.config.sampling.fps,
+        crop_style=dataset.config.align.style,
+        backbone=dataset.config.backbone.name,
+        inputs=inputs,
+        vector_lengths={name: lengths[name] for name in inputs if name in VECTORS},
+        hidden=recipe.hidden,
+        dropout=recipe.dropout,
+        causal=recipe.causal,
+        statistics=STATISTICS if recipe.architecture == "clip-statistics" else ("mean", "std"),
+        seed=seed,
+    )
+    try:
+        check_config(config)
+    except EmobeamError as error:
+        raise UsageError(f"recipe {recipe.name}: {error}") from error
+    return config
+
+
+def start_module(config: HeadConfig, final: Mapping[str, Tensor] | None = None) -> HeadModule:
+    """The module of a config with seeded random weights; torch's own random state is left alone.
+
+    Args:
+        final: tensors of the backbone's final layer to start from.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        module = build(config)
+    if final is not None and module.final is not None:
+        module.final.load_timm(final)
+    return module
+
+
+def reads_final_layer(recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether the head has the backbone's final layer in it, and it starts from the backbone's weights."""
+    held = {**dict(dataset.map_shapes), **{name: () for name in VECTORS if getattr(dataset, name, 0)}}
+    return recipe.final_start == "backbone" and "s32" in _inputs(recipe, held)
+
+
+def _inputs(recipe: Recipe, held: Mapping[str, object]) -> tuple[str, ...]:
+    if recipe.inputs:
+        return recipe.inputs
+    if recipe.architecture in ("tam", "tcn") or "embedding" not in held:
+        if recipe.levels:
+            return LEVELS[recipe.levels]
+        return next((names for _, names in sorted(LEVELS.items(), reverse=True) if set(names) <= set(held)), LEVELS[1])
+    return ("embedding",)

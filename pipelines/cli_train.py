@@ -1,0 +1,142 @@
+"""The command ``train``. ``cli`` puts it beside the others; nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from pipelines.options import task_option
+from schemas.records import UsageError
+
+
+@click.command(short_help="Fit a head on a feature cache.")
+@click.argument("features", metavar="FEATURES")
+@task_option(required=True)
+@click.option("--labels", required=True, metavar="DIR", help="The organisers' annotations: root, folder or file.")
+@click.option("--output", required=True, metavar="HEAD", help="Folder for the head.")
+@click.option(
+    "--recipe",
+    default="emobeam",
+    metavar="NAME|FILE",
+    help="paper, emobeam, hsemotion, authors, or a JSON file with fields of a recipe.",
+)
+@click.option(
+    "--architecture", type=click.Choice(["tam", "tcn", "frame", "clip-statistics"]), help="Instead of the recipe's."
+)
+@click.option("--levels", type=click.IntRange(1, 3), help="Maps a mixer reads: 1 is s32 alone.")
+@click.option("--form", type=click.Choice(["clip", "frame"]), help="One vector per window, or per time patch.")
+@click.option("--window", metavar="N|1.5s", help="Sampled frames of a window (8), or seconds (1.5s).")
+@click.option("--epochs", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Any field of the recipe; repeatable.")
+@click.option("--seeds", default="1", metavar="N|A,B,...", help="How many (from 1), or which: one run each.")
+@click.option(
+    "--holdout",
+    default="",
+    show_default=False,
+    metavar="FRACTION|FILE",
+    help="What selects and tunes: a fraction of the training rows, cut by person, or a file of ids.  [default: 0.1]",
+)
+@click.option("--partition", default="", show_default=False, help="Of LABELS.  [default: train]")
+@click.option("--allow-official-validation", "allow_official", is_flag=True, help="Train on validation or test labels.")
+@click.option(
+    "--subjects",
+    default="",
+    show_default=False,
+    metavar="FILE",
+    help="CSV video,subject: videos of one subject are held out together.",
+)
+@click.option(
+    "--backbone",
+    default="",
+    show_default=False,
+    metavar="NAME",
+    help="Recipe authors: what trains beside the head.  [default: that of the cache, else mobilenetv4_conv_small]",
+)
+@click.option(
+    "--backbone-weights",
+    default="",
+    show_default=False,
+    metavar="FILE|URI|timm",
+    help="Of the cache's backbone, for the final layer.  [default: where they lay when it was made]",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For the head.")
+@click.option(
+    "--buffer-mb", type=click.IntRange(min=16), default=2048, help="MB of rows in memory; all fit: read once."
+)
+@click.option(
+    "--readers", type=click.IntRange(min=0), default=0, help="Threads that read; 0: one per core, at most 16."
+)
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of torch; 0: its own choice.")
+@click.option("--restart", is_flag=True, help="Throw away what an earlier run left in HEAD.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+def train(features: str, **args: Any) -> None:
+    """Fits a head on cached features and labels; HEAD becomes a folder for --head of predict and annotate.
+
+    A part of the training videos, cut by person, selects the best epoch and tunes thresholds and smoothing; the
+    official validation set is never touched. HEAD/seeds/N holds the head of seed N, HEAD that of the best one,
+    summary.json mean and standard deviation. The same command goes on where an earlier one was broken off.
+
+    \b
+    Examples:
+      emobeam train features/ --task au --labels "8th ABAW Annotations/" --output heads/au --seeds 3
+      emobeam train features/ --task va --labels labels/ --output heads/va --architecture tcn --window 20s
+      emobeam train features/ --task expr --labels labels/ --output heads/expr --recipe paper --set batch=64
+    """
+    from emo_transforms.cache import read_dataset
+    from emo_transforms.training.recipe import recipe_named, window_length
+    from pipelines.console import make_ui
+    from pipelines.train import resolve_device, run_train
+    from pipelines.train_output import TrainRequest, train_text
+    from schemas.tasks import task_named
+
+    settings = list(args.pop("settings"))
+    for key in ("architecture", "levels", "form", "epochs"):
+        value = args.pop(key)
+        if value is not None:
+            settings.append(f"{key}={value}")
+    holdout = args.pop("holdout")
+    if _is_number(holdout):
+        settings.append(f"holdout={holdout}")
+        holdout = ""
+    task, name, window = args.pop("task"), args.pop("recipe"), args.pop("window")
+    recipe = recipe_named(name, task, settings)
+    if window:
+        rate = read_dataset(features).config.sampling.fps
+        recipe = recipe_named(name, task, [*settings, f"window={window_length(window, rate, recipe.time_patch)}"])
+    output, as_json, quiet = args.pop("output"), args.pop("as_json"), args.pop("quiet")
+    request = TrainRequest(
+        features,
+        task_named(task),
+        args.pop("labels"),
+        output,
+        recipe,
+        seeds=_seeds(args.pop("seeds")),
+        holdout=holdout,
+        device=resolve_device(args.pop("device")),
+        **args,
+    )
+    result = run_train(request, make_ui(quiet=quiet))
+    click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False) if as_json else train_text(result, output))
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--seeds {text}: expected how many, or numbers separated by commas") from None
+    if "," not in text and len(numbers) == 1:
+        numbers = list(range(1, numbers[0] + 1))
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise UsageError(f"--seeds {text}: expected at least one, and each once")
+    return tuple(numbers)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

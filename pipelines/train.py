@@ -1,0 +1,268 @@
+"""The job ``train``: feature cache and labels -> a head's folder, and how sure its figure is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emo_transforms import storage
+from emo_transforms.abaw.labels import VideoLabels
+from emo_transforms.backbones import describe_backbone, final_layer_state, load_backbone
+from emo_transforms.cache import Dataset, read_dataset
+from emo_transforms.heads import load_head, save_head
+from emo_transforms.training.curves import draw_curves
+from emo_transforms.training.fitting import forget
+from emo_transforms.training.holdout import (
+    Holdout,
+    cut_holdout,
+    group_of,
+    named_holdout,
+    read_ids,
+    read_persons,
+    training_labels,
+)
+from emo_transforms.training.loop import SeedResult, TrainSetup, train_seed
+from emo_transforms.training.samples import Joined, join_labels
+from emo_transforms.training.start import head_config, reads_final_layer
+from pipelines.console import Ui
+from pipelines.train_output import (
+    CURVES,
+    TrainRequest,
+    TrainResult,
+    check_output,
+    make_summary,
+    measure_title,
+    rank,
+    write_output,
+)
+from schemas.records import EmobeamError, UsageError
+
+_USUAL = "mobilenetv4_conv_small"
+
+
+def run_train(request: TrainRequest, ui: Ui) -> TrainResult:
+    """Trains a head with every seed and writes ``output``; a run that was broken off goes on.
+
+    ``output`` itself is the head of the best seed (on the hold-out); ``output/seeds/N`` holds that of seed N.
+
+    Raises:
+        EmobeamError: cache or labels can't be used, or don't belong together.
+        UsageError: the request makes no sense, or ``output`` holds another run.
+    """
+    began = time.monotonic()
+    check_output(request.output)
+    setup, cut, partition = prepare(request, ui)
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    results = [_seed(request, setup, seed, ui) for seed in request.seeds]
+    best = max(range(len(results)), key=lambda index: (rank(results[index]), -index))
+    summary = make_summary(request, setup, cut, partition, results, best, time.monotonic() - began)
+    write_output(request, setup.task, results, best, summary)
+    return TrainResult(summary, [result.head for result in results], best)
+
+
+def prepare(request: TrainRequest, ui: Ui) -> tuple[TrainSetup, Holdout, str]:
+    """Everything before the first step: labels joined with the cache, the hold-out cut, the start of the head.
+
+    Returns:
+        The setup, the cut by names of labels, and the partition of the labels.
+    """
+    dataset = read_dataset(request.features)
+    recipe, task = request.recipe, request.task
+    final = None if recipe.end_to_end else _start(request, dataset, ui)
+    labels, partition = training_labels(
+        request.labels, task, partition=request.partition, allow_official=request.allow_official
+    )
+    if not labels:
+        raise EmobeamError(f"{request.labels}: no labels of task {task.name}")
+    joined = _joined(request, dataset, labels, ui)
+    for line in joined.counts.lines():
+        ui.say(line)
+    if joined.counts.not_in_cache:
+        ui.warn(f"{joined.counts.not_in_cache} of {joined.counts.labelled} labelled videos are not in the cache")
+    cut = _cut(request, joined)
+    _tell_cut(cut, ui)
+    held = set(cut.held)
+    setup = TrainSetup(
+        task,
+        recipe,
+        request.features,
+        dataset,
+        joined,
+        tuple(index for index, face in enumerate(joined.faces) if face.name not in held),
+        tuple(index for index, face in enumerate(joined.faces) if face.name in held),
+        final,
+        request.buffer_mb,
+        request.readers,
+        request.device,
+    )
+    return setup, cut, partition
+
+
+def resolve_device(name: str) -> str:
+    """The concrete device; raises :class:`UsageError` where there is no such one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may add in another order
+    return name
+
+
+def _start(request: TrainRequest, dataset: Dataset, ui: Ui) -> dict[str, Tensor] | None:
+    """Says what will be trained; tensors of the backbone's final layer where the head has it."""
+    recipe = request.recipe
+    config = head_config(request.task, dataset, recipe, 0)
+    seconds = f" ({config.window / config.rate:.2f} s)" if config.rate else " (native frames)"
+    ui.say(
+        f"recipe {recipe.name}: {config.architecture}, windows of {config.window} frames{seconds}, reads "
+        f"{', '.join(config.inputs)}"
+    )
+    if not reads_final_layer(recipe, dataset):
+        return None
+    weights = request.backbone_weights or dataset.config.backbone.weights
+    try:
+        return final_layer_state(load_backbone(replace(dataset.config.backbone, weights=weights)).network)
+    except EmobeamError as error:
+        raise EmobeamError(
+            f"{error}; the head starts from the final layer of the cache's backbone: say where it is with "
+            "--backbone-weights, or start from a random one with --set final_start=random"
+        ) from error
+
+
+def _joined(request: TrainRequest, dataset: Dataset, labels: Sequence[VideoLabels], ui: Ui) -> Joined:
+    def alive() -> None:
+        ui.event("frames", {"frames": 1})
+        ui.event("done", {"key": ""})
+
+    ui.start("join labels", len(labels), len(labels), "videos", "videos")
+    try:
+        return join_labels(
+            request.features,
+            dataset,
+            request.task,
+            labels,
+            alive=alive,
+        )
+    finally:
+        ui.finish()
+
+
+def _cut(request: TrainRequest, joined: Joined) -> Holdout:
+    task = request.task
+    names = [face.name for face in joined.faces]
+    if request.holdout:
+        return named_holdout(names, read_ids(request.holdout))
+    groups = {name: group_of(task, name) for name in names}
+    by = "participant" if task.labels.subjects == "folder" else "recording"
+    if request.subjects:
+        groups |= {name: f"subject {person}" for name, person in read_persons(request.subjects, names).items()}
+        by = "subject"
+    sizes = {face.name: int(face.valid.any(axis=1).sum()) for face in joined.faces}
+    return cut_holdout(sizes, groups, request.recipe.holdout, seed=request.recipe.holdout_seed, by=by)
+
+
+def _tell_cut(cut: Holdout, ui: Ui) -> None:
+    if not cut.held:
+        ui.warn("nothing is held out: the last epoch is taken, and there is no figure of how good it is")
+        return
+    ui.say(f"{len(cut.train)} videos to train on, {len(cut.held)} held out to select and tune ({cut.by})")
+
+
+def _seed(request: TrainRequest, setup: TrainSetup, seed: int, ui: Ui) -> SeedResult:
+    folder = storage.join(request.output, "seeds", str(seed))
+    working = storage.join(request.output, ".training", f"seed-{seed}")
+    if request.restart:
+        forget(working)
+    elif storage.exists(storage.join(folder, "head.json")):
+        return _finished(folder, setup, seed, ui)
+    told = _Told(ui, seed, setup.recipe.epochs)
+    backbone = None
+    try:
+        if setup.recipe.end_to_end:
+            result, backbone = _end_to_end(request, setup, seed, working, told, ui)
+        else:
+            result = train_seed(setup, seed, working, told)
+    finally:
+        told.end()
+    save_head(result.head, folder, backbone=backbone)
+    draw_curves(
+        storage.join(folder, CURVES),
+        result.head.config.name,
+        measure_title(setup.task),
+        {f"seed {seed}": result.history},
+    )
+    forget(working)
+    ui.say(f"seed {seed}: {_figure(result)} after {len(result.history)} epochs, {result.seconds:.0f} s")
+    return result
+
+
+def _end_to_end(
+    request: TrainRequest, setup: TrainSetup, seed: int, working: str, told: _Told, ui: Ui
+) -> tuple[SeedResult, Mapping[str, Tensor]]:
+    """One seed of a recipe that trains the backbone too, and the backbone's tensors."""
+    from emo_transforms.training.end_to_end import train_end_to_end
+
+    config, weights = setup.dataset.config.backbone, request.backbone_weights
+    if request.backbone or config.name == "none":  # a cache of crops alone doesn't hang on any
+        start = describe_backbone(request.backbone or _USUAL, weights or "untrained")
+    else:
+        start = load_backbone(replace(config, weights=weights, weights_sha256="") if weights else config)
+    if start.config.untrained:
+        ui.warn(f"no weights named: {start.config.name} starts untrained (seeded); name some with --backbone-weights")
+    done = train_end_to_end(setup, seed, working, told, backbone=start)
+    if done.unreadable:
+        ui.warn(f"{done.unreadable} crops could not be decoded and took no part")
+    return done.result, done.backbone
+
+
+def _finished(folder: str, setup: TrainSetup, seed: int, ui: Ui) -> SeedResult:
+    head = load_head(folder)
+    if head.config.provenance.get("identity") != setup.identity(seed):
+        raise UsageError(
+            f"{folder}: holds a head that was trained with other data or settings; name another --output, or throw it "
+            "away with --restart"
+        )
+    metrics = head.config.metrics
+    score = metrics.get("holdout", {}).get("score", float("nan"))
+    ui.say(f"seed {seed}: done already")
+    return SeedResult(seed, head, tuple(metrics["history"]), score, 0.0)
+
+
+class _Told:
+    """Turns what training tells into progress."""
+
+    def __init__(self, ui: Ui, seed: int, epochs: int) -> None:
+        self._ui, self._seed, self._epochs = ui, seed, epochs
+        self._running = False
+        self._before = 0
+
+    def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        if event == "resume":
+            self._ui.say(f"seed {self._seed}: goes on in epoch {data['epoch'] + 1}, after step {data['step']}")
+            self._before = data["epoch"]
+        elif event == "step":
+            if not self._running:
+                left = self._epochs - self._before
+                self._ui.start(f"train seed {self._seed}", left * data["steps"], left, "epochs", "steps")
+                self._running = True
+            self._ui.event("frames", {"frames": 1})
+        elif event == "epoch":
+            self._ui.event("done", {"key": f"epoch {data['epoch']}"})
+            score = f", hold-out {data['holdout_score']:.4f}" if "holdout_loss" in data else ""
+            self._ui.say(f"seed {self._seed}, epoch {data['epoch']}: loss {data.get('loss', float('nan')):.4f}{score}")
+
+    def end(self) -> None:
+        if self._running:
+            self._ui.finish()
+
+
+def _figure(result: SeedResult) -> str:
+    return f"hold-out {result.score:.4f}" if result.score == result.score else "trained"
