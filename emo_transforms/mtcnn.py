@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import box_iou, nms
+from torchvision.ops import nms
 
 from emo_transforms.area import LevelGrid, Sums, average_crops, average_level, level_grid, sums_of
 from emo_transforms.faces import Faces, Picture, no_faces
@@ -227,8 +227,10 @@ def best_faces(faces: Faces) -> Faces:
 
 def overlaps(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
     """Intersection over union [n, m] of boxes [n, 4] and [m, 4]."""
-    found: NDArray[np.float32] = box_iou(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()
-    return found
+    corners = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    common = np.maximum(corners, 0).prod(axis=2)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None] + (others[:, 2:] - others[:, :2]).prod(axis=1)
+    return np.asarray(common / np.maximum(areas - common, 1e-9), np.float32)
 
 
 def _suppress(boxes: Boxes, scores: NDArray[np.float32], overlap: float) -> NDArray[np.int64]:
