@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow bench format lock clean
+.PHONY: setup demo test test-slow bench bench-quick bench-more format lock clean
 
 setup: $(READY)
 
@@ -39,12 +39,16 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
+# Every figure of the README, side by side: a table here, bench.json and bench.png beside it.
 bench: $(READY)
-	$(BIN)/python -m tests.benchmarks.stage1
-	$(BIN)/python -m tests.benchmarks.beam_cost
-	$(BIN)/python -m tests.benchmarks.cache
-	$(BIN)/python -m tests.benchmarks.memory
-	$(BIN)/python -m tests.benchmarks.workers
+	$(BIN)/python -m tests.benchmarks.suite
+
+# The same with settings so small that the figures mean nothing: does everything run?
+bench-quick: $(READY)
+	$(BIN)/python -m tests.benchmarks.suite --quick
+
+# What is not part of the table: decoders (give CLIPS=...), scoring and submissions of a whole test set.
+bench-more: $(READY)
 	$(BIN)/python -m tests.benchmarks.decoders $(CLIPS)
 	$(BIN)/python -m tests.benchmarks.scoring
 	$(BIN)/python -m tests.benchmarks.submission

@@ -7,6 +7,7 @@ agree within a tolerance that the tests hold.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -106,10 +107,22 @@ def _installed() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _core() -> Any:
+def openvino_module() -> Any:
+    """The package ``openvino``, imported so that it stays on this machine.
+
+    As it comes, its import starts a process that reports it to an analytics service; without the package that does so
+    it falls back to a stub of its own.
+    """
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python marks what can't be imported
     import openvino
 
-    return openvino.Core()
+    return openvino
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    return openvino_module().Core()
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from emo_transforms.engines import Network, check_engine, compile_model, in_batches
+from emo_transforms.engines import Network, check_engine, compile_model, in_batches, openvino_module
 from schemas.records import EmobeamError
 
 TILE_PLACES = 16
@@ -183,9 +183,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def _openvino_model(net: _Net, batch: int, edge: int) -> Any:
-    import openvino
-    from openvino import opset13 as ops
-
+    openvino = openvino_module()
+    ops = openvino.opset13
     source = ops.parameter([batch, edge, edge, 3], np.float32)
     x = ops.transpose(source, ops.constant([0, 3, 1, 2]))
     for layer in net.convolutions:

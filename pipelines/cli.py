@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines import cli_abaw, cli_models, cli_pretrain, cli_train, options
+from pipelines import cli_abaw, cli_compare, cli_models, cli_pretrain, cli_train, options
 from schemas.records import EmobeamError, UsageError
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ for command in (
     cli_abaw.score,
     cli_abaw.tune,
     cli_train.train,
+    cli_compare.compare,
     cli_pretrain.pretrain,
     cli_models.models,
 ):
@@ -208,6 +209,7 @@ def _extract_request(args: dict[str, Any], output: str, beam_args: Sequence[str]
         align=config.AlignConfig(style=args["align"], margin=args["margin"]),
         device=device,
         engine=resolve_engine(args["engine"], device),
+        kernel_batch=16 if device == "cpu" else 128,
         maps=args["maps"],
         store=store,
         views=args["views"],

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emo_transforms.engines import compile_model
+from emo_transforms.engines import compile_model, openvino_module
 from schemas.config import BackboneConfig
 from schemas.records import UsageError
 
@@ -38,8 +38,6 @@ def compiled_run(
         whole(example)  # tells the names of the outputs
     names = whole.names
     try:
-        import openvino
-
         # The tracer remarks on every Python condition in timm's code.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -47,7 +45,7 @@ def compiled_run(
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
                 whole, example, check_trace=False
             )
-            model = openvino.convert_model(traced, example_input=example)
+            model = openvino_module().convert_model(traced, example_input=example)
         model.reshape([1, size, size, 3])
         run_one = compile_model(model, "f32")
     except Exception as error:  # a converter has no one exception of its own

@@ -1,41 +1,43 @@
 """What Beam costs: ``python -m tests.benchmarks.beam_cost [CLIP...]``.
 
 The transform ``ExtractSegments`` in Beam's in-process runner, with reports as a worker sends them, against
-``extract_segment`` in a loop: the same segments, the same loaded networks, the same decoding process, one torch
-thread. Beam's own start-up (building and starting a pipeline, measured with one segment whose shard is there) is told
-apart.
+``extract_segment`` in a loop: the same segments of a minute, the same loaded networks, the same decoding process, one
+torch thread. Beam's own start-up (building and starting a pipeline, measured with one segment whose shard is there) is
+told apart; a worker pays it once per slice of the plan.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
-import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from emo_transforms.extract import ExtractSegments
 from emo_transforms.extraction import Tools, extract_segment
-from pipelines.extract import resolve_config
 from runners.worker import PipeReporter
-from schemas.config import ExtractConfig, SamplingConfig
+from schemas.config import ExtractConfig
 from schemas.records import Segment
+from tests.benchmarks.figures import Figure, Goal, Section, median_figure, more_figure
+from tests.benchmarks.material import segments_of, standard_clip
 from tests.benchmarks.measure import (
     Spent,
+    cpus,
+    detector_modes,
     interleaved,
-    machine,
     parser,
-    percent_more,
-    segments_of,
-    standard_clip,
-    table,
+    run,
+    stage1_settings,
     timed,
+    walls,
 )
 
 
@@ -53,8 +55,8 @@ def run_beam(
         _ = pipeline | beam.Create(segments, reshuffle=False) | extract
 
 
-def measure(clip: Path, config: ExtractConfig, copies: int, repeats: int) -> str:
-    """Loop and Beam over ``copies`` copies of a clip, as tables."""
+def compare(clip: Path, config: ExtractConfig, copies: int, repeats: int) -> tuple[list[Figure], dict[str, Any]]:
+    """Loop and Beam over ``copies`` copies of a clip."""
     shared = Shared()
     began = time.perf_counter()
     tools: Tools = shared.acquire(lambda: Tools(config), tag=config.cache_id)
@@ -71,52 +73,66 @@ def measure(clip: Path, config: ExtractConfig, copies: int, repeats: int) -> str
             "beam": lambda folder: run_beam(segments, config, folder, shared, reporter),
             "start": lambda _: run_beam(segments[:1], config, done, shared, reporter),
         }
-        spent = interleaved({name: _in_fresh_folder(work) for name, work in runs.items()}, repeats)
+        runs["start"](done)  # imports, and what Beam keeps
+        spent = interleaved({name: _in_fresh_folder(work) for name, work in runs.items()}, repeats, warm_up=False)
     tools.close()
     sampled = sum(len(segment.sampled) for segment in segments)
-    rows = [
-        ["loading the networks", f"{loaded - began:.2f}"],
-        ["starting the decoding process and probing", f"{planned - loaded:.2f}"],
-        ["Beam: a pipeline with nothing to do", f"{statistics.median(one.wall for one in spent['start']):.3f}"],
-    ]
-    start_up = table("Start-up in seconds (imports apart)", ["", "s"], rows)
-    return report(f"{clip.name}: {len(segments)} segments, {sampled} sampled frames", spent) + "\n" + start_up
-
-
-def report(title: str, spent: Mapping[str, Sequence[Spent]]) -> str:
-    loop, within = spent["loop"], spent["beam"]
-    apart = [one.wall - start.wall for one, start in zip(within, spent["start"], strict=True)]
-
-    def row(label: str, plain: Sequence[float], ours: Sequence[float]) -> list[str]:
-        return [label, *(f"{statistics.median(v):.2f}" for v in (plain, ours)), percent_more(ours, plain)]
-
-    rows = [
-        row("wall s", [one.wall for one in loop], [one.wall for one in within]),
-        row("wall s, Beam's start-up apart", [one.wall for one in loop], apart),
-        row("CPU s", [one.cpu for one in loop], [one.cpu for one in within]),
-    ]
-    return table(title, ["", "plain loop", "in Beam", "more"], rows)
+    loop, within, start = (spent[name] for name in ("loop", "beam", "start"))
+    apart = [one.cpu - other.cpu for one, other in zip(within, start, strict=True)]
+    what, against, note = (
+        "Beam, CPU time more",
+        "extract_segment in a loop",
+        f"{len(segments)} segments, {sampled} frames",
+    )
+    limit = Goal(at_most=5)
+    figures = [
+        more_figure("beam.more", what, against, cpus(within), cpus(loop), goal=limit, note=note),
+        more_figure("beam.more.apart", f"{what}, its start-up apart", against, apart, cpus(loop), goal=None),
+        median_figure("beam.start", "Beam: a pipeline with nothing to do", "", "ms",
+                      [1000 * one.wall for one in start], goal=None),
+    ]  # fmt: skip
+    details = {
+        "segments": len(segments),
+        "frames": sampled,
+        "loading_seconds": loaded - began,
+        "decoder_start_seconds": planned - loaded,
+        "cpu_seconds": {name: cpus(runs) for name, runs in spent.items()},
+        "wall_seconds": {name: walls(runs) for name, runs in spent.items()},
+        "ms_per_frame": 1000 * (statistics.median(cpus(within)) - statistics.median(cpus(loop))) / sampled,
+    }
+    return figures, details
 
 
 def _in_fresh_folder(work: Callable[[str], None]) -> Callable[[], Spent]:
-    def run() -> Spent:
+    def once() -> Spent:
         with tempfile.TemporaryDirectory() as folder:
             return timed(lambda: work(folder))
 
-    return run
+    return once
+
+
+def measure(options: argparse.Namespace) -> Section:
+    if options.quick:
+        options.copies, options.fps = 1, 1.0
+    mode = detector_modes(options.engine)[-1]
+    config = stage1_settings(detector=mode, engine=options.engine, fps=options.fps).config
+    figures: list[Figure] = []
+    details: dict[str, Any] = {}
+    steps: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for clip in options.clip or [standard_clip(Path(folder), times=3 if options.quick else 15)]:
+            found, details[clip.name] = compare(clip, config, options.copies, options.repeats)
+            figures += found
+            steps["Beam"] = {"Beam": max(details[clip.name]["ms_per_frame"], 0.0)}
+    return Section("beam_cost", tuple(figures), steps, details)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__, repeats=5)
-    arguments.add_argument("--copies", type=int, default=4, help="how often a clip is done in a run (default: 4)")
+    arguments.add_argument("clip", nargs="*", type=Path, help="default: the carphone clip, enlarged, a minute of it")
+    arguments.add_argument("--copies", type=int, default=2, help="how often a clip is done in a run (default: 2)")
     arguments.add_argument("--fps", type=float, default=6.0, help="sampled frames per second (default: 6)")
-    options = arguments.parse_args(argv)
-    torch.set_num_threads(1)
-    print(machine())
-    config = resolve_config(ExtractConfig(sampling=SamplingConfig(fps=options.fps))).config
-    with tempfile.TemporaryDirectory() as folder:
-        for clip in options.clip or [standard_clip(Path(folder))]:
-            print(measure(clip, config, options.copies, options.repeats), flush=True)
+    run(arguments, measure, argv)
 
 
 if __name__ == "__main__":

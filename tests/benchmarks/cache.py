@@ -7,15 +7,14 @@ comes from the system's file cache. Stage 2 runs the three-level temporal mixer,
 
 from __future__ import annotations
 
+import argparse
 import math
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from emo_transforms.cache import Dataset, shard_uri
@@ -23,29 +22,18 @@ from emo_transforms.extraction import Tools, extract_segment
 from emo_transforms.predict import HeadSpec, PredictTools, load_tools, predict_video
 from emo_transforms.shards import ShardWriter, maps_of, read_footer, read_rows
 from emo_transforms.storage import atomic_file
-from pipelines.extract import resolve_config
-from schemas.config import BackboneConfig, ExtractConfig, PredictConfig
+from schemas.config import PredictConfig
 from schemas.records import VideoFeatures
 from schemas.tables import feature_schema, map_column
-from tests.benchmarks.measure import (
-    Spent,
-    interleaved,
-    loop_clip,
-    machine,
-    parser,
-    ratio,
-    segments_of,
-    standard_clip,
-    table,
-    timed,
-)
+from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
+from tests.benchmarks.material import loop_clip, segments_of, standard_clip
+from tests.benchmarks.measure import Spent, cpus, interleaved, parser, run, stage1_settings, timed, walls
 
 Maps = Mapping[str, NDArray[np.float32]]
 
 
 def fill(clip: Path, dataset: Dataset, frames: int, folder: Path) -> tuple[VideoFeatures, list[str]]:
     """A cache of a clip, repeated until it has so many sampled frames; the video, and the URIs of its shards."""
-    torch.set_num_threads(1)
     tools = Tools(dataset.config)
     assert tools.decoder is not None
     try:
@@ -95,8 +83,10 @@ def load_numpy(folder: Path, names: Sequence[str]) -> int:
     return total
 
 
-def measure(clip: Path, dataset: Dataset, frames: int, repeats: int, folder: Path) -> str:
-    """Size, speed and stage 2 of one clip's cache, as tables."""
+def compare(
+    clip: Path, dataset: Dataset, frames: int, repeats: int, folder: Path
+) -> tuple[list[Figure], dict[str, Any]]:
+    """Size, speed and stage 2 of one clip's cache."""
     names = list(dataset.map_shapes)
     video, uris = fill(clip, dataset, frames, folder)
     plain = list(feature_schema({}).names)
@@ -119,13 +109,23 @@ def measure(clip: Path, dataset: Dataset, frames: int, repeats: int, folder: Pat
             "read": lambda: timed(lambda: read_shards(uris, names)),
             "load": lambda: timed(lambda: load_numpy(arrays, names)),
             "read last": lambda: timed(lambda: read_shards(uris, last)),
-            "load last": lambda: timed(lambda: load_numpy(arrays, last)),
             "predict": lambda: stage2(video, heads, folder),
         },
         repeats,
     )
-    sizes = [sum(Path(path).stat().st_size for path in paths) for paths in (uris, arrays.glob("*.npz"))]
-    return report(f"{clip.name}: {count} rows, {video.sampled} sampled frames", count, sizes, spent, video, names)
+    sizes = {
+        "shards": sum(Path(path).stat().st_size for path in uris),
+        "numpy": sum(path.stat().st_size for path in arrays.glob("*.npz")),
+    }
+    figures = rows_of(count, sizes, spent, video.sampled, names)
+    details = {
+        "rows": count,
+        "sampled": video.sampled,
+        "bytes": sizes,
+        "cpu_seconds": {name: cpus(runs) for name, runs in spent.items()},
+        "wall_seconds": {name: walls(runs) for name, runs in spent.items()},
+    }
+    return figures, details
 
 
 def stage2(video: VideoFeatures, heads: PredictTools, features: Path) -> Spent:
@@ -133,49 +133,53 @@ def stage2(video: VideoFeatures, heads: PredictTools, features: Path) -> Spent:
         return timed(lambda: predict_video(video, heads, str(features), output, PredictConfig()))
 
 
-def report(
-    title: str,
-    count: int,
-    sizes: Sequence[int],
-    spent: Mapping[str, Sequence[Spent]],
-    video: VideoFeatures,
-    names: Sequence[str],
-) -> str:
-    def row(label: str, ours: str, theirs: str) -> list[str]:
-        walls = [[one.wall for one in spent[name]] for name in (ours, theirs)]
-        cells = [f"{1000 * statistics.median(wall) / count:.2f}" for wall in walls]
-        return [label, *cells, ratio(*walls)]
+def rows_of(
+    count: int, sizes: Mapping[str, int], spent: Mapping[str, Sequence[Spent]], sampled: int, names: Sequence[str]
+) -> list[Figure]:
+    """Wall clock for reading and writing, which wait for disks; CPU time for stage 2."""
 
-    rows = [
-        ["bytes per row", *(f"{size / count:.0f}" for size in sizes), f"{sizes[0] / sizes[1]:.2f}"],
-        row("write, ms per row", "write", "save"),
-        row(f"read {', '.join(names)}, ms per row", "read", "load"),
-        row(f"read {names[-1]} alone, ms per row", "read last", "load last"),
-    ]
-    first = table(title, ["", "shards", "numpy", "shards / numpy"], rows)
-    predict = spent["predict"]
-    rows = [
-        ["sampled frames/s, wall clock", f"{video.sampled / statistics.median(one.wall for one in predict):.0f}"],
-        ["sampled frames/s of CPU time", f"{video.sampled / statistics.median(one.cpu for one in predict):.0f}"],
-        [
-            "reading the maps, share of it",
-            ratio([one.wall for one in spent["read"]], [one.wall for one in predict]),
-        ],
-    ]
-    return first + "\n" + table("Stage 2, three levels, one head, one core", ["", ""], rows)
+    def per_row(side: str) -> list[float]:
+        return [1000 * seconds / count for seconds in walls(spent[side])]
+
+    maps = ", ".join(names)
+    rate = [sampled / seconds for seconds in cpus(spent["predict"])]
+    return [
+        median_figure("cache.write", f"cache, {maps}: write a row", "", "ms", per_row("write"), goal=Goal(at_most=3)),
+        median_figure("cache.read", f"cache, {maps}: read a row", "", "ms", per_row("read"), goal=Goal(at_most=2)),
+        Figure("cache.size", f"cache, {maps}: a row", "", "kB", sizes["shards"] / count / 1000,
+               goal=Goal(at_most=135), note=f"{count} rows"),
+        Figure("cache.size.numpy", f"cache, {maps}: bytes", "numpy.savez", "x", sizes["shards"] / sizes["numpy"]),
+        ratio_figure("cache.write.numpy", f"cache, {maps}: time to write", "numpy.savez",
+                     walls(spent["write"]), walls(spent["save"]), goal=None),
+        ratio_figure("cache.read.numpy", f"cache, {maps}: time to read", "numpy.load",
+                     walls(spent["read"]), walls(spent["load"]), goal=None),
+        median_figure("cache.read.last", f"cache, {names[-1]} alone: read a row", "", "ms", per_row("read last"),
+                      goal=None),
+        median_figure("stage2.speed", "stage 2, TAM 3 levels, reading included: frames per CPU second", "", "/s",
+                      rate, goal=Goal(at_least=400)),
+    ]  # fmt: skip
+
+
+def measure(options: argparse.Namespace) -> Section:
+    frames = 24 if options.quick else options.frames
+    dataset = stage1_settings(engine=options.engine, weights=options.backbone_weights)
+    figures: list[Figure] = []
+    details: dict[str, Any] = {}
+    for clip in options.clip or [None]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            taken = clip or standard_clip(folder, times=1 if options.quick else 5)
+            found, details[taken.name] = compare(taken, dataset, frames, options.repeats, folder)
+            figures += found
+    return Section("cache", tuple(figures), details=details)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__, repeats=5)
+    arguments.add_argument("clip", nargs="*", type=Path, help="default: the carphone clip, enlarged and repeated")
     arguments.add_argument("--frames", type=int, default=600, help="sampled frames in the cache (default: 600)")
-    arguments.add_argument("--backbone-weights", default="untrained", help="as for emobeam extract")
-    options = arguments.parse_args(argv)
-    print(machine())
-    dataset = resolve_config(ExtractConfig(backbone=BackboneConfig(weights=options.backbone_weights)))
-    for clip in options.clip or [None]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            print(measure(clip or standard_clip(folder), dataset, options.frames, options.repeats, folder), flush=True)
+    arguments.add_argument("--backbone-weights", default="", help="as for emobeam extract")
+    run(arguments, measure, argv)
 
 
 if __name__ == "__main__":

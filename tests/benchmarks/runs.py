@@ -15,9 +15,9 @@ import psutil
 from emo_transforms.cache import Dataset
 from emo_transforms.planning import find_videos
 from pipelines.extract import ExtractRequest, run_extract
-from runners.local import LocalConfig
+from runners.local import LocalConfig, LocalPool
 from schemas.records import EmobeamError
-from tests.benchmarks.measure import Spent, cpu_seconds
+from tests.benchmarks.measure import Spent, cpu_seconds, timed
 
 
 @dataclass
@@ -63,6 +63,18 @@ def extract(clip: Path, features: Path, dataset: Dataset, *, workers: int) -> Sp
     return Spent(watch.seconds, watch.cpu)
 
 
+def whole_run(path: Path, features: Path, dataset: Dataset, pool: LocalPool) -> Spent:
+    """A run of ``extract`` from its plan to its indexes, with workers that are there already."""
+
+    def work() -> None:
+        request = ExtractRequest(find_videos([str(path)]), str(features), dataset, local=pool.config)
+        result = run_extract(request, Watch(), pool)
+        if result.some_failed:
+            raise EmobeamError(f"{path}: nothing to measure, {result.outcomes}")
+
+    return timed(work)
+
+
 @dataclass
 class PeakMemory:
     """Peak resident memory of workers and their decoding processes while the block runs, in MB (10^6 bytes).
@@ -99,6 +111,9 @@ class PeakMemory:
                         continue  # the launcher's own probing
                     self.worker = max(self.worker, _peak_mb(child))
                     for grandchild in child.children():
+                        # Between fork and exec it still is its parent, peak and all.
+                        if "emo_transforms.decoding_child" not in grandchild.cmdline():
+                            continue
                         self.decoder = max(self.decoder, _peak_mb(grandchild))
 
 

@@ -1,23 +1,25 @@
 """Stage 1 against the script a researcher writes today: ``python -m tests.benchmarks.stage1 [CLIP...]``.
 
-Both take a clip from file to stored feature maps: the same sampled frames (6 per second), the same networks on one
-torch thread. The script uses decord with one thread, ``MTCNN(keep_all=True).detect``, a crop and timm's
-``features_only``, one frame at a time, and saves with numpy. Both decode beside the networks, decord in a thread that
-reads ahead and emobeam in a child process, so the wall clock flatters both where a second core is idle; CPU time counts
-all of it and is what a busy machine pays. Networks and the child are started before.
+Both take a clip from file to stored feature maps: the same sampled frames (6 per second), the same sizes and
+thresholds, one core, one torch thread. The script uses decord with one thread, ``MTCNN(keep_all=True).detect``, a crop
+and timm's ``features_only``, one frame at a time, and saves with numpy. Time is CPU time of all processes, for both
+decode beside the networks. Networks and the decoding process are started before. Each round does all sides in turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import timm
 import torch
 from facenet_pytorch import MTCNN
@@ -25,22 +27,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emo_transforms.extraction import Tools, extract_segment
-from pipelines.extract import resolve_config
-from schemas.config import ExtractConfig, SamplingConfig
+from schemas.config import ExtractConfig
+from tests.benchmarks.figures import Figure, Goal, Section, ratio_figure
+from tests.benchmarks.material import one_face, segments_of, several_faces, video_seconds
 from tests.benchmarks.measure import (
+    MODE_TEXT,
+    MODES,
     Spent,
     Steps,
+    cpus,
+    detector_modes,
     interleaved,
-    machine,
     parser,
-    ratio,
-    segments_of,
-    standard_clip,
-    table,
+    run,
+    stage1_settings,
     timed,
 )
 
-STEPS = ("plan", "decode", "detect", "align", "embed", "write")
+PLAIN = "plain script (decord, MTCNN.detect, timm)"
+SPEED = {"exact": Goal(at_least=5), "track": Goal(at_least=10)}
+AGAINST_DECODING = Goal(at_most=2.5)
+
+Outcome = tuple[int, Mapping[str, float]]
+"""Number of faces, and CPU seconds by step."""
 
 
 class PlainScript:
@@ -53,15 +62,20 @@ class PlainScript:
         import decord
 
         self.decord = decord
-        self.detector = MTCNN(keep_all=True, min_face_size=config.detector.min_face)
+        detector = config.detector
+        self.detector = MTCNN(
+            keep_all=True,
+            min_face_size=detector.min_face,
+            thresholds=list(detector.thresholds),
+            factor=detector.factor,
+        )
         self.network = timm.create_model(
             config.backbone.name, pretrained=False, features_only=True, out_indices=(2, 3, 4)
         ).eval()
         self.mean = torch.tensor(config.backbone.mean).view(3, 1, 1)
         self.std = torch.tensor(config.backbone.std).view(3, 1, 1)
 
-    def run(self, clip: Path, frames: Sequence[int], target: Path) -> tuple[int, Mapping[str, float]]:
-        """Number of faces, and wall seconds by step."""
+    def run(self, clip: Path, frames: Sequence[int], target: Path) -> Outcome:
         steps = Steps()
         with steps("decode"):
             reader = self.decord.VideoReader(str(clip), ctx=self.decord.cpu(0), num_threads=1)
@@ -98,10 +112,11 @@ class PlainScript:
         return [level[0].half().numpy() for level in levels]
 
 
-def run_emobeam(clip: Path, tools: Tools, features: Path) -> tuple[int, Mapping[str, float]]:
-    """Number of faces, and wall seconds by step (``decode`` is the wait for the child)."""
+def run_emobeam(clip: Path, tools: Tools, features: Path) -> Outcome:
+    """``decode`` is the CPU time of the decoding process; the rest is this process's, divided as its own clock does."""
     assert tools.decoder is not None
     steps = Steps()
+    decoding, own = _child_seconds(tools), time.process_time()
     with steps("plan"):
         segments = segments_of(clip, tools.config, tools.decoder)
     seconds = Counter(steps.seconds)
@@ -110,73 +125,175 @@ def run_emobeam(clip: Path, tools: Tools, features: Path) -> tuple[int, Mapping[
         record = extract_segment(segment, tools, str(features))
         seconds.update(record.seconds)
         faces += record.rows
-    return faces, dict(seconds)
+    decoding, own = _child_seconds(tools) - decoding, time.process_time() - own
+    del seconds["decode"]  # waiting for pictures
+    del seconds["plan"]  # probing is the child's work, too
+    clock = sum(seconds.values())
+    parts = {step: value * min(1.0, own / clock) for step, value in seconds.items()} if clock else {}
+    return faces, {"decode": max(decoding, 0.0), **parts, "rest": max(own - clock, 0.0)}
 
 
-def measure(clip: Path, tools: Tools, script: PlainScript, repeats: int) -> str:
-    """Both on one clip, as a table."""
+def _child_seconds(tools: Tools) -> float:
     assert tools.decoder is not None
-    frames = [frame for segment in segments_of(clip, tools.config, tools.decoder) for frame in segment.sampled]
-    faces: dict[str, int] = {}
-
-    def run(name: str, work: Callable[[Path], tuple[int, Mapping[str, float]]]) -> Spent:
-        found: list[tuple[int, Mapping[str, float]]] = []
-        with tempfile.TemporaryDirectory() as folder:
-            spent = timed(lambda: found.append(work(Path(folder))))
-        faces[name], seconds = found[0]
-        return replace(spent, steps=seconds)
-
-    spent = interleaved(
-        {
-            "plain": lambda: run("plain", lambda folder: script.run(clip, frames, folder / "maps.npz")),
-            "emobeam": lambda: run("emobeam", lambda folder: run_emobeam(clip, tools, folder)),
-        },
-        repeats,
-    )
-    return report(clip.name, len(frames), faces, spent)
+    pid = tools.decoder.pid
+    return sum(psutil.Process(pid).cpu_times()[:2]) if pid else 0.0
 
 
-def report(clip: str, frames: int, faces: Mapping[str, int], spent: Mapping[str, Sequence[Spent]]) -> str:
-    def row(label: str, get: Callable[[Spent], float], show: Callable[[float], str]) -> list[str]:
-        plain, ours = ([get(one) for one in spent[name]] for name in ("plain", "emobeam"))
-        cells = [show(statistics.median(values)) if any(values) else "-" for values in (plain, ours)]
-        return [label, *cells, ratio(plain, ours) if any(plain) and any(ours) else "-"]
+def decode(clip: Path, tools: Tools) -> Outcome:
+    """The sampled frames, planned and decoded as stage 1 does, and dropped."""
+    assert tools.decoder is not None
+    for segment in segments_of(clip, tools.config, tools.decoder):
+        for _ in tools.decoder.frames(str(clip), segment):
+            pass
+    return 0, {}
 
-    def per_second(seconds: float) -> str:
-        return f"{frames / seconds:.1f}"
 
-    def milliseconds(seconds: float) -> str:
-        return f"{1000 * seconds / frames:.1f}"
+@dataclass
+class Bench:
+    """All sides with their networks loaded."""
 
-    rows = [
-        ["faces found", str(faces["plain"]), str(faces["emobeam"]), "-"],
-        row("frames/s, wall clock", lambda one: one.wall, per_second),
-        row("frames/s of CPU time", lambda one: one.cpu, per_second),
-        row("ms/frame", lambda one: one.wall, milliseconds),
-    ]
-    for step in STEPS:
+    tools: Mapping[str, Tools]
+    script: PlainScript
 
-        def of_step(one: Spent, step: str = step) -> float:
-            return one.steps.get(step, 0.0)
+    @property
+    def config(self) -> ExtractConfig:
+        return self.tools["exact"].config
 
-        rows.append(row(f"ms/frame: {step}", of_step, milliseconds))
-    return table(f"{clip}: {frames} sampled frames", ["", "plain script", "emobeam", "times as fast"], rows)
+    def rounds(
+        self, clip: Path, sides: Sequence[str], repeats: int
+    ) -> tuple[dict[str, list[Spent]], dict[str, int], int]:
+        """What each side spent on a clip in each round, faces found, sampled frames."""
+        exact = self.tools["exact"]
+        assert exact.decoder is not None
+        frames = [frame for segment in segments_of(clip, self.config, exact.decoder) for frame in segment.sampled]
+        faces: dict[str, int] = {}
+        works: dict[str, Callable[[Path], Outcome]] = {
+            "plain": lambda folder: self.script.run(clip, frames, folder / "maps.npz"),
+            "decode": lambda _: decode(clip, exact),
+            **{mode: _emobeam(clip, tools) for mode, tools in self.tools.items()},
+        }
+
+        def one(name: str) -> Spent:
+            found: list[Outcome] = []
+            with tempfile.TemporaryDirectory() as folder:
+                spent = timed(lambda: found.append(works[name](Path(folder))))
+            faces[name], steps = found[0]
+            return replace(spent, steps=steps)
+
+        runs = {side: (lambda side=side: one(side)) for side in sides}
+        return interleaved(runs, repeats, warm_up=False), faces, len(frames)
+
+
+def _emobeam(clip: Path, tools: Tools) -> Callable[[Path], Outcome]:
+    return lambda folder: run_emobeam(clip, tools, folder)
+
+
+def per_frame(spent: Sequence[Spent], frames: int) -> dict[str, float]:
+    """CPU milliseconds per frame by step, medians; the plain script's own clock measures wall seconds of one thread."""
+    names = {name for one in spent for name in one.steps}
+    steps = {name: statistics.median(one.steps.get(name, 0.0) for one in spent) for name in names}
+    cpu = statistics.median(one.cpu for one in spent)
+    scale = cpu / sum(steps.values()) if sum(steps.values()) else 0.0
+    return {name: 1000 * value * scale / frames for name, value in steps.items()}
+
+
+def rows_of(
+    title: str,
+    size: str,
+    modes: Sequence[str],
+    spent: Mapping[str, Sequence[Spent]],
+    frames: int,
+    *,
+    goals: bool = True,
+) -> list[Figure]:
+    found = []
+    for mode in (mode for mode in modes if mode in spent and "plain" in spent):
+        cost = {name: 1000 * statistics.median(cpus(spent[name])) / frames for name in ("plain", mode)}
+        note = f"{cost['plain']:.0f} to {cost[mode]:.1f} ms of CPU time per sampled frame, {frames} frames"
+        found.append(
+            ratio_figure(
+                f"stage1.{mode}.{size}", f"stage 1, {MODE_TEXT[mode]}, {title}", PLAIN,
+                cpus(spent["plain"]), cpus(spent[mode]), goal=SPEED[mode] if goals else None, note=note,
+            )
+        )  # fmt: skip
+    return found
+
+
+def decoding_row(title: str, key: str, mode: str, spent: Mapping[str, Sequence[Spent]], goal: Goal | None) -> Figure:
+    """What stage 1 costs in decoding's own cost."""
+    what = f"stage 1, {MODE_TEXT[mode]}, {title}: its time"
+    return ratio_figure(key, what, "decoding alone", cpus(spent[mode]), cpus(spent["decode"]), goal=goal)
+
+
+def measure(options: argparse.Namespace) -> Section:
+    modes = detector_modes(options.engine)
+    tools = {m: Tools(stage1_settings(detector=m, engine=options.engine, fps=options.fps).config) for m in modes}
+    bench = Bench(tools, PlainScript(tools["exact"].config))
+    figures: list[Figure] = []
+    steps: dict[str, dict[str, float]] = {}
+    details: dict[str, Any] = {"engine": bench.config.engine}
+    quickest = modes[-1]
+
+    def take(clip: Path, label: str, sides: Sequence[str], repeats: int) -> tuple[dict[str, list[Spent]], int]:
+        spent, faces, frames = bench.rounds(clip, sides, repeats)
+        for side in (side for side in sides if side != "decode"):
+            steps[f"{MODE_TEXT.get(side, 'plain script')}, {label}"] = per_frame(spent[side], frames)
+        details[label] = {
+            "clip": clip.name, "seconds": video_seconds(clip), "frames": frames, "faces": faces,
+            "cpu_seconds": {side: cpus(runs) for side, runs in spent.items()},
+            "wall_seconds": {side: [one.wall for one in runs] for side, runs in spent.items()},
+        }  # fmt: skip
+        return spent, frames
+
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for number, clip in enumerate(options.clip):
+                spent, frames = take(clip, clip.name, ["plain", *modes], options.repeats)
+                figures += rows_of(clip.name, f"clip{number}", modes, spent, frames, goals=False)
+            for height, seconds in (
+                () if options.clip else ((360, 1 if options.quick else 20), (1080, 1 if options.quick else 8))
+            ):
+                warm = one_face(folder, height, seconds=0.5)
+                bench.rounds(warm, ["plain", *modes], 1)
+                clip = one_face(folder, height, seconds=seconds)
+                label = f"one face, {height}p"
+                spent, frames = take(clip, label, ["plain", *modes], options.repeats)
+                figures += rows_of(label, f"{height}p", modes, spent, frames)
+            if not options.clip:
+                figures += against_decoding(bench, folder, quickest, options, details)
+    finally:
+        for each in tools.values():
+            each.close()
+    skipped = [f"stage 1 {MODE_TEXT[mode]}: not in this version" for mode in MODES if mode not in modes]
+    return Section("stage1", tuple(figures), steps, details, tuple(skipped))
+
+
+def against_decoding(
+    bench: Bench, folder: Path, mode: str, options: argparse.Namespace, details: dict[str, Any]
+) -> list[Figure]:
+    found = []
+    clips = {"one face, 1080p": one_face(folder, 1080, seconds=1 if options.quick else 20)}
+    if not options.quick:
+        clips["several faces, 1080p"] = several_faces(folder, seconds=20)
+    for label, clip in clips.items():
+        spent, faces, frames = bench.rounds(clip, ["decode", mode], options.repeats)
+        goal = AGAINST_DECODING if mode == "track" and label.startswith("one") else None
+        figure = decoding_row(label, f"stage1.{mode}.decoding.{label.split()[0]}", mode, spent, goal)
+        cost = 1000 * statistics.median(cpus(spent["decode"])) / frames
+        note = f"decoding: {cost:.1f} ms per sampled frame; {faces[mode] / frames:.1f} faces a frame"
+        found.append(replace(figure, note=note))
+        details[f"against decoding, {label}"] = {side: cpus(runs) for side, runs in spent.items()}
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = parser(__doc__, repeats=5)
+    arguments = parser(__doc__, repeats=3)
+    arguments.add_argument(
+        "clip", nargs="*", type=Path, help="instead of the clips with one face at 360 and 1080 lines"
+    )
     arguments.add_argument("--fps", type=float, default=6.0, help="sampled frames per second (default: 6)")
-    options = arguments.parse_args(argv)
-    torch.set_num_threads(1)
-    print(machine())
-    config = resolve_config(ExtractConfig(sampling=SamplingConfig(fps=options.fps))).config
-    tools, script = Tools(config), PlainScript(config)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for clip in options.clip or [standard_clip(Path(folder))]:
-                print(measure(clip, tools, script, options.repeats), flush=True)
-    finally:
-        tools.close()
+    run(arguments, measure, argv)
 
 
 if __name__ == "__main__":

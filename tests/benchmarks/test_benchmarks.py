@@ -2,92 +2,105 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emo_transforms.decoding import DecoderProcess
 from schemas.config import DecoderConfig
-from tests.benchmarks import beam_cost, cache, measure, memory, stage1, workers
-
-pytestmark = pytest.mark.slow
+from tests.benchmarks import material
+from tests.benchmarks.suite import BENCHMARKS, main
 
 Clips = Callable[[str], Path]
 
 
-def tables(text: str) -> list[dict[str, list[str]]]:
-    """Rows of the Markdown tables in a text, by their first cell."""
-    found: list[dict[str, list[str]]] = []
-    for block in text.split("\n\n"):
-        if block.startswith("| "):
-            cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
-            found.append({first: rest for first, *rest in cells})
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the whole suite wrote."""
+    folder = tmp_path_factory.mktemp("bench")
+    code = main(["--quick", "--output", str(folder / "bench.json"), "--picture", str(folder / "bench.png")])
+    found: dict[str, Any] = json.loads((folder / "bench.json").read_text())
+    assert code == 0, found["failed"]
+    assert (folder / "bench.png").stat().st_size > 1000
     return found
 
 
-def number(cell: str) -> float:
-    return float(cell.split()[0].rstrip("%"))
+def figures(bench: dict[str, Any], section: str) -> dict[str, Any]:
+    (found,) = [each for each in bench["sections"] if each["name"] == section]
+    return {figure["key"]: figure for figure in found["figures"]}
 
 
-def test_stage1_sees_the_same_faces_as_the_plain_script(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    stage1.main([str(clips("portrait.mp4")), "--repeats", "1"])
-    (rows,) = tables(capsys.readouterr().out)
-    assert rows["faces found"][:2] == ["12", "12"]
-    assert all(number(cell) > 0 for cell in rows["frames/s, wall clock"])
-    steps = [sum(number(rows[f"ms/frame: {step}"][side]) for step in ("decode", "detect", "embed")) for side in (0, 1)]
-    for side in (0, 1):
-        assert 0 < steps[side] < number(rows["ms/frame"][side]) + 0.3
+def details(bench: dict[str, Any], section: str) -> dict[str, Any]:
+    (found,) = [each for each in bench["sections"] if each["name"] == section]
+    return dict(found["details"])
 
 
-def test_beam_cost(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    beam_cost.main([str(clips("portrait.mp4")), "--repeats", "1", "--fps", "1", "--copies", "2"])
-    cost, start_up = tables(capsys.readouterr().out)
-    loop, within, more = cost["wall s"]
-    assert number(more) == pytest.approx(100 * (number(within) / number(loop) - 1), abs=10)
-    assert 0 < number(start_up["Beam: a pipeline with nothing to do"][0]) < number(within)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_benchmark_measures(bench: dict[str, Any]) -> None:
+    assert [section["name"] for section in bench["sections"]] == list(BENCHMARKS)
+    for section in bench["sections"]:
+        for figure in section["figures"]:
+            assert figure["value"] is not None, figure["key"]
+    assert bench["machine"]["cpu"]
+    assert bench["machine"]["libraries"]["torch"]
 
 
-def test_memory(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--times", "1", "3", "--fps", "1", "--height", "480", "--fps-large", "1"]
-    memory.main([str(clips("portrait.mp4")), *arguments])
-    small, large = tables(capsys.readouterr().out)
-    for rows in (small, large):
-        assert set(rows) == {"1x, 2 s", "3x, 6 s"}
-        worker, decoder, together = map(number, rows["3x, 6 s"][:3])
-        assert worker > 100
-        assert decoder > 10
-        assert together == pytest.approx(worker + decoder, abs=2)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_detectors_see_the_same_faces(bench: dict[str, Any]) -> None:
+    found = figures(bench, "detection")
+    assert found["detection.exact.generated.found"]["value"] == 100
+    assert found["detection.exact.speed.360p"]["value"] > 0.5
 
 
-def test_workers(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--minutes", "0.02", "--fps", "1", "--segment-seconds", "1"]
-    workers.main([str(clips("portrait.mp4")), *arguments])
-    (rows,) = tables(capsys.readouterr().out)
-    assert list(rows) == ["1 worker", "2 workers", "2 plain loops"]
-    assert all(number(cells[0]) > 0 and number(cells[1]) > 0 for cells in rows.values())
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_stage1_sees_the_same_faces_as_the_plain_script(bench: dict[str, Any]) -> None:
+    one = details(bench, "stage1")["one face, 360p"]
+    assert one["faces"]["plain"] == one["faces"]["exact"] == one["frames"]
+    (section,) = [each for each in bench["sections"] if each["name"] == "stage1"]
+    steps = section["steps"]["exact, one face, 360p"]
+    assert {"decode", "detect", "embed", "write"} <= steps.keys()
+    spent = 1000 * one["cpu_seconds"]["exact"][0] / one["frames"]
+    assert sum(steps.values()) == pytest.approx(spent, rel=0.05)
 
 
-def test_cache(clips: Clips, capsys: pytest.CaptureFixture[str]) -> None:
-    cache.main([str(clips("portrait.mp4")), "--frames", "20", "--repeats", "1"])
-    size, stage2 = tables(capsys.readouterr().out)
-    shards, plain, share = map(number, size["bytes per row"])
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_rows_have_the_size_they_must_have(bench: dict[str, Any]) -> None:
+    found = next(iter(details(bench, "cache").values()))
     # Three maps of two bytes: 64 x 28 x 28, 96 x 14 x 14 and 128 x 7 x 7 values.
-    assert plain == pytest.approx(150_528, rel=0.01)
-    assert share == pytest.approx(shards / plain, abs=0.01)
-    assert all(number(cells[0]) > 0 for cells in stage2.values())
+    assert found["bytes"]["numpy"] / found["rows"] == pytest.approx(150_528, rel=0.01)
+    assert found["bytes"]["shards"] < found["bytes"]["numpy"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_memory_is_the_kernels(bench: dict[str, Any]) -> None:
+    peaks = [value for key, value in figures(bench, "memory").items() if key.endswith(".peak")]
+    assert all(100 < figure["value"] < 5000 for figure in peaks)
 
 
 def test_a_repeated_clip_goes_on_in_time(clips: Clips, tmp_path: Path) -> None:
-    long = measure.loop_clip(clips("portrait.mp4"), tmp_path / "long.mp4", times=3)
+    long = material.loop_clip(clips("portrait.mp4"), tmp_path / "long.mp4", times=3)
     with DecoderProcess(DecoderConfig()) as decoder:
         times = decoder.probe(str(long)).times()
     assert times == pytest.approx([number / 25 for number in range(150)], abs=1e-3)
 
 
 def test_an_enlarged_clip_keeps_its_times(clips: Clips, tmp_path: Path) -> None:
-    large = measure.scale_clip(clips("variable.mp4"), tmp_path / "large.mp4", height=480)
+    large = material.scale_clip(clips("variable.mp4"), tmp_path / "large.mp4", height=480)
     with DecoderProcess(DecoderConfig()) as decoder:
         before, after = decoder.probe(str(clips("variable.mp4"))), decoder.probe(str(large))
     assert (after.width, after.height) == (480, 480)
     assert after.times() == pytest.approx(before.times(), abs=1e-3)
+
+
+def test_the_beginning_of_a_clip(clips: Clips, tmp_path: Path) -> None:
+    short = material.scale_clip(clips("portrait.mp4"), tmp_path / "short.mp4", height=128, seconds=0.4)
+    with DecoderProcess(DecoderConfig()) as decoder:
+        assert len(decoder.probe(str(short)).pts) == 10

@@ -1,13 +1,14 @@
 """Two workers against one, and against two plain loops: ``python -m tests.benchmarks.workers [CLIP...]``.
 
-Each clip is repeated until one worker has ``--minutes`` of work (five by default). One run of ``extract`` with one
-worker, one with two, and two processes that call ``extract_segment`` in a loop, each over every other segment. One
-torch thread each; start-up apart: from the first segment's start to the last one's end. Two plain loops are what this
-machine can give at best: every worker has a decoding process beside it, which one worker can put on an idle core.
+Each clip is repeated until one worker has ``--seconds`` of work. One run of ``extract`` with one worker, one with two,
+and two processes that call ``extract_segment`` in a loop, each over every other segment. One torch thread each;
+start-up apart: from the first segment's start to the last one's end. Two plain loops are what this machine can give at
+best: every worker has a decoding process beside it, which one worker can put on an idle core.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import multiprocessing
 import statistics
@@ -16,27 +17,29 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from emo_transforms.cache import Dataset
 from emo_transforms.decoding import DecoderProcess
 from emo_transforms.extraction import Tools, extract_segment
-from pipelines.extract import resolve_config
-from schemas.config import ExtractConfig, SamplingConfig
+from schemas.config import ExtractConfig
 from schemas.records import Segment
+from tests.benchmarks.figures import Figure, Goal, Section, ratio_figure
+from tests.benchmarks.material import loop_clip, segments_of, standard_clip
 from tests.benchmarks.measure import (
+    MODE_TEXT,
     Spent,
+    cores,
     cpu_seconds,
+    cpus,
+    detector_modes,
     interleaved,
-    loop_clip,
-    machine,
     parser,
-    ratio,
-    segments_of,
-    standard_clip,
-    table,
-    video_seconds,
+    run,
+    stage1_settings,
+    walls,
 )
 from tests.benchmarks.runs import extract
 
@@ -61,8 +64,8 @@ def plain_loops(segments: Sequence[Segment], config: ExtractConfig) -> Spent:
     with tempfile.TemporaryDirectory() as features, ProcessPoolExecutor(LOOPS, mp_context=context) as pool:
         shares = [segments[start::LOOPS] for start in range(LOOPS)]
         jobs = [pool.submit(plain_loop, share, config, features) for share in shares]
-        begins, ends, cpus = zip(*(job.result() for job in jobs), strict=True)
-    return Spent(max(ends) - min(begins), sum(cpus))
+        begins, ends, seconds = zip(*(job.result() for job in jobs), strict=True)
+    return Spent(max(ends) - min(begins), sum(seconds))
 
 
 def workers(clip: Path, dataset: Dataset, count: int) -> Spent:
@@ -77,12 +80,14 @@ def seconds_per_pass(clip: Path, config: ExtractConfig, decoder: DecoderProcess)
     return end - begin
 
 
-def measure(clip: Path, dataset: Dataset, minutes: float, repeats: int, folder: Path) -> str:
-    """All three on one clip, as a table."""
+def compare(
+    clip: Path, dataset: Dataset, mode: str, seconds: float, repeats: int, folder: Path
+) -> tuple[list[Figure], Any]:
+    """All three on one clip."""
     config = dataset.config
     with DecoderProcess(config.decoder) as decoder:
         once = seconds_per_pass(clip, config, decoder)
-        long = loop_clip(clip, folder / f"{clip.stem}-long.mp4", times=max(math.ceil(60 * minutes / once), 2))
+        long = loop_clip(clip, folder / f"{clip.stem}-{mode}-long.mp4", times=max(math.ceil(seconds / once), 2))
         segments = segments_of(long, config, decoder)
     spent = interleaved(
         {
@@ -93,30 +98,51 @@ def measure(clip: Path, dataset: Dataset, minutes: float, repeats: int, folder: 
         repeats,
         warm_up=False,
     )
-    one = [run.wall for run in spent["one"]]
-    rows = []
-    for name, label in (("one", "1 worker"), ("two", "2 workers"), ("loops", "2 plain loops")):
-        wall = [run.wall for run in spent[name]]
-        cpu = statistics.median(run.cpu for run in spent[name])
-        rows.append([label, f"{statistics.median(wall):.1f}", f"{cpu:.1f}", ratio(one, wall)])
-    rows[1][-1] += f"; {ratio([r.wall for r in spent['loops']], [r.wall for r in spent['two']])} against the loops"
     sampled = sum(len(segment.sampled) for segment in segments)
-    title = f"{clip.name}, {video_seconds(long) / 60:.1f} minutes of video: {len(segments)} segments, {sampled} frames"
-    return table(title, ["", "wall s", "CPU s", "times as fast as 1 worker"], rows)
+    middle = {name: statistics.median(walls(runs)) for name, runs in spent.items()}
+    note = ", ".join(
+        f"{label} {middle[name]:.1f} s" for name, label in (("one", "one"), ("two", "two"), ("loops", "loops"))
+    )
+    what = f"two workers, {MODE_TEXT[mode]}: times as fast, wall clock"
+    figures = [
+        ratio_figure(
+            f"workers.{mode}.one", what, "one worker", walls(spent["one"]), walls(spent["two"]),
+            goal=Goal(at_least=1.85), note=f"{note}; {len(segments)} segments, {sampled} frames",
+        ),
+        ratio_figure(
+            f"workers.{mode}.loops", what, "two plain loops", walls(spent["loops"]), walls(spent["two"]),
+            goal=Goal(at_least=0.95),
+        ),
+    ]  # fmt: skip
+    both = {name: {"wall": walls(runs), "cpu": cpus(runs)} for name, runs in spent.items()}
+    return figures, {"segments": len(segments), "frames": sampled, "seconds": both}
+
+
+def measure(options: argparse.Namespace) -> Section:
+    if cores() < LOOPS:
+        return Section("workers", skipped=(f"two workers: this process may use {cores()} core only",))
+    if options.quick:
+        options.seconds, options.segment_seconds, options.fps = 3.0, 5.0, 1.0
+    mode = detector_modes(options.engine)[-1]
+    dataset = stage1_settings(
+        detector=mode, engine=options.engine, fps=options.fps, segment_seconds=options.segment_seconds
+    )
+    figures: list[Figure] = []
+    details: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        for clip in options.clip or [standard_clip(Path(name), times=1 if options.quick else 5)]:
+            found, details[clip.name] = compare(clip, dataset, mode, options.seconds, options.repeats, Path(name))
+            figures += found
+    return Section("workers", tuple(figures), details=details)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = parser(__doc__, repeats=1)
-    arguments.add_argument("--minutes", type=float, default=5.0, help="work of one worker (default: 5)")
+    arguments = parser(__doc__, repeats=3)
+    arguments.add_argument("clip", nargs="*", type=Path, help="default: the carphone clip, enlarged and repeated")
+    arguments.add_argument("--seconds", type=float, default=30.0, help="of work for one worker (default: 30)")
     arguments.add_argument("--fps", type=float, default=6.0, help="sampled frames per second (default: 6)")
     arguments.add_argument("--segment-seconds", type=float, default=60.0, help="length of a segment (default: 60)")
-    options = arguments.parse_args(argv)
-    print(machine())
-    sampling = SamplingConfig(fps=options.fps, segment_seconds=options.segment_seconds)
-    dataset = resolve_config(ExtractConfig(sampling=sampling))
-    with tempfile.TemporaryDirectory() as name:
-        for clip in options.clip or [standard_clip(Path(name))]:
-            print(measure(clip, dataset, options.minutes, options.repeats, Path(name)), flush=True)
+    run(arguments, measure, argv, on_cores=LOOPS)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_layout_of_the_file(tmp_path: Path) -> None:
         assert metadata.row_group(group).num_rows <= ROW_GROUP
         for index in range(metadata.num_columns):
             column = metadata.row_group(group).column(index)
-            assert column.compression == "ZSTD"
+            assert column.compression == "SNAPPY"
             name = column.path_in_schema.split(".")[0]
             if name in MAPS:
                 assert not column.is_stats_set

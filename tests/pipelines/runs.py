@@ -16,6 +16,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from emo_transforms.cache import Dataset
+from emo_transforms.engines import resolve_engine
 from emo_transforms.planning import find_videos
 from pipelines.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
 from pipelines.predict import PredictResult, run_predict
@@ -23,8 +24,8 @@ from pipelines.predict_request import PredictRequest
 from runners.local import LocalPool
 from schemas.config import ExtractConfig, SamplingConfig
 
-ONE_SECOND = ExtractConfig(sampling=SamplingConfig(segment_seconds=1.0))
-"""Segments of a second: several per clip."""
+ONE_SECOND = ExtractConfig(sampling=SamplingConfig(segment_seconds=1.0), engine=resolve_engine("auto", "cpu"))
+"""Segments of a second: several per clip; the engine is the one the command line takes."""
 
 dataset_of: Callable[[ExtractConfig], Dataset] = cache(resolve_config)
 

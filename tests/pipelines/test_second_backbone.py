@@ -359,7 +359,18 @@ def refused(capsys: pytest.CaptureFixture[str], *args: Path | str) -> str:
 
 
 def test_by_command(first: Path, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["extract", first, "--backbone", "mobilenetv3_small_050", "--input-size", "96", "--output", tmp_path]
+    command = [
+        "extract",
+        first,
+        "--backbone",
+        "mobilenetv3_small_050",
+        "--input-size",
+        "96",
+        "--output",
+        tmp_path,
+        "--engine",
+        "torch",
+    ]
     with pytest.raises(SystemExit) as stopped:
         main([*map(str, command), "--workers", "1", "--json"])
     assert stopped.value.code == 1, "the first cache has a failed input and a damaged one"
