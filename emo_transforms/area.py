@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NARROW_AREA = 65535 // 255
-_BAND = 256
+_BAND = 32
+"""Rows worked on at once: few enough for a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Sums:
     """The summed-area table of a frame.
 
     Attributes:
-        wide: int32 [H + 1, W + 1, 3]; differences are exact for any window (they may wrap around and back).
+        wide: int32 [H + 1, W + 1, 3]; differences are exact for windows of up to 8 million px (they may wrap around
+            and back).
         narrow: its lower 16 bits, half the traffic: exact for windows of up to 257 px.
     """
 
@@ -37,7 +39,7 @@ class Sums:
 
 
 def sums_of(frame: NDArray[np.uint8]) -> Sums:
-    """The table of a frame [H, W, 3]; edges up to 32766 px, the range of OpenCV's look-ups."""
+    """The table of a frame [H, W, 3]; edges up to 32765 px, the range of OpenCV's look-ups."""
     wide = np.asarray(cv2.integral(frame, sdepth=cv2.CV_32S), np.int32)
     return Sums(wide, wide.astype(np.uint16))
 
@@ -65,23 +67,24 @@ def level_grid(frame: tuple[int, int], level: tuple[int, int], padded: tuple[int
     return LevelGrid(level, rows, columns, _band(columns[0], padded[0]), _band(columns[1], padded[0]))
 
 
-def average_level(sums: Sums, grid: LevelGrid) -> NDArray[np.float32]:
-    """The averages on a grid, float32 [padded height, padded width, 3] in 0 to 255."""
+def average_level(sums: Sums, grid: LevelGrid, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """The averages on a grid, float32 [padded height, padded width, 3] in 0 to 255, written to ``out`` where given."""
     (top, bottom), (left, right) = grid.rows, grid.columns
     height, width = bottom - top, right - left
     table = sums.narrow if int(height.max()) * int(width.max()) <= _NARROW_AREA else sums.wide
-    level = np.empty((len(top), len(left), 3), np.float32)
+    level = np.empty((len(top), len(left), 3), np.float32) if out is None else out
+    per_width = np.repeat((1 / width).astype(np.float32), 3)
+    per_height = (1 / height).astype(np.float32)[:, None]
     for start in range(0, len(top), _BAND):
         band = slice(start, start + _BAND)
         tall = table[bottom[band]]
         tall -= table[top[band]]
         found = _look_up(tall, grid.last[: len(tall)])
         found -= _look_up(tall, grid.first[: len(tall)])
-        level[band] = found
-    # Two passes over long rows are several times faster than one that broadcasts over three channels.
-    flat = level.reshape(len(top), -1)
-    flat *= np.repeat((1 / width).astype(np.float32), 3)
-    flat *= (1 / height).astype(np.float32)[:, None]
+        # Two passes over long rows are several times faster than one that broadcasts over three channels.
+        flat = level[band].reshape(len(tall), -1)
+        np.multiply(found.reshape(flat.shape), per_width, out=flat, casting="unsafe", dtype=np.float32)
+        flat *= per_height[band]
     return level
 
 

@@ -126,9 +126,9 @@ class FollowingDetector:
         reduction = max(min(frame.shape[:2]) // (5 * _GLANCE_FACE), 1)
         size = (frame.shape[1] // reduction, frame.shape[0] // reduction)
         reduced = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if reduction > 1 else frame
-        squares = self._near.scan([sums_of(np.asarray(reduced, np.uint8))], min_face=_GLANCE_FACE)[0] * np.float32(
-            reduction
-        )
+        min_face = max(_GLANCE_FACE, self._near.config.min_face / reduction)
+        squares = self._near.scan([sums_of(np.asarray(reduced, np.uint8))], min_face=min_face)[0]
+        squares *= np.float32(reduction)
         if self._known and len(squares):
             known = np.stack([known.box for known in self._known])
             squares = squares[overlaps(squares, known).max(axis=1) < 0.3]

@@ -21,7 +21,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from emo_transforms.architectures import build
-from emo_transforms.backbones.notes import NOTE_KEY
 from emo_transforms.head import Head
 from emo_transforms.head_config import config_from_json, config_to_json, map_shape
 from emo_transforms.model_card import model_card
@@ -181,7 +180,11 @@ def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None
 def _note(about: object) -> dict[str, str] | None:
     """What the file of a trained backbone says of itself: how its input is normalised."""
     note = about.get("note") if isinstance(about, dict) else None
-    return {NOTE_KEY: json.dumps(note, sort_keys=True)} if note else None
+    if not note:
+        return None
+    from emo_transforms.backbones.notes import NOTE_KEY  # loads timm, which reading a head doesn't need
+
+    return {NOTE_KEY: json.dumps(note, sort_keys=True)}
 
 
 def _replace(fresh: Path, target: Path, old: Path) -> None:

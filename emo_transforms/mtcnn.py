@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torchvision.ops import nms
 
 from emo_transforms.area import LevelGrid, Sums, average_crops, average_level, level_grid, sums_of
-from emo_transforms.faces import Faces, Picture, no_faces
+from emo_transforms.faces import Faces, Picture
 from emo_transforms.mtcnn_networks import TILE_EDGE, TILE_PLACES, TILE_STEP, MtcnnNetworks
 from schemas.config import DetectorConfig
 
@@ -28,7 +28,8 @@ GATE = -2.0
 
 GATED_LEVELS = 3
 _GATE_REACH = 5
-_MAX_EDGE = 32766
+_MAX_EDGE = 32765
+_APART = 65536.0
 
 Boxes = NDArray[np.float32]
 
@@ -60,8 +61,8 @@ class MtcnnDetector:
 
     def detect(self, frames: Sequence[Picture], times: Sequence[float] = ()) -> list[Faces]:
         """See ``emo_transforms.faces.Detector``."""
-        if not frames or max(frames[0].shape[:2]) > _MAX_EDGE:
-            return [no_faces() for _ in frames]
+        if not frames:
+            return []
         sums = [sums_of(frame) for frame in frames]
         return self.judge(sums, self.scan(sums))
 
@@ -91,12 +92,14 @@ class MtcnnDetector:
         self, pictures: Sequence[NDArray[np.float32]], marks: Sequence[NDArray[np.bool_]]
     ) -> list[NDArray[np.float32]]:
         """P-Net's answers [n, 16, 16, 5] on the marked tiles of a level of each frame."""
-        tiles = []
-        for picture, mark in zip(pictures, marks, strict=True):
-            cut = np.lib.stride_tricks.sliding_window_view(picture, (TILE_EDGE, TILE_EDGE), (0, 1))
-            tiles.append(cut[::TILE_STEP, ::TILE_STEP].transpose(0, 1, 3, 4, 2)[mark])
-        answers = self.networks.propose(np.concatenate(tiles) if len(tiles) > 1 else tiles[0])
-        return np.split(answers, np.cumsum([len(own) for own in tiles])[:-1])
+        places = [np.argwhere(mark) * TILE_STEP for mark in marks]
+        tiles = np.empty((sum(map(len, places)), TILE_EDGE, TILE_EDGE, 3), np.float32)
+        index = 0
+        for picture, own in zip(pictures, places, strict=True):
+            for row, column in own.tolist():
+                tiles[index] = picture[row : row + TILE_EDGE, column : column + TILE_EDGE]
+                index += 1
+        return np.split(self.networks.propose(tiles), np.cumsum([len(own) for own in places])[:-1])
 
     def judge(self, sums: Sequence[Sums], squares: Sequence[Boxes], *, most: int | None = None) -> list[Faces]:
         """R-Net, then O-Net on squares of each frame, and what is left as faces.
@@ -134,8 +137,13 @@ class MtcnnDetector:
 
 @lru_cache(maxsize=8)
 def _levels(size: tuple[int, int], min_face: float, factor: float) -> tuple[_Level, ...]:
-    """The pyramid, finest level first, down to the last one in which a face of 12 px fits."""
+    """The pyramid, finest level first, down to the last one in which a face of 12 px fits.
+
+    It is empty for frames too large for it.
+    """
     height, width = size
+    if max(size) > _MAX_EDGE:
+        return ()
     scale = 12.0 / min_face
     edge = min(size) * scale
     levels = []
@@ -166,20 +174,23 @@ def _opened(answers: NDArray[np.float32], mark: NDArray[np.bool_], level: _Level
 
 
 def _proposals(answers: NDArray[np.float32], mark: NDArray[np.bool_], level: _Level, threshold: float) -> Boxes:
-    """Boxes [n, 9] of one level: edges, logit, shifts; the best of those that overlap."""
+    """Boxes [n, 9] of one level: edges, logit, shifts."""
     tile, row, column = np.nonzero(answers[..., 0] >= _logit(threshold))
     where = np.argwhere(mark)[tile] * TILE_PLACES + np.stack([row, column], axis=1)
     inside = (where < level.places).all(axis=1)
     places = where[inside, ::-1].astype(np.float32)
     first = np.floor((2 * places + 1) / np.float32(level.scale))
     last = np.floor((2 * places + 12) / np.float32(level.scale))
-    boxes = np.concatenate([first, last, answers[tile, row, column][inside]], axis=1)
-    return boxes[_suppress(boxes[:, :4], boxes[:, 4], 0.5)]
+    return np.concatenate([first, last, answers[tile, row, column][inside]], axis=1)
 
 
 def _squares(levels: Sequence[Boxes]) -> Boxes:
     """Squares about the best boxes of all levels, finest level first."""
     boxes = np.concatenate(levels) if levels else np.empty((0, 9), np.float32)
+    # Side by side, levels can't overlap: one pass finds the best boxes of each.
+    apart = boxes[:, :4].copy()
+    apart[:, ::2] += np.repeat(np.arange(len(levels), dtype=np.float32) * _APART, [len(own) for own in levels])[:, None]
+    boxes = boxes[_suppress(apart, boxes[:, 4], 0.5)]
     boxes = boxes[_suppress(boxes[:, :4], boxes[:, 4], 0.7)]
     edges = boxes[:, 2:4] - boxes[:, :2]
     return _square(boxes[:, :4] + boxes[:, 5:9] * np.concatenate([edges, edges], axis=1))
@@ -215,7 +226,8 @@ def _faces(boxes: Boxes, answers: NDArray[np.float32], threshold: float, keep: f
     points = np.stack([answers[:, 5:10], answers[:, 10:15]], axis=2) * edges[:, None, :] + boxes[:, None, :2] - 1
     boxes = _shift(boxes, answers[:, 1:5])
     best = _suppress_contained(boxes, scores)
-    best = best[scores[best] >= keep]
+    # The score that is reported decides, not the digits it loses.
+    best = best[scores[best].astype(np.float32) >= keep]
     return Faces(boxes[best], scores[best].astype(np.float32), points[best].astype(np.float32))
 
 

@@ -43,6 +43,7 @@ class TrainSetup:
         buffer_mb: MB of rows and batches in memory.
         readers: threads that read shards; 0: one per core, at most 16.
         device: ``cpu`` or ``cuda``; it doesn't enter the identity of the run.
+        backbone: sha256 of the weights that a backbone which trains too begins with, else ``""``.
     """
 
     task: Task
@@ -56,6 +57,7 @@ class TrainSetup:
     buffer_mb: int = 1024
     readers: int = 0
     device: str = "cpu"
+    backbone: str = ""
 
     def identity(self, seed: int) -> str:
         """Digest of everything that decides the weights, but machine, device and number of threads."""
@@ -66,7 +68,7 @@ class TrainSetup:
             self.dataset.config.features_id,
             self.joined.digest,
             [self.train, self.held],
-            tensors_sha256(self.final) if self.final is not None else "",
+            tensors_sha256(self.final) if self.final is not None else self.backbone,
             self.buffer_mb,  # of a stream it decides which windows meet in a batch
             seed,
         ]

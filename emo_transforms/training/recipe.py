@@ -157,7 +157,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "paper": _PAPER,
         "emobeam": _EMOBEAM,
-        "authors": replace(_PAPER, name="authors", end_to_end=True),
+        "authors": replace(_PAPER, name="authors", end_to_end=True, window_gap=86400.0),  # steps over any gap
         "hsemotion": _HSEMOTION,
     }
 )
