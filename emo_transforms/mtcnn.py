@@ -26,6 +26,9 @@ from schemas.config import DetectorConfig
 GATE = -2.0
 """Logit of P-Net (probability 0.12) from which a place opens the finer level around it."""
 
+EDGE_GATE = -4.0
+"""The same for the outermost places: no coarser window is centred on a face that the frame's edge cuts off."""
+
 GATED_LEVELS = 3
 _GATE_REACH = 5
 _MAX_EDGE = 32765
@@ -135,7 +138,7 @@ class MtcnnDetector:
         return refined
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _levels(size: tuple[int, int], min_face: float, factor: float) -> tuple[_Level, ...]:
     """The pyramid, finest level first, down to the last one in which a face of 12 px fits.
 
@@ -161,12 +164,15 @@ def _levels(size: tuple[int, int], min_face: float, factor: float) -> tuple[_Lev
 
 def _opened(answers: NDArray[np.float32], mark: NDArray[np.bool_], level: _Level, finer: _Level) -> NDArray[np.bool_]:
     """The tiles of the next finer level that hold a place about which this level sees a trace of a face."""
-    grid = np.zeros((*level.tiles, TILE_PLACES, TILE_PLACES), np.uint8)
-    grid[mark] = answers[..., 0] > GATE
+    grid = np.full((*level.tiles, TILE_PLACES, TILE_PLACES), -np.inf, np.float32)
+    grid[mark] = answers[..., 0]
     rows, columns = level.tiles
-    trace = grid.transpose(0, 2, 1, 3).reshape(rows * TILE_PLACES, columns * TILE_PLACES)
-    reach = np.ones((_GATE_REACH, _GATE_REACH), np.uint8)
-    near = cv2.dilate(trace[: level.places[0], : level.places[1]], reach)
+    whole = grid.transpose(0, 2, 1, 3).reshape(rows * TILE_PLACES, columns * TILE_PLACES)
+    whole = whole[: level.places[0], : level.places[1]]
+    trace = (whole > GATE).astype(np.uint8)
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        trace[edge] = whole[edge] > EDGE_GATE
+    near = cv2.dilate(trace, np.ones((_GATE_REACH, _GATE_REACH), np.uint8))
     rows, columns = finer.places
     fine = np.zeros((finer.tiles[0] * TILE_PLACES, finer.tiles[1] * TILE_PLACES), np.uint8)
     fine[:rows, :columns] = cv2.resize(near, (columns, rows), interpolation=cv2.INTER_NEAREST)

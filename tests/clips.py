@@ -60,7 +60,8 @@ def _checksum(number: int) -> int:
 
 
 @cache
-def _astronaut() -> Image.Image:
+def astronaut() -> Image.Image:
+    """A photograph of a smiling woman, 512x512; not to be drawn on."""
     from skimage import data
 
     return Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
@@ -73,7 +74,7 @@ def face(number: int, size: tuple[int, int] = (256, 256), phase: float = 0.0) ->
     zoom = 250 + 14 * math.cos(turn)  # edge of what is seen of the photograph, in its px
     left, top = 100 + 8 * math.sin(turn), 6 + 6 * math.cos(2 * turn)
     box = (left, top, left + zoom * min(1.0, width / height), top + zoom * min(1.0, height / width))
-    return np.asarray(_astronaut().resize(size, Image.Resampling.BILINEAR, box=box))
+    return np.asarray(astronaut().resize(size, Image.Resampling.BILINEAR, box=box))
 
 
 def faces_side_by_side(number: int, size: tuple[int, int] = (512, 256)) -> Picture:

@@ -84,13 +84,13 @@ def test_a_worker_without_openvino_says_so(machine: Machine, name: str) -> None:
 def test_a_worker_without_bfloat16_says_so(machine: Machine) -> None:
     machine(openvino=True, abilities=("FP32", "INT8"))
     check_engine("openvino-f32")
-    with pytest.raises(UsageError, match="openvino-bf16.*no bfloat16"):
+    with pytest.raises(UsageError, match=r"openvino-bf16.*no bfloat16"):
         check_engine("openvino-bf16")
 
 
 @pytest.mark.parametrize("name", ["auto", "openvino", "tensorrt", ""])
 def test_workers_are_given_concrete_engines_only(name: str) -> None:
-    with pytest.raises(UsageError, match="unknown engine.*torch, openvino-f32, openvino-bf16"):
+    with pytest.raises(UsageError, match=r"unknown engine.*torch, openvino-f32, openvino-bf16"):
         check_engine(name)
 
 

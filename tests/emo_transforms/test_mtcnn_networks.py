@@ -88,9 +88,7 @@ def test_networks_answer_as_those_of_facenet_pytorch(mtcnn_networks: Networks, e
 
 @pytest.mark.parametrize("engine", ["torch", "openvino-f32"])
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (1, 4)])
-def test_tiles_answer_as_the_whole_picture_does(
-    mtcnn_networks: Networks, engine: str, rows: int, columns: int
-) -> None:
+def test_tiles_answer_as_the_whole_picture_does(mtcnn_networks: Networks, engine: str, rows: int, columns: int) -> None:
     height, width = rows * TILE_STEP + TILE_EDGE - TILE_STEP, columns * TILE_STEP + TILE_EDGE - TILE_STEP
     picture = face(3, (width, height)).astype(np.float32)
     tiles = [
@@ -164,5 +162,5 @@ def test_an_engine_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         MtcnnNetworks("tensorrt")
     find: Any = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else find(name))
-    with pytest.raises(UsageError, match="openvino-f32.*isn't installed"):
+    with pytest.raises(UsageError, match=r"openvino-f32.*isn't installed"):
         MtcnnNetworks("openvino-f32")
