@@ -20,7 +20,7 @@ from emo_transforms.backbones import Backbone, load_backbone
 from emo_transforms.cache import shard_uri
 from emo_transforms.crops import read_crop
 from emo_transforms.decoding import DecoderProcess
-from emo_transforms.detectors import make_detector
+from emo_transforms.detection.detectors import make_detector
 from emo_transforms.faces import Detector, Faces, Picture, crop_face, source_crop
 from emo_transforms.feature_rows import (
     Clock,

@@ -16,9 +16,10 @@ from schemas.records import UsageError
 @click.option("--backbone", default="mobilenetv4_conv_small", help="Any classifier of timm, with or without a tag.")
 @click.option(
     "--start",
-    default="timm",
+    default="",
+    show_default=False,
     metavar="untrained|timm|FILE",
-    help="Weights to start from; 'timm' lets timm fetch its own.",
+    help="Weights to start from; 'timm' lets timm fetch its own.  [default: timm; recipe authors: untrained]",
 )
 @click.option(
     "--loss", type=click.Choice(["expression", "expression+va"]), help="What is learned.  [default: what is labelled]"
@@ -78,6 +79,7 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
         raise UsageError(f"--set {', '.join(sorted(twice))}: given as an option of its own as well")
     settings = (*args.pop("settings"), *given)
     args["loss"] = args["loss"] or ""
+    args["start"] = args["start"] or ("untrained" if args["recipe"] == "authors" else "timm")
     request = PretrainRequest(settings=settings, **args)
     result = run_pretrain(request, make_ui(quiet=quiet))
     if as_json:

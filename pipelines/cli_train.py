@@ -98,7 +98,7 @@ def train(features: str, **args: Any) -> None:
         if value is not None:
             settings.append(f"{key}={value}")
     holdout = args.pop("holdout")
-    if _is_number(holdout):
+    if is_number(holdout):
         settings.append(f"holdout={holdout}")
         holdout = ""
     task, name, window = args.pop("task"), args.pop("recipe"), args.pop("window")
@@ -113,7 +113,7 @@ def train(features: str, **args: Any) -> None:
         args.pop("labels"),
         output,
         recipe,
-        seeds=_seeds(args.pop("seeds")),
+        seeds=seeds_of(args.pop("seeds")),
         holdout=holdout,
         device=resolve_device(args.pop("device")),
         **args,
@@ -122,7 +122,7 @@ def train(features: str, **args: Any) -> None:
     click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False) if as_json else train_text(result, output))
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -134,7 +134,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:

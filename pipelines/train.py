@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emo_transforms import storage
 from emo_transforms.abaw.labels import VideoLabels
-from emo_transforms.backbones import describe_backbone, final_layer_state, load_backbone
+from emo_transforms.backbones import Backbone, final_layer_state, load_backbone
 from emo_transforms.cache import Dataset, read_dataset
 from emo_transforms.heads import load_head, save_head
 from emo_transforms.training.curves import draw_curves
@@ -43,8 +43,6 @@ from pipelines.train_output import (
 )
 from schemas.records import EmobeamError, UsageError
 
-_USUAL = "mobilenetv4_conv_small"
-
 
 def run_train(request: TrainRequest, ui: Ui) -> TrainResult:
     """Trains a head with every seed and writes ``output``; a run that was broken off goes on.
@@ -55,27 +53,45 @@ def run_train(request: TrainRequest, ui: Ui) -> TrainResult:
         EmobeamError: cache or labels can't be used, or don't belong together.
         UsageError: the request makes no sense, or ``output`` holds another run.
     """
-    began = time.monotonic()
     check_output(request.output)
-    setup, cut, partition = prepare(request, ui)
+    return train_prepared(request, prepare(request, ui), ui)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before the first step.
+
+    Attributes:
+        cut: by names of labels.
+        partition: of the labels.
+        start: the backbone that trains too, of end-to-end recipes.
+    """
+
+    setup: TrainSetup
+    cut: Holdout
+    partition: str
+    start: Backbone | None = None
+
+
+def train_prepared(request: TrainRequest, prepared: Prepared, ui: Ui) -> TrainResult:
+    """:func:`run_train` with labels that are joined already; one :class:`Prepared` may serve several recipes."""
+    began = time.monotonic()
     if request.threads:
         torch.set_num_threads(request.threads)
-    results = [_seed(request, setup, seed, ui) for seed in request.seeds]
+    results = [_seed(request, prepared, seed, ui) for seed in request.seeds]
     best = max(range(len(results)), key=lambda index: (rank(results[index]), -index))
-    summary = make_summary(request, setup, cut, partition, results, best, time.monotonic() - began)
+    setup, seconds = prepared.setup, time.monotonic() - began
+    summary = make_summary(request, setup, prepared.cut, prepared.partition, results, best, seconds)
     write_output(request, setup.task, results, best, summary)
     return TrainResult(summary, [result.head for result in results], best)
 
 
-def prepare(request: TrainRequest, ui: Ui) -> tuple[TrainSetup, Holdout, str]:
-    """Everything before the first step: labels joined with the cache, the hold-out cut, the start of the head.
-
-    Returns:
-        The setup, the cut by names of labels, and the partition of the labels.
-    """
+def prepare(request: TrainRequest, ui: Ui) -> Prepared:
+    """Everything before the first step: labels joined with the cache, the hold-out cut, the start of the head."""
     dataset = read_dataset(request.features)
     recipe, task = request.recipe, request.task
-    final = None if recipe.end_to_end else _start(request, dataset, ui)
+    start = _start_backbone(request, dataset, ui) if recipe.end_to_end else None
+    final = None if start is not None else start_of_head(request, dataset, ui)
     labels, partition = training_labels(
         request.labels, task, partition=request.partition, allow_official=request.allow_official
     )
@@ -101,8 +117,9 @@ def prepare(request: TrainRequest, ui: Ui) -> tuple[TrainSetup, Holdout, str]:
         request.buffer_mb,
         request.readers,
         request.device,
+        start.config.weights_sha256 if start is not None else "",
     )
-    return setup, cut, partition
+    return Prepared(setup, cut, partition, start)
 
 
 def resolve_device(name: str) -> str:
@@ -116,7 +133,7 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _start(request: TrainRequest, dataset: Dataset, ui: Ui) -> dict[str, Tensor] | None:
+def start_of_head(request: TrainRequest, dataset: Dataset, ui: Ui) -> dict[str, Tensor] | None:
     """Says what will be trained; tensors of the backbone's final layer where the head has it."""
     recipe = request.recipe
     config = head_config(request.task, dataset, recipe, 0)
@@ -176,7 +193,8 @@ def _tell_cut(cut: Holdout, ui: Ui) -> None:
     ui.say(f"{len(cut.train)} videos to train on, {len(cut.held)} held out to select and tune ({cut.by})")
 
 
-def _seed(request: TrainRequest, setup: TrainSetup, seed: int, ui: Ui) -> SeedResult:
+def _seed(request: TrainRequest, prepared: Prepared, seed: int, ui: Ui) -> SeedResult:
+    setup = prepared.setup
     folder = storage.join(request.output, "seeds", str(seed))
     working = storage.join(request.output, ".training", f"seed-{seed}")
     if request.restart:
@@ -186,8 +204,8 @@ def _seed(request: TrainRequest, setup: TrainSetup, seed: int, ui: Ui) -> SeedRe
     told = _Told(ui, seed, setup.recipe.epochs)
     backbone = None
     try:
-        if setup.recipe.end_to_end:
-            result, backbone = _end_to_end(request, setup, seed, working, told, ui)
+        if prepared.start is not None:
+            result, backbone = _end_to_end(setup, prepared.start, seed, working, told, ui)
         else:
             result = train_seed(setup, seed, working, told)
     finally:
@@ -204,19 +222,22 @@ def _seed(request: TrainRequest, setup: TrainSetup, seed: int, ui: Ui) -> SeedRe
     return result
 
 
+def _start_backbone(request: TrainRequest, dataset: Dataset, ui: Ui) -> Backbone:
+    """The backbone that a recipe which trains it begins with."""
+    from emo_transforms.training.end_to_end import start_backbone
+
+    start = start_backbone(dataset, request.backbone_weights, request.backbone)
+    if start.config.untrained:
+        ui.warn(f"no weights named: {start.config.name} starts untrained (seeded); name some with --backbone-weights")
+    return start
+
+
 def _end_to_end(
-    request: TrainRequest, setup: TrainSetup, seed: int, working: str, told: _Told, ui: Ui
+    setup: TrainSetup, start: Backbone, seed: int, working: str, told: _Told, ui: Ui
 ) -> tuple[SeedResult, Mapping[str, Tensor]]:
     """One seed of a recipe that trains the backbone too, and the backbone's tensors."""
     from emo_transforms.training.end_to_end import train_end_to_end
 
-    config, weights = setup.dataset.config.backbone, request.backbone_weights
-    if request.backbone or config.name == "none":  # a cache of crops alone doesn't hang on any
-        start = describe_backbone(request.backbone or _USUAL, weights or "untrained")
-    else:
-        start = load_backbone(replace(config, weights=weights, weights_sha256="") if weights else config)
-    if start.config.untrained:
-        ui.warn(f"no weights named: {start.config.name} starts untrained (seeded); name some with --backbone-weights")
     done = train_end_to_end(setup, seed, working, told, backbone=start)
     if done.unreadable:
         ui.warn(f"{done.unreadable} crops could not be decoded and took no part")

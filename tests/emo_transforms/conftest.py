@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from emo_transforms.mtcnn_networks import MtcnnNetworks
+from emo_transforms.detection.networks import MtcnnNetworks
 
 
 @pytest.fixture(scope="session")

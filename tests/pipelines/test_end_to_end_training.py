@@ -32,6 +32,7 @@ from emo_transforms.training.pixels import FrameAugmentation
 from emo_transforms.training.recipe import RECIPES
 from emo_transforms.training.samples import join_labels
 from emo_transforms.training.trunk_and_head import EndToEnd, timm_final_layer
+from pipelines.cli import main
 from runners.local import LocalPool
 from schemas.config import BackboneConfig, ExtractConfig, SamplingConfig
 from schemas.records import EmobeamError, UsageError
@@ -126,6 +127,7 @@ def test_head_and_new_cache_give_what_training_saw(
         found = [row["Violence"] for row in runs.part(tmp_path / "out", "vd", name)]
         # Maps are rounded to float16 in the cache: a relative error of 5e-4 of each value.
         np.testing.assert_allclose(found, expected[index][:, 0], atol=5e-3)
+        assert (np.mean(found) > 0.5) == (name == "v09"), "v09 is the video with label 1"
     described = head.config
     assert described.provenance["backbone"]["sha256"] == trained.config.weights_sha256
     assert described.trained_on == tuple(f"v{n:02d}" for n in range(8))
@@ -212,3 +214,24 @@ def test_what_makes_no_sense_is_refused(cropped: Cropped, tmp_path: Path) -> Non
         train_end_to_end(maps, 1, str(tmp_path), backbone=cropped.backbone)
     with pytest.raises(UsageError, match="choose one of stem"):
         EndToEnd(cropped.backbone.network, None, "stems")  # type: ignore[arg-type]
+
+
+def test_another_backbone_is_another_run(cropped: Cropped, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "labels" / "Training"
+    folder.mkdir(parents=True)
+    for video in range(10):
+        rows = [f"{frame},{label(video, frame)}" for frame in range(1, FRAMES + 1)]
+        (folder / f"v{video:02d}.csv").write_text("\n".join([TASK.labels.header or "", *rows]) + "\n")
+    command = ["train", str(cropped.features), "--task", "vd", "--labels", str(tmp_path / "labels"), "--recipe"]
+    command += ["authors", "--levels", "1", "--epochs", "1", "--holdout", "0", "--set", "fraction=0.05"]
+    command += ["--set", "batch=2", "--device", "cpu", "--threads", "1", "--output", str(tmp_path / "head")]
+    said = {}
+    for name in ("mobilenetv4_conv_small_035", "mobilenetv4_conv_small_035", "mobilenetv4_conv_small_050"):
+        with pytest.raises(SystemExit) as end:
+            main([*command, "--backbone", name])
+        said.setdefault(name, []).append((end.value.code, capsys.readouterr().err))
+    (first, again), (other,) = said.values()
+    assert first[0] == again[0] == 0, first[1] + again[1]
+    assert "done already" in again[1]
+    assert other[0] == 2, "its head would be that of the backbone before"
+    assert "trained with other data or settings" in other[1]

@@ -95,14 +95,16 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in load_head(str(folder)).module.state_dict().items()}
 
 
-def test_killed_and_run_again_it_ends_in_the_same_weights(data: tuple[Path, Path], tmp_path: Path) -> None:
+def test_killed_and_run_again_it_ends_in_the_same_weights(
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = ["--epochs", "4", "--set", "patience=0", "--holdout", "0.3", "--seeds", "5,"]
-    whole = subprocess.run(
-        emobeam(*command(data, tmp_path / "whole", *more)), capture_output=True, text=True, check=False
+    code, _, err = run(command(data, tmp_path / "whole", *more), capsys)
+    assert code == 0, err
+    killed = command(data, tmp_path / "killed", *more)
+    process = subprocess.Popen(
+        emobeam(*killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    assert whole.returncode == 0, whole.stderr
-    killed = emobeam(*command(data, tmp_path / "killed", *more))
-    process = subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     state = tmp_path / "killed" / ".training" / "seed-5" / "state.pt"
     end = time.monotonic() + 60
     while not state.exists() and process.poll() is None and time.monotonic() < end:
@@ -111,9 +113,9 @@ def test_killed_and_run_again_it_ends_in_the_same_weights(data: tuple[Path, Path
     assert process.wait() == -signal.SIGKILL, "killed before its end"
     assert state.exists()
     assert not (tmp_path / "killed" / "head.json").exists()
-    again = subprocess.run(killed, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "goes on in epoch" in again.stderr
+    code, _, err = run(killed, capsys)
+    assert code == 0, err
+    assert "goes on in epoch" in err
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     first, second = (json.loads((tmp_path / name / "head.json").read_text()) for name in ("whole", "killed"))
     assert first == second

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,15 +85,37 @@ def write_clip(features: Path, clip: Clip, task: Task, made: Dataset) -> None:
     one_hot = labels if task.groups[0].kind != "class" else np.eye(len(task.outputs))[labels[:, 0].astype(int)]
     rng = np.random.default_rng([clip.seed, 99])
     maps = encoded(one_hot, rng)
-    for segment, rows in enumerate(np.array_split(np.arange(clip.rows), clip.segments)):
-        seen = np.array([row for row in rows.tolist() if row not in clip.gaps], int)
+    write_rows(features, clip.name, {map_column(name): values for name, values in maps.items()}, made,
+               gaps=clip.gaps, segments=clip.segments)  # fmt: skip
+
+
+def write_rows(
+    features: Path,
+    video: str,
+    inputs: Mapping[str, NDArray[Any]],
+    made: Dataset,
+    *,
+    gaps: Sequence[int] = (),
+    segments: int = 1,
+) -> None:
+    """Writes the shards of a video: one face, sampled every ``STEP`` of ``FPS`` native frames.
+
+    Args:
+        inputs: columns by name (``map_s8``, ``embedding`` ...), ``[rows, ...]`` each.
+        gaps: rows in which no face was seen.
+        segments: shards to cut it into.
+    """
+    schema = feature_schema(made.map_shapes, embedding=made.embedding, scores=made.scores)
+    count = len(next(iter(inputs.values())))
+    for segment, rows in enumerate(np.array_split(np.arange(count), segments)):
+        seen = np.array([row for row in rows.tolist() if row not in gaps], int)
         native = np.arange(rows[0] * STEP, (rows[-1] + 1) * STEP)
         about = Footer(
-            video=clip.name,
+            video=video,
             size=1000,
-            digest=f"d-{clip.name}",
+            digest=f"d-{video}",
             segment=segment,
-            count=clip.segments,
+            count=segments,
             start=float(segment),
             frames=tuple((native + 1).tolist()),
             times=tuple((native / FPS).tolist()),
@@ -107,18 +130,19 @@ def write_clip(features: Path, clip: Clip, task: Task, made: Dataset) -> None:
             features_id=made.config.features_id,
             cache_id=made.config.cache_id,
         )
-        columns = {
-            "video": [clip.name] * len(seen),
+        columns: dict[str, Any] = {
+            "video": [video] * len(seen),
             "track": np.zeros(len(seen), np.int16),
             "frame": (seen * STEP + 1).astype(np.int32),
             "time": seen * STEP / FPS,
             "box": [[10.0, 20.0, 110.0, 140.0]] * len(seen),
             "score": np.full(len(seen), 0.99, np.float32),
             "landmarks": [[float(n) for n in range(10)]] * len(seen),
-            **{map_column(name): values[seen] for name, values in maps.items()},
         }
-        with atomic_file(shard_uri(str(features), f"{clip.name.replace('/', '-')}-{segment}")) as path:
-            writer = ShardWriter(path, feature_schema(SHAPES))
+        for name, values in inputs.items():
+            columns[name] = values[seen]
+        with atomic_file(shard_uri(str(features), f"{video.replace('/', '-')}-{segment}")) as path:
+            writer = ShardWriter(path, schema)
             writer.add(columns)
             writer.close(about)
 

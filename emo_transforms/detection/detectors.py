@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from emo_transforms.detection.following import FollowingDetector
+from emo_transforms.detection.mtcnn import MtcnnDetector
+from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.faces import Detector
-from emo_transforms.following import FollowingDetector
-from emo_transforms.mtcnn import MtcnnDetector
-from emo_transforms.mtcnn_networks import MtcnnNetworks
 from schemas.config import DetectorConfig
 
 _NEAR_BATCHES = (4, 4, 1)

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import nms
 
-from emo_transforms.area import LevelGrid, Sums, average_crops, average_level, level_grid, sums_of
+from emo_transforms.detection.area import LevelGrid, Sums, average_crops, average_level, level_grid, sums_of
+from emo_transforms.detection.networks import TILE_EDGE, TILE_PLACES, TILE_STEP, MtcnnNetworks
 from emo_transforms.faces import Faces, Picture
-from emo_transforms.mtcnn_networks import TILE_EDGE, TILE_PLACES, TILE_STEP, MtcnnNetworks
 from schemas.config import DetectorConfig
 
 GATE = -2.0

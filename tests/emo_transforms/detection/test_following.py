@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
-from emo_transforms.detectors import make_detector
+from emo_transforms.detection.detectors import make_detector
+from emo_transforms.detection.following import GLANCE_SECONDS, SCAN_SECONDS, FollowingDetector
+from emo_transforms.detection.mtcnn import MtcnnDetector, overlaps
+from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.engines import ENGINES
 from emo_transforms.faces import Faces, Picture
-from emo_transforms.following import GLANCE_SECONDS, SCAN_SECONDS, FollowingDetector
-from emo_transforms.mtcnn import MtcnnDetector, overlaps
-from emo_transforms.mtcnn_networks import MtcnnNetworks
 from schemas.config import DetectorConfig
 from tests.clips import face, nobody
 

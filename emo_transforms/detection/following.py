@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.area import sums_of
+from emo_transforms.detection.area import sums_of
+from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces, overlaps
 from emo_transforms.faces import Faces, Picture, no_faces
-from emo_transforms.mtcnn import MtcnnDetector, best_faces, overlaps
 
 SCAN_SECONDS = 2.0
 """The longest time between two scans of whole frames: so late may a small face be found."""

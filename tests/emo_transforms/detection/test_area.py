@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from emo_transforms.area import average_crops, average_level, level_grid, sums_of
+from emo_transforms.detection.area import average_crops, average_level, level_grid, sums_of
 from emo_transforms.faces import Picture
 
 TOLERANCE = 1e-4

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
+from emo_transforms.detection.networks import TILE_EDGE, TILE_PLACES, TILE_STEP, MtcnnNetworks
 from emo_transforms.engines import ENGINES
-from emo_transforms.mtcnn_networks import TILE_EDGE, TILE_PLACES, TILE_STEP, MtcnnNetworks
 from schemas.records import EmobeamError, UsageError
 from tests.clips import face, nobody
 

@@ -14,11 +14,11 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from skimage import data
 
-from emo_transforms import mtcnn
+from emo_transforms.detection import mtcnn
+from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces, overlaps
+from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.engines import ENGINES
 from emo_transforms.faces import Faces, Picture
-from emo_transforms.mtcnn import MtcnnDetector, best_faces, overlaps
-from emo_transforms.mtcnn_networks import MtcnnNetworks
 from schemas.config import DetectorConfig
 from tests.clips import face, faces_side_by_side, nobody
 
