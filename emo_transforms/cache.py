@@ -92,8 +92,9 @@ def open_dataset(features: str, dataset: Dataset) -> None:
             f"{features}: holds features {there.features_id}, this run makes {ours.features_id} ({differing}); "
             "choose another output"
         )
-    if there.cache_id != ours.cache_id:
-        differing = _differences(there.identity(), ours.identity())
+    # Its own record counts: computed anew, the identity would be that of today's code.
+    if storage.read_json(storage.join(features, "dataset.json")).get("cache_id") != ours.cache_id:
+        differing = _differences(there.identity(), ours.identity()) or "by another revision of emobeam's stage 1"
         raise UsageError(f"{features}: was made with other settings ({differing}); choose another output")
 
 
