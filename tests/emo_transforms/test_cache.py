@@ -212,5 +212,14 @@ def test_the_record_of_a_video_is_named_by_video_content_and_settings() -> None:
     assert len(names) == 5
 
 
+def test_a_cache_of_another_revision_is_refused(tmp_path: Path) -> None:
+    open_dataset(str(tmp_path), DATASET)
+    record = tmp_path / "dataset.json"
+    data = json.loads(record.read_text())
+    record.write_text(json.dumps({**data, "cache_id": "0123456789abcdef"}))
+    with pytest.raises(UsageError, match="another revision"):
+        open_dataset(str(tmp_path), DATASET)
+
+
 def test_where_a_shard_lies() -> None:
     assert shard_uri("gs://b/features/", "ab12") == "gs://b/features/shards/ab12.parquet"
