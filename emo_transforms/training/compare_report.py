@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from emo_transforms.storage import atomic_file
 from emo_transforms.training.compare import inputs_text
@@ -125,7 +126,9 @@ def draw_results(uri: str, results: Mapping[str, Any]) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
     left.set(xlabel=f"{where}: {results['measure']}", ylim=(len(cells) - 0.5, -0.5))
-    right.set(xlabel="multiply-accumulates of a frame, final layer included", ylabel=where, xscale="log")
+    right.set(xlabel="multiply-accumulates of a frame, final layer included", ylabel=where)
+    right.xaxis.set_major_formatter(FuncFormatter(lambda count, _: count_text(count)))
+    right.set_xlim(left=0)
     figure.suptitle(f"{results['title']}, recipe {results['recipe']['name']}")
     with atomic_file(uri) as path:
         figure.savefig(path, format="png", dpi=120)

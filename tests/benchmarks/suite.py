@@ -1,8 +1,8 @@
 """Every row of the table in one run: ``python -m tests.benchmarks.suite [--quick] [--only NAME ...]``.
 
-Each benchmark runs in a fresh process, pinned to one core (two where workers are compared). Their output goes to
-standard error as they run; at the end the table goes to standard output, the figures to ``bench.json`` and the picture
-of where a second goes to ``bench.png``. The exit code is 1 where a benchmark failed; a goal that is missed is a result.
+Each benchmark runs in a fresh process, pinned to one core (two where workers are compared), both sides with the
+allocator's settings of emobeam's workers. Their output goes to standard error as they run; at the end the table goes to
+standard output, the figures to ``bench.json`` and the picture of where a second goes to ``bench.png``. The exit code is 1 where a benchmark failed; a goal that is missed is a result.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from emo_transforms.storage import write_json
+from runners.local import ALLOCATOR
 from tests.benchmarks.measure import machine_facts
 from tests.benchmarks.picture import draw
 from tests.benchmarks.report import render, sections_of, verdict
 
-BENCHMARKS = ("detection", "outputs", "backbone", "stage1", "workers", "beam_cost", "cache", "memory", "growth")
+BENCHMARKS = ("detection", "outputs", "backbone", "stage1", "workers", "beam_cost", "cache", "memory", "growth",
+              "training")  # fmt: skip
 SCHEMA = 1
 
 
@@ -32,7 +34,7 @@ def run_one(name: str, flags: Sequence[str], folder: Path) -> dict[str, Any] | N
     """The section of one benchmark, None where it failed."""
     target = folder / f"{name}.json"
     command = [sys.executable, "-m", f"tests.benchmarks.{name}", "--json", str(target), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**ALLOCATOR, **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     code = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
     if code or not target.exists():
         return None
