@@ -2,7 +2,8 @@
 
 Each benchmark runs in a fresh process, pinned to one core (two where workers are compared), both sides with the
 allocator's settings of emobeam's workers. Their output goes to standard error as they run; at the end the table goes to
-standard output, the figures to ``bench.json`` and the picture of where a second goes to ``bench.png``. The exit code is 1 where a benchmark failed; a goal that is missed is a result.
+standard output, the figures to ``bench.json`` and the picture of where a second goes to ``bench.png``. The exit code is
+1 where a benchmark failed; a goal that is missed is a result.
 """
 
 from __future__ import annotations
