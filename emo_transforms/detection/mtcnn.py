@@ -33,6 +33,7 @@ GATED_LEVELS = 3
 _GATE_REACH = 5
 _MAX_EDGE = 32765
 _APART = 65536.0
+_NO_BOXES = np.empty((0, 9), np.float32)
 
 Boxes = NDArray[np.float32]
 
@@ -77,24 +78,26 @@ class MtcnnDetector:
         """
         config = self.config
         levels = _levels(sums[0].size, min_face or config.min_face, config.factor)
-        gated = min(GATED_LEVELS, len(levels) - 1)
-        found: list[list[Boxes]] = [[] for _ in sums]
-        marks = [np.ones(levels[-1].tiles, bool) for _ in sums] if levels else []
-        for index, level in reversed(list(enumerate(levels))):
-            if index >= gated:
-                marks = [np.ones(level.tiles, bool)] * len(sums)
-            answers = self._look([average_level(table, level.grid) for table in sums], marks)
-            for frame, (mark, tiles) in enumerate(zip(marks, answers, strict=True)):
-                found[frame].append(_proposals(tiles, mark, level, config.thresholds[0]))
-            if 0 < index <= gated:
-                finer = levels[index - 1]
-                marks = [_opened(tiles, mark, level, finer) for mark, tiles in zip(marks, answers, strict=True)]
-        return [_squares(own[::-1]) for own in found]
+        found = [[_NO_BOXES] * len(levels) for _ in sums]
+        gated = max(min(GATED_LEVELS, len(levels) - 1), 0)
+        marks: dict[int, NDArray[np.bool_]] = {}
+        # The open levels go through the network together; each gated one waits for the next coarser one.
+        for indices in (range(gated, len(levels)), *((index,) for index in reversed(range(gated)))):
+            jobs = [(index, frame) for index in indices for frame in range(len(sums))]
+            pictures = [average_level(sums[frame], levels[index].grid) for index, frame in jobs]
+            asked = [marks[frame] if index < gated else np.ones(levels[index].tiles, bool) for index, frame in jobs]
+            for (index, frame), mark, tiles in zip(jobs, asked, self._look(pictures, asked), strict=True):
+                found[frame][index] = _proposals(tiles, mark, levels[index], config.thresholds[0])
+                if 0 < index <= gated:
+                    marks[frame] = _opened(tiles, mark, levels[index], levels[index - 1])
+        return [_squares(own) for own in found]
 
     def _look(
         self, pictures: Sequence[NDArray[np.float32]], marks: Sequence[NDArray[np.bool_]]
     ) -> list[NDArray[np.float32]]:
-        """P-Net's answers [n, 16, 16, 5] on the marked tiles of a level of each frame."""
+        """P-Net's answers [n, 16, 16, 5] on the marked tiles of each picture."""
+        if not pictures:
+            return []
         places = [np.argwhere(mark) * TILE_STEP for mark in marks]
         tiles = np.empty((sum(map(len, places)), TILE_EDGE, TILE_EDGE, 3), np.float32)
         index = 0
@@ -192,7 +195,7 @@ def _proposals(answers: NDArray[np.float32], mark: NDArray[np.bool_], level: _Le
 
 def _squares(levels: Sequence[Boxes]) -> Boxes:
     """Squares about the best boxes of all levels, finest level first."""
-    boxes = np.concatenate(levels) if levels else np.empty((0, 9), np.float32)
+    boxes = np.concatenate([_NO_BOXES, *levels])
     # Side by side, levels can't overlap: one pass finds the best boxes of each.
     apart = boxes[:, :4].copy()
     apart[:, ::2] += np.repeat(np.arange(len(levels), dtype=np.float32) * _APART, [len(own) for own in levels])[:, None]

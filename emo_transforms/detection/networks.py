@@ -63,7 +63,7 @@ class MtcnnNetworks:
     def __init__(self, engine: str = "torch", device: str = "cpu", batches: tuple[int, int, int] | None = None) -> None:
         check_engine(engine)
         # A GPU wants thousands of pictures at once; a core is fastest with what its cache holds.
-        self._batches = batches or ((8, 16, 4) if device == "cpu" else (256, 1024, 256))
+        self._batches = batches or ((4, 8, 4) if device == "cpu" else (256, 1024, 256))
         nets = (_pnet(), _rnet(), _onet())
         if engine == "torch":
             self._networks = [_on_torch(net, device) for net in nets]
