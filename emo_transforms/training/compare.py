@@ -14,17 +14,11 @@ from types import MappingProxyType
 from typing import Any
 
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import VECTORS
+from emo_transforms.head_config import USUAL_SIZES, VECTORS
 from emo_transforms.tam import LEVELS
 from emo_transforms.training.recipe import Recipe, recipe_named
 from schemas.records import UsageError
 from schemas.tasks import Task
-
-TCN_WINDOW = 48
-"""Frames of a window of a TCN where nobody says otherwise: 8 s at 6 per second, most of it beyond its reach of 31."""
-
-FRAME_HIDDEN = 128
-"""Width of the hidden layer of a head that sees one frame, so that it isn't weak for being linear."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +29,24 @@ class Kind:
         architecture, form: fields of the recipe.
         maps: reads nothing but maps.
         scopes: of tasks it is for.
-        window: frames; 0: those of the recipe.
-        hidden: width of a layer between, where the recipe has none.
+        sized: has the window, the time patch and (where the recipe has none) the hidden layer that are usual for it
+            (``head_config.USUAL_SIZES``) instead of the recipe's.
     """
 
     architecture: str
     form: str = "clip"
     maps: bool = False
     scopes: tuple[str, ...] = ("frame",)
-    window: int = 0
-    hidden: int = 0
+    sized: bool = False
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "tam-clip": Kind("tam", "clip", maps=True, scopes=("frame", "clip")),
         "tam-frame": Kind("tam", "frame", maps=True),
-        "frame": Kind("frame", window=1, hidden=FRAME_HIDDEN),
-        "tcn": Kind("tcn", window=TCN_WINDOW),
-        "clip-statistics": Kind("clip-statistics", scopes=("clip",), window=1, hidden=FRAME_HIDDEN),
+        "frame": Kind("frame", sized=True),
+        "tcn": Kind("tcn", sized=True),
+        "clip-statistics": Kind("clip-statistics", scopes=("clip",), sized=True),
     }
 )
 """What can be compared. ``tam-clip`` is the published mixer, ``tam-frame`` has a vector for each time patch."""
@@ -176,13 +169,12 @@ def _recipe(name: str, task: Task, general: Sequence[str], own: Sequence[str], k
     full = recipe_named(name, task.name, [*general, *own])
     said = {entry.split("=")[0].strip() for entry in own}
     changes: dict[str, Any] = {"architecture": kind.architecture, "form": kind.form}
-    if kind.window and "window" not in said:
-        changes["window"] = kind.window
+    if kind.sized:
+        usual = USUAL_SIZES[kind.architecture]
+        changes |= {key: usual[key] for key in ("window", "time_patch") if key not in said}
+        if "hidden" not in said and not full.hidden:
+            changes["hidden"] = usual["hidden"]
     window = changes.get("window", full.window)
-    if kind.window and "time_patch" not in said:
-        changes["time_patch"] = 1
-    if kind.hidden and not full.hidden:
-        changes["hidden"] = kind.hidden
     if "batch" not in said and task.scope == "frame":
         changes["batch"] = max(1, round(base.batch * base.window / window))
     return replace(full, **changes)
