@@ -59,7 +59,8 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
     expression and optionally valence, arousal, split, subject. Classes are names or AffectNet's numbers.
 
     A twentieth of the training images selects the best epoch; the official validation split is looked at once, at the
-    end. The same command goes on where a broken-off one ended. Images that can't be read are left out and counted.
+    end. The same command goes on where a broken-off one ended. Images of a test split, and those that can't be read,
+    are left out and counted.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ from emo_transforms.training.backbone_card import backbone_card
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.face_images import FaceImages, split_holdout
 from emo_transforms.training.face_layouts import FaceData, read_face_data
-from emo_transforms.training.fitting import FitPlan, Fitted, fit, forget
+from emo_transforms.training.fitting import FitPlan, Fitted, fit, forget, has_checkpoint
 from emo_transforms.training.pretrain_recipe import PretrainRecipe, pretrain_recipe
 from emo_transforms.training.pretraining import Pretraining, Setting, run_identity
 from emo_transforms.weights import tensors_sha256
@@ -35,6 +35,7 @@ CURVES_FILE = "curves.png"
 HOLDOUT_FILE = "holdout.txt"
 _WORK = ".training"
 _SHOWN = 20
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def run_pretrain(request: PretrainRequest, ui: Ui) -> dict[str, Any]:
         UsageError: a request that makes no sense, or an output that holds another run.
         EmobeamError: data or weights that can't be used.
     """
+    _check_output(request.output)
     recipe = pretrain_recipe(request.recipe, request.settings)
     data = read_face_data(request.data, classes=request.classes, validation=request.validation, images=request.images)
     with_va = _with_va(request.loss, data.train)
@@ -81,7 +83,7 @@ def run_pretrain(request: PretrainRequest, ui: Ui) -> dict[str, Any]:
     if not len(train) or not len(held):
         raise EmobeamError(f"{request.data}: {len(data.train)} images are too few to train on some and hold others out")
     _tell_data(data, train, held, ui)
-    network, info = make_network(
+    network, info, untrained = make_network(
         request.backbone,
         request.start,
         outputs,
@@ -90,6 +92,11 @@ def run_pretrain(request: PretrainRequest, ui: Ui) -> dict[str, Any]:
         drop_path=recipe.drop_path,
         seed=request.seed,
     )
+    if untrained:
+        ui.warn(
+            f"--start {request.start}: {len(untrained)} tensors are not in it as the network needs them and start "
+            f"untrained: {', '.join(untrained[:_NAMED])}{', ...' if len(untrained) > _NAMED else ''}"
+        )
     started = tensors_sha256(network.state_dict())
     identity = run_identity(info, network.state_dict(), train, held, recipe, request.seed)
     done = _finished(request.output, identity)
@@ -218,6 +225,20 @@ def _write(output: str, fitted: Fitted, info: NetworkInfo, held: FaceImages, res
     draw_curves(storage.join(output, CURVES_FILE), info.architecture, measure, {"pretrain": fitted.history})
     storage.write_bytes(storage.join(output, CARD_FILE), backbone_card(result).encode())
     storage.write_json(storage.join(output, RESULT_FILE), result)
+
+
+def _check_output(output: str) -> None:
+    """Raises :class:`UsageError` where the folder holds something else, which is left alone."""
+    if output.startswith("memory://"):
+        raise UsageError("--output memory:// is lost when the command ends")
+    if storage.is_local(output) and storage.exists(output) and not storage.local_path(output).is_dir():
+        raise UsageError(f"--output {output}: is a file; name a folder")
+    found = storage.names(output, "")
+    if not found or RESULT_FILE in found:
+        return
+    if has_checkpoint(storage.join(output, _WORK)) and "head.json" not in found:
+        return
+    raise UsageError(f"--output {output}: holds something that is no pretrained backbone; name another folder")
 
 
 def _finished(output: str, identity: str) -> dict[str, Any] | None:

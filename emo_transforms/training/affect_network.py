@@ -7,6 +7,7 @@ its metadata the architecture, the classes, the input size and the normalisation
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,18 +17,19 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from emo_transforms.backbones.checkpoints import read_checkpoint
+from emo_transforms.backbones.checkpoints import HEAD_NAMES, fit_names, read_checkpoint
 from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo, read_info
 from emo_transforms.storage import write_bytes
 from schemas.records import EmobeamError, UsageError
 
-_PREFIXES = ("", "module.", "backbone.", "model.", "network.")
+_BEHIND_MAPS = r"(conv_head|norm_head|head|bn2)\..*"
+"""What comes after the last map: a file of feature maps alone ends before it."""
 
 
 def make_network(
     backbone: str, start: str, outputs: Sequence[str], *, input_size: int, dropout: float, drop_path: float, seed: int
-) -> tuple[nn.Module, NetworkInfo]:
-    """A network to be trained.
+) -> tuple[nn.Module, NetworkInfo, tuple[str, ...]]:
+    """A network to be trained, what is noted of it, and the tensors that a file of weights left untrained.
 
     Args:
         backbone: a model of timm, with or without a tag.
@@ -54,38 +56,30 @@ def make_network(
         raise EmobeamError(
             f"--backbone {backbone} --start {start}: timm can't build it ({error}); without network name a local file"
         ) from error
-    if start not in ("untrained", "timm"):
-        start_from(network, read_checkpoint(start), start)
-    known = read_info(start) if start not in ("untrained", "timm") else None
+    file = start not in ("untrained", "timm")
+    untrained = start_from(network, read_checkpoint(start), start) if file else ()
+    known = read_info(start) if file else None
     mean, std = (known.mean, known.std) if known else (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
-    return network, NetworkInfo(backbone.split(".")[0], tuple(outputs), input_size, tuple(mean), tuple(std))
+    info = NetworkInfo(backbone.split(".")[0], tuple(outputs), input_size, tuple(mean), tuple(std))
+    return network, info, untrained
 
 
-def start_from(network: Any, state: Mapping[str, Tensor], name: str) -> None:
+def start_from(network: Any, state: Mapping[str, Tensor], name: str) -> tuple[str, ...]:
     """Copies weights into a network; its output layer stays as it is where the file's is another one.
 
+    Returns:
+        Names of tensors that stay as they are: of the output layer, and of what a file of feature maps alone lacks.
+
     Raises:
-        EmobeamError: tensors of the network are missing, or have other shapes.
+        EmobeamError: other tensors of the network are missing or have another shape, the file holds tensors that are
+            none of the network's, or values that aren't finite.
     """
-    own = network.state_dict()
     layer = network.get_classifier()
-    last = {key for key, value in network.named_parameters() if any(value is mine for mine in layer.parameters())}
-    prefix = max(_PREFIXES, key=lambda text: sum(f"{text}{key}" in state for key in own))
-    found = {key: state[f"{prefix}{key}"] for key in own if f"{prefix}{key}" in state}
-    missing = [key for key in own if key not in found and key not in last and not key.endswith("num_batches_tracked")]
-    # A file of feature maps alone ends before what comes after pooling; that part starts untrained then.
-    optional = ("conv_head.", "norm_head.", "head.", "bn2.")
-    missing = [key for key in missing if not key.startswith(optional)]
-    wrong = [key for key in found if found[key].shape != own[key].shape and key not in last]
-    if missing or wrong:
-        what = (
-            f"{len(missing)} tensors are missing (first: {missing[0]})" if missing else f"{wrong[0]} has another shape"
-        )
-        raise EmobeamError(f"--start {name}: these are not weights of {type(network).__name__} as named: {what}")
-    fitting = {key: value for key, value in found.items() if value.shape == own[key].shape}
-    if any(not torch.isfinite(value).all() for value in fitting.values() if value.is_floating_point()):
-        raise EmobeamError(f"--start {name}: holds NaN or infinite weights")
+    last = [key for key, value in network.named_parameters() if any(value is mine for mine in layer.parameters())]
+    optional = (*map(re.escape, last), _BEHIND_MAPS)
+    fitting = fit_names(network, state, f"--start {name}", extra=(HEAD_NAMES,), optional=optional)
     network.load_state_dict(fitting, strict=False)
+    return tuple(key for key in network.state_dict() if key not in fitting and not key.endswith("num_batches_tracked"))
 
 
 def write_network(uri: str, state: Mapping[str, Tensor], info: NetworkInfo) -> None:

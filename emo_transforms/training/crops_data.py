@@ -8,6 +8,7 @@ frames of Aff-Wild2), and worker processes map that file.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from schemas.config import ExtractConfig
 from schemas.records import EmobeamError, InputError, UsageError
 
 _DATA, _INDEX = "crops.bin", "crops.npz"
+_AHEAD = 2
+_SHARED = "/dev/shm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +283,7 @@ class ClipLoader:
             pin_memory=pinned,
             persistent_workers=workers > 0,
             worker_init_fn=calm_worker if workers else None,
-            prefetch_factor=2 if workers else None,
+            prefetch_factor=_AHEAD if workers else None,
             generator=torch.Generator().manual_seed(seed),  # or each pass would draw from the global one
         )
 
@@ -300,6 +303,25 @@ class ClipLoader:
         order = list(range(len(self.windows)))
         self._order.batches = [order[at : at + self._batch] for at in range(0, len(order), self._batch)]
         return iter(self._loader)
+
+
+def workers_that_fit(wanted: int, frames: int, edge: int, free: int | None = None) -> int:
+    """At most ``wanted`` processes: as many as have room for their batches in half of the shared memory.
+
+    Batches come from worker processes through shared memory, of which containers often have 64 MB; a process that
+    finds no room there is killed.
+
+    Args:
+        frames: of a batch.
+        edge: of its pictures in px.
+        free: bytes of shared memory; None: what the system has, all that is wanted where it doesn't say.
+    """
+    if free is None:
+        try:
+            free = shutil.disk_usage(_SHARED).free
+        except OSError:
+            return wanted
+    return min(wanted, free // 2 // ((_AHEAD + 1) * frames * edge * edge * 3))
 
 
 def crops_identity(digest: str, chosen: Sequence[Sequence[int]]) -> str:

@@ -3,6 +3,8 @@
 What "Lightweight Models for Emotional Analysis in Video" (Nguyen, Nguyen & Huynh, ABAW8 2025) does by its published
 code: the stem (first convolution and batch norm) keeps its weights and statistics, all blocks train with batch norms
 of the batch, every frame is augmented by itself. The result is a head and the backbone it belongs to.
+
+It computes in float32; the published run was bf16-mixed, which ``precision=bf16`` asks for.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ from emo_transforms.training.crops_data import (
     crops_identity,
     drop_crops,
     pack_crops,
+    workers_that_fit,
 )
 from emo_transforms.training.evaluation import Tuned, holdout_score, tune_on, values_of
 from emo_transforms.training.fitting import FitPlan, State, Tell, fit
-from emo_transforms.training.loop import SeedResult, TrainSetup, learning_rate
+from emo_transforms.training.loop import SeedResult, TrainSetup, learning_rate, without_holdout
 from emo_transforms.training.losses import TaskLoss, balance_of
 from emo_transforms.training.pixels import AUTHORS, FrameAugmentation, augment, normalise, to_float
 from emo_transforms.training.recipe import recipe_to_json
@@ -55,7 +58,8 @@ class EndToEndConfig:
         freeze: one of ``training.trunk_and_head.FREEZES``; with ``all_but_final`` the backbone's last layer and the
             head train alone.
         augmentation: of each frame by itself.
-        workers: processes that decode crops; 0 decodes in this one.
+        workers: processes that decode crops; 0 decodes in this one. They change nothing in the result. There are
+            fewer where the system's shared memory has no room for what they read ahead.
     """
 
     freeze: str = "stem"
@@ -136,13 +140,14 @@ def train_end_to_end(
     state = network.backbone_state()
     trained = replace(backbone.config, weights_sha256=tensors_sha256(state))
     features_id = replace(setup.dataset.config, backbone=trained).features_id
+    history = tuple(fitted.history) if setup.held else tuple(without_holdout(row) for row in fitted.history)
     described = _described(
-        setup, learner, fitted.history, fitted.best_epoch, tuned, setup.identity(seed), trained, features_id
+        setup, learner, history, fitted.best_epoch, tuned, setup.identity(seed), trained, features_id
     )
     head = Head(described, network.head, tensors_sha256(network.head.state_dict()))
     score = tuned.score if tuned is not None else math.nan
     drop_crops(folder)
-    result = SeedResult(seed, head, tuple(fitted.history), score, time.monotonic() - began, fitted.resumed)
+    result = SeedResult(seed, head, history, score, time.monotonic() - began, fitted.resumed)
     return EndToEndResult(result, state, trained, len(learner.unreadable))
 
 
@@ -177,7 +182,8 @@ class CropsLearner:
         packed = pack_crops(
             setup.features, faces, wanted, folder, crops_identity(setup.joined.digest, (setup.train, setup.held))
         )
-        how: dict[str, Any] = {"workers": config.workers, "pinned": setup.device.startswith("cuda"), "seed": seed}
+        workers = workers_that_fit(config.workers, recipe.batch * length, seen_by.backbone.input_size)
+        how: dict[str, Any] = {"workers": workers, "pinned": setup.device.startswith("cuda"), "seed": seed}
         self._train = ClipLoader(packed, train, seen_by, batch=recipe.batch, fraction=recipe.fraction, **how)
         self._held = ClipLoader(packed, held, seen_by, batch=min(recipe.batch, 32), **how)
         counts = label_counts(setup.task, [faces[index] for index in setup.train])

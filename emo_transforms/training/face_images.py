@@ -9,6 +9,9 @@ Layouts, told apart by what lies in the folder:
                     ``subject``; AffectNet's ``training.csv`` and ``validation.csv`` (``subDirectory_filePath``,
                     ``face_x`` ...)
 
+Images of a split called ``test`` are left out and counted; a column ``split`` may hold no other name than those of
+training, validation and test splits.
+
 AffectNet's numbers: 0 Neutral, 1 Happiness, 2 Sadness, 3 Surprise, 4 Fear, 5 Disgust, 6 Anger, 7 Contempt; 8 None,
 9 Uncertain and 10 No-Face are left out. A valence or arousal outside [-1, 1] (AffectNet writes -2) is no label.
 """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -21,9 +23,14 @@ from schemas.records import EmobeamError, UsageError
 
 _TRAIN = ("train", "train_set", "training")
 _OFFICIAL = ("val", "val_set", "valid", "validation")
+_TEST = ("test", "test_set", "testing")
 _PATHS = ("path", "subDirectory_filePath", "image", "file")
 _TABLES = (".csv", ".parquet")
 _IMAGE_FOLDERS = ("", "images", "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images")
+
+
+TEST_SPLIT = "test split"
+"""Under this name images of a test split are counted; no run sees them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +40,8 @@ class FaceData:
     Attributes:
         train: all images one may train on; the hold-out is still in it.
         official: the data set's own validation split, or None.
-        left_out: number of images by name of class that isn't among the run's.
+        left_out: number of images by name of class that isn't among the run's; those of a test split under
+            :data:`TEST_SPLIT`, whatever their class.
         unreadable: annotations that can't be read, with the reason.
     """
 
@@ -45,9 +53,10 @@ class FaceData:
 
 @dataclass(frozen=True)
 class _Splits:
-    train: ImageRows
-    official: ImageRows
-    unreadable: dict[str, str]
+    train: ImageRows = field(default_factory=ImageRows)
+    official: ImageRows = field(default_factory=ImageRows)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def read_face_data(data: str, *, classes: str = "auto", validation: str = "", images: str = "") -> FaceData:
@@ -56,18 +65,19 @@ def read_face_data(data: str, *, classes: str = "auto", validation: str = "", im
     Args:
         data: folder or table, local or any fsspec URI.
         classes: see :func:`emo_transforms.training.face_images.choose_classes`.
-        validation: folder or table of the official validation split, where it doesn't lie beside the training data.
+        validation: folder or table of the official validation split, where it doesn't lie beside the training data;
+            of one that has several splits, the validation split.
         images: folder that paths in tables start from; the table's own, or AffectNet's folders beside it, otherwise.
 
     Raises:
-        UsageError: nothing there, or classes that make no sense.
-        EmobeamError: a table lacks columns; no image of any class.
+        UsageError: nothing there, classes that make no sense, or a split that is neither train, val nor test.
+        EmobeamError: a table lacks columns; no image of any class; an image both to train on and in the official split.
     """
     found = _read_splits(data, images)
     official, unreadable = found.official, dict(found.unreadable)
     if validation:
         other = _read_splits(validation, images)
-        official = other.official if other.official.uris and not other.train.uris else other.train
+        official = other.official if other.official.uris else other.train
         unreadable |= other.unreadable
     chosen = choose_classes(classes, found.train.names)
     literal = classes == "folders"
@@ -75,7 +85,27 @@ def read_face_data(data: str, *, classes: str = "auto", validation: str = "", im
     if not len(train):
         raise EmobeamError(f"{data}: holds no labelled image of {', '.join(chosen[:8])}; see emobeam pretrain --help")
     held, _ = select_images(official, chosen, literal=literal)
-    return FaceData(train, held if len(held) else None, left_out, unreadable)
+    if validation and not len(held):
+        raise EmobeamError(f"--validation {validation}: holds no labelled image of {', '.join(chosen[:8])}")
+    _check_apart(train, held, validation or data)
+    return FaceData(train, held if len(held) else None, left_out + found.left_out, unreadable)
+
+
+def _check_apart(train: FaceImages, official: FaceImages, where: str) -> None:
+    """A figure on images that were trained on would say nothing."""
+    mine = {_plain(uri) for uri in train.uris}
+    shared = [uri for uri in official.uris if _plain(uri) in mine]
+    if shared:
+        raise EmobeamError(
+            f"{where}: {len(shared)} of {len(official)} images of the official validation split are among those to "
+            f"train on (first: {shared[0]}); name a split that is apart from them"
+        )
+
+
+def _plain(uri: str) -> str:
+    """One spelling of local paths; URIs of stores have one anyway."""
+    path = uri.removeprefix("file://")
+    return uri if "://" in path else os.path.abspath(path)
 
 
 def _read_splits(data: str, images: str) -> _Splits:
@@ -86,15 +116,18 @@ def _read_splits(data: str, images: str) -> _Splits:
     tables = [(uri_of(fs, path), name) for path, name in zip(paths, below_root, strict=True) if _is_table(name)]
     if tables:
         return _from_tables([(uri, _split_of(posixpath.splitext(name)[0])) for uri, name in tables], images)
-    splits = _Splits(ImageRows(), ImageRows(), {})
+    splits = _Splits()
     parts = {name.split("/")[0] for name in below_root if "/" in name}
     named = {part: _split_of(part) for part in parts}
-    if not any(named.values()):
+    if not {"train", "official"} & set(named.values()):
         _read_folder(fs, root, below_root, "", splits.train, splits.unreadable)
         return splits
     for part in sorted(parts):
         if split := named[part]:
             inside = [name for name in below_root if name.startswith(part + "/")]
+            if split == "test":
+                splits.left_out[TEST_SPLIT] += sum(map(_is_picture, inside))
+                continue
             rows = splits.train if split == "train" else splits.official
             _read_folder(fs, root, inside, part + "/", rows, splits.unreadable)
     return splits
@@ -109,7 +142,12 @@ def _is_table(name: str) -> bool:
 
 def _split_of(name: str) -> str:
     text = posixpath.basename(name).lower()
-    return "train" if text in _TRAIN else "official" if text in _OFFICIAL else ""
+    kinds = {"train": _TRAIN, "official": _OFFICIAL, "test": _TEST}
+    return next((kind for kind, known in kinds.items() if text in known), "")
+
+
+def _is_picture(name: str) -> bool:
+    return posixpath.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def _read_folder(
@@ -117,7 +155,7 @@ def _read_folder(
 ) -> None:
     """One split: class folders, or AffectNet's images and annotations."""
     inside = [name[len(prefix) :] for name in names]
-    pictures = [name for name in inside if posixpath.splitext(name)[1].lower() in IMAGE_EXTENSIONS]
+    pictures = [name for name in inside if _is_picture(name)]
     if any(name.startswith("annotations/") for name in inside):
         _read_annotations(fs, f"{root}/{prefix}", set(inside), pictures, prefix, rows, unreadable)
         return
@@ -164,7 +202,7 @@ def _read_annotations(
 
 
 def _from_tables(tables: Sequence[tuple[str, str]], images: str) -> _Splits:
-    splits = _Splits(ImageRows(), ImageRows(), {})
+    splits = _Splits()
     for uri, split in tables:
         table = _read_table(uri)
         column = next((name for name in _PATHS if name in table.columns), "")
@@ -173,9 +211,11 @@ def _from_tables(tables: Sequence[tuple[str, str]], images: str) -> _Splits:
                 f"{uri}: needs the columns path and expression, has {', '.join(map(str, table.columns[:8]))}"
             )
         base = images.rstrip("/") if images else _image_folder(uri, table[column].astype(str).tolist()[:20])
-        named = table["split"].astype(str) if "split" in table.columns else None
-        parts = [_split_of(text) for text in named] if named is not None else [split] * len(table)
+        parts = _named_splits(table["split"], uri) if "split" in table.columns else [split] * len(table)
         for row, part in zip(table.to_dict("records"), parts, strict=True):
+            if part == "test":
+                splits.left_out[TEST_SPLIT] += 1
+                continue
             path = str(row[column])
             full = path if "://" in path or path.startswith("/") else f"{base}/{path}"
             target = splits.official if part == "official" else splits.train
@@ -189,6 +229,20 @@ def _from_tables(tables: Sequence[tuple[str, str]], images: str) -> _Splits:
                 group=_group(row.get("subject")),
             )
     return splits
+
+
+def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
+    """Of each row; a name nobody knows must not become training data."""
+    texts = ["" if missing else str(text).strip() for text, missing in zip(column, column.isna(), strict=True)]
+    kinds = {text: _split_of(text) for text in set(texts)}
+    if strange := sorted(text for text, kind in kinds.items() if not kind):
+        count = sum(text in strange for text in texts)
+        raise UsageError(
+            f"{uri}: {count} rows have a split that is neither train, val nor test "
+            f"({', '.join(repr(text) for text in strange[:5])}); write one of these, or leave the column out to train "
+            "on all rows"
+        )
+    return [kinds[text] for text in texts]
 
 
 def _read_table(uri: str) -> pd.DataFrame:
