@@ -37,6 +37,8 @@ CUT_DIFFERENCE = 0.15
 """Mean change of brightness (of a full range of 1) from one frame to the next that counts as a cut."""
 
 _GLANCE_FACE = 24
+_ENOUGH = 96
+"""Edge of a face in px that is enough for the networks, which see it at 24 and 48 px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,17 +119,15 @@ class FollowingDetector:
     def _search(self, frame: Picture, known: _Known) -> NDArray[np.float32]:
         """P-Net's squares [n, 4] about the place of a lost face."""
         edge = float((known.box[2:] - known.box[:2]).max())
-        part, corner = _part(frame, known.box[None], room=0.75 * edge)
-        found = self._near.scan([sums_of(part)], min_face=max(self._near.config.min_face, 0.7 * edge))[0]
-        return found + np.tile(corner, 2)
+        part = _part(frame, known.box[None], room=0.75 * edge)
+        smallest = max(self._near.config.min_face, 0.7 * edge) / part.reduction
+        return part.outward(self._near.scan([sums_of(part.pixels)], min_face=smallest)[0])
 
     def _glance(self, frame: Picture) -> NDArray[np.float32]:
         """Squares [n, 4] of large faces that aren't known, in px of the frame."""
         reduction = max(min(frame.shape[:2]) // (5 * _GLANCE_FACE), 1)
-        size = (frame.shape[1] // reduction, frame.shape[0] // reduction)
-        reduced = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if reduction > 1 else frame
         min_face = max(_GLANCE_FACE, self._near.config.min_face / reduction)
-        squares = self._near.scan([sums_of(np.asarray(reduced, np.uint8))], min_face=min_face)[0]
+        squares = self._near.scan([sums_of(_reduced(frame, reduction))], min_face=min_face)[0]
         squares *= np.float32(reduction)
         if self._known and len(squares):
             known = np.stack([known.box for known in self._known])
@@ -138,12 +138,12 @@ class FollowingDetector:
         """R-Net and O-Net on groups of squares, each group with the part of the frame about it."""
         groups = [group for group in squares if len(group)]
         parts = [_part(frame, group, room=0.4 * float((group[:, 2] - group[:, 0]).max())) for group in groups]
-        inside = [(group, part, corner) for group, (part, corner) in zip(groups, parts, strict=True) if part.size]
+        inside = [(group, part) for group, part in zip(groups, parts, strict=True) if part.pixels.size]
         if not inside:
             return no_faces()
-        tables = [sums_of(part) for _, part, _ in inside]
-        found = self._near.judge(tables, [group - np.tile(corner, 2) for group, _, corner in inside], most=most)
-        return best_faces(_joined([_moved(faces, corner) for faces, (_, _, corner) in zip(found, inside, strict=True)]))
+        tables = [sums_of(part.pixels) for _, part in inside]
+        found = self._near.judge(tables, [part.inward(group) for group, part in inside], most=most)
+        return best_faces(_joined([_placed(faces, part) for faces, (_, part) in zip(found, inside, strict=True)]))
 
     def _remember(self, faces: Faces, time: float) -> None:
         known = []
@@ -184,11 +184,39 @@ def _candidates(known: _Known, time: float) -> NDArray[np.float32]:
     return np.concatenate([corner, corner + edge], axis=1).astype(np.float32)
 
 
-def _part(frame: Picture, squares: NDArray[np.float32], room: float) -> tuple[Picture, NDArray[np.float32]]:
-    """The part of a frame about squares, ``room`` px beyond them, and its corner."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A part of a frame, reduced by a whole number where the face in it is large; ``corner`` in px of the frame."""
+
+    pixels: Picture
+    corner: NDArray[np.float32]
+    reduction: int
+
+    def inward(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes [n, 4] of the frame as those of the part."""
+        return (boxes - np.tile(self.corner, 2)) / np.float32(self.reduction)
+
+    def outward(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The inverse of :meth:`inward`."""
+        return boxes * np.float32(self.reduction) + np.tile(self.corner, 2)
+
+
+def _part(frame: Picture, squares: NDArray[np.float32], room: float) -> _Part:
+    """The part of a frame about squares and ``room`` px beyond them."""
     left, top = np.maximum(np.floor(squares[:, :2].min(axis=0) - room), 0).astype(int)
     right, bottom = np.maximum(np.ceil(squares[:, 2:].max(axis=0) + room), 0).astype(int)
-    return np.ascontiguousarray(frame[top:bottom, left:right]), np.array([left, top], np.float32)
+    reduction = max(int((squares[:, 2] - squares[:, 0]).min() // _ENOUGH), 1)
+    pixels = np.ascontiguousarray(frame[top:bottom, left:right])
+    return _Part(_reduced(pixels, reduction), np.array([left, top], np.float32), reduction)
+
+
+def _reduced(picture: Picture, reduction: int) -> Picture:
+    """Every square of so many px averaged to one; what is left over at the right and the bottom is cut off."""
+    rows, columns = picture.shape[0] // reduction, picture.shape[1] // reduction
+    if reduction == 1 or not rows or not columns:
+        return picture if reduction == 1 else picture[:0]
+    whole = picture[: rows * reduction, : columns * reduction]
+    return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _joined(parts: Sequence[Faces]) -> Faces:
@@ -196,8 +224,9 @@ def _joined(parts: Sequence[Faces]) -> Faces:
     return Faces(np.concatenate(boxes), np.concatenate(scores), np.concatenate(points))
 
 
-def _moved(faces: Faces, corner: NDArray[np.float32]) -> Faces:
-    return Faces(faces.boxes + np.tile(corner, 2), faces.scores, faces.landmarks + corner)
+def _placed(faces: Faces, part: _Part) -> Faces:
+    points = faces.landmarks * np.float32(part.reduction) + part.corner
+    return Faces(part.outward(faces.boxes), faces.scores, points)
 
 
 def _at_least(faces: Faces, score: float) -> Faces:
