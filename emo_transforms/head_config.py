@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 from schemas.records import EmobeamError
@@ -22,6 +23,20 @@ VECTORS = ("embedding", "scores")
 
 STATISTICS = ("mean", "std", "min", "max")
 """What a head of clip scope may take over the frames or windows of a video."""
+
+USUAL_SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "tam": {"window": 8, "time_patch": 4, "hidden": 0},
+        "tcn": {"window": 48, "time_patch": 1, "hidden": 0},
+        "frame": {"window": 1, "time_patch": 1, "hidden": 128},
+        "clip-statistics": {"window": 1, "time_patch": 1, "hidden": 64},
+    }
+)
+"""Sizes of an architecture where nobody says otherwise, for new heads, recipes and comparisons alike.
+
+48 frames are 8 s at 6 per second: most of a window of ``tcn`` lies beyond its reach of 31 frames. Heads of one frame
+have a hidden layer, so that they aren't weak for being linear.
+"""
 
 _LATER = (
     "inputs",

@@ -114,12 +114,16 @@ def _metrics(config: HeadConfig) -> str:
 
 def _running(config: HeadConfig) -> str:
     store = [*(["maps"] if config.maps else []), *config.vector_lengths]
+    own = config.provenance.get("backbone")
+    file = own.get("file") if isinstance(own, Mapping) else None
+    weights = f"HEAD/{file}" if file else "WEIGHTS"
+    backbone = "the backbone that was trained with the head" if file else "the backbone's weights at hand"
     return (
         "## How to run it\n\nWith this folder as `HEAD` and a feature cache made with the same backbone "
         f"(features `{config.features_id}`, `--store {','.join(store)}`):\n\n"
         "```sh\nemobeam predict FEATURES --head HEAD --output OUT\n```\n\n"
-        "From videos, with the backbone's weights at hand:\n\n"
-        f"```sh\nemobeam annotate VIDEOS --backbone {config.backbone} --backbone-weights WEIGHTS "
+        f"From videos, with {backbone}:\n\n"
+        f"```sh\nemobeam annotate VIDEOS --backbone {config.backbone} --backbone-weights {weights} "
         "--head HEAD --output OUT\n```\n"
     )
 

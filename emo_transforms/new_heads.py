@@ -12,7 +12,7 @@ from torch import Tensor
 from emo_transforms.architectures import build
 from emo_transforms.cache import Dataset
 from emo_transforms.head import Head
-from emo_transforms.head_config import STATISTICS, VECTORS, HeadConfig, check_config, map_shape
+from emo_transforms.head_config import STATISTICS, USUAL_SIZES, VECTORS, HeadConfig, check_config, map_shape
 from emo_transforms.tam import LEVELS
 from emo_transforms.weights import tensors_sha256
 from schemas.records import EmobeamError, UsageError
@@ -20,9 +20,14 @@ from schemas.task import Task
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "tam": {},
-    "tcn": {"window": 48},
-    "frame": {"window": 1, "hidden": 128, "dropout": 0.0},
-    "clip-statistics": {"window": 1, "hidden": 64, "dropout": 0.0, "statistics": STATISTICS},
+    "tcn": {"window": USUAL_SIZES["tcn"]["window"]},
+    "frame": {"window": 1, "hidden": USUAL_SIZES["frame"]["hidden"], "dropout": 0.0},
+    "clip-statistics": {
+        "window": 1,
+        "hidden": USUAL_SIZES["clip-statistics"]["hidden"],
+        "dropout": 0.0,
+        "statistics": STATISTICS,
+    },
     "ready": {"window": 1, "dropout": 0.0},
 }
 """Where an architecture's usual values are others than those of :class:`HeadConfig`."""
@@ -143,22 +148,17 @@ def new_head(
     return _fresh(config, final)
 
 
-def ready_head(task: Task, offer: Offer | Dataset, *, contempt_as_other: bool = False) -> Head:
+def ready_head(task: Task, offer: Offer | Dataset) -> Head:
     """The head that takes a task's outputs from a backbone's own scores by their names; it has no weights.
 
     Class groups go through softmax over the classes chosen, values are clipped to their range of -1 to 1. Of the
     expressions ``Other`` may be unknown to the backbone: it gets 0.
-
-    Args:
-        contempt_as_other: ``Other`` is the backbone's ``Contempt`` where it has no ``Other`` of its own.
 
     Raises:
         EmobeamError: the cache holds no scores, or they aren't those of the task.
     """
     offer = offer_of(offer) if isinstance(offer, Dataset) else offer
     places = {_plain(name): index for index, name in enumerate(offer.score_names)}
-    if contempt_as_other and "contempt" in places:
-        places.setdefault("other", places["contempt"])
     indices = [places.get(_plain(name), -1) for name in task.outputs]
     unknown = [name for name, index in zip(task.outputs, indices, strict=True) if index < 0 and name != "Other"]
     if unknown or task.scope != "frame" or not offer.vectors.get("scores"):

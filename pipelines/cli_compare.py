@@ -89,7 +89,8 @@ def compare(features: tuple[str, ...], **args: Any) -> None:
       emobeam compare features/ --task au --labels labels/ --output au/ --levels 1 --architectures tam-clip,frame
       emobeam compare small/ large/ --task expr --labels labels/ --output expr/ --recipe paper --truth labels/
     """
-    from pipelines.compare import CompareRequest, print_results, run_compare
+    from pipelines.compare import CompareRequest, run_compare
+    from pipelines.compare_output import print_results
     from pipelines.console import make_ui
     from pipelines.train import resolve_device
     from pipelines.train_output import TrainRequest

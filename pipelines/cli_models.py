@@ -57,21 +57,31 @@ def list_(as_json: bool = False) -> None:
     metavar="DIR",
     help="Folder for the file.  [default: EMOBEAM_MODELS or the user's cache]",
 )
+@click.option(
+    "--sha256",
+    default="",
+    show_default=False,
+    metavar="HEX",
+    help="Digest the file must have.  [default: the list's, else the first download's]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
-def fetch(name: str, accept_licence: bool, output: str, as_json: bool, quiet: bool) -> None:
+def fetch(name: str, accept_licence: bool, output: str, sha256: str, as_json: bool, quiet: bool) -> None:
     """Downloads a model of the list, checks its sha256, and prints where it lies.
 
-    Where nobody published a digest, the first download's is written down beside the file and holds from then on.
+    Where nobody published a digest, the first download's is written down beside the file and holds from then on; one
+    that you trust is given with --sha256. Files elsewhere are known by their name: --backbone-weights
+    weights/mbf_va_mtl.pt has the model's input size, normalisation and names of its scores.
 
     \b
-    Example:
+    Examples:
       emobeam models fetch mbf_va_mtl --accept-licence --output weights/
+      emobeam extract videos/ --backbone-weights weights/mbf_va_mtl.pt --output features/
     """
     from pipelines.console import make_ui
     from pipelines.models import fetch_model
 
-    result = fetch_model(name, accepted=accept_licence, folder=output, ui=make_ui(quiet=quiet))
+    result = fetch_model(name, accepted=accept_licence, folder=output, ui=make_ui(quiet=quiet), sha256=sha256)
     if as_json:
         data = {"name": name, "path": str(result.path), "sha256": result.sha256, "bytes": result.bytes}
         click.echo(json.dumps({**data, "downloaded": result.downloaded}, indent=2))

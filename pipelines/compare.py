@@ -13,8 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from emo_transforms import storage
 from emo_transforms.abaw.keys import match_names
@@ -22,8 +20,8 @@ from emo_transforms.abaw.labels import VideoLabels, read_labels
 from emo_transforms.cache import Dataset, read_dataset
 from emo_transforms.heads import load_head, save_head
 from emo_transforms.index import make_index
-from emo_transforms.training.compare import Cell, cache_labels, cells_of, inputs_text, spread
-from emo_transforms.training.compare_report import count_text, draw_results, results_markdown, spread_text
+from emo_transforms.training.compare import Cell, cache_labels, cells_of, spread
+from emo_transforms.training.compare_report import draw_results, results_markdown
 from emo_transforms.training.head_costs import counted, measured, onnx_size, processor_name
 from emo_transforms.training.recipe import recipe_named, recipe_to_json
 from emo_transforms.training.start import reads_final_layer
@@ -289,7 +287,8 @@ def _score(request: CompareRequest, output: str, thresholds: Sequence[float]) ->
         thresholds=thresholds,
         resamples=0,
     )
-    return float(data["score"])
+    # The first figure is always that at 0.5; given thresholds have one of their own.
+    return float(data["at_thresholds"]["score"] if len(thresholds) else data["score"])
 
 
 def _videos(features: str, truth: Sequence[VideoLabels], ui: Ui) -> list[Video]:
@@ -384,26 +383,3 @@ def _cache(label: str, dataset: Dataset, prepared: Prepared | None) -> dict[str,
 def _onnx_notes(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     reasons = dict.fromkeys(cell["onnx_note"] for cell in cells if cell["onnx_bytes"] is None)
     return [f"no size as ONNX: {reason}" for reason in reasons]
-
-
-def print_results(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """The table for a terminal."""
-    official, several = bool(results["official"]), len(results["caches"]) > 1
-    table = Table(*(["cache"] if several else []), "head", "hold-out, untuned", "tuned")
-    for title in ("official, untuned", "tuned") if official else ():
-        table.add_column(title)
-    for title in ("MACs/frame", "ms"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for cell in results["cells"]:
-        table.add_row(
-            *([cell["cache"]] if several else []),
-            f"{cell['architecture']}, {inputs_text(cell['inputs'])}",
-            *(spread_text(cell[key]) for key in ("untuned", "holdout")),
-            *((spread_text(cell[key]) for key in ("official_untuned", "official")) if official else ()),
-            count_text(cell["macs_per_frame"]),
-            f"{cell['latency_ms']:.2f}",
-        )
-    console = console or Console()
-    console.print(f"{results['title']}: {results['measure']}", highlight=False)
-    console.print(table)
-    console.print(f"{UNTUNED} beside what was {TUNED}", highlight=False)

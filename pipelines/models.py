@@ -18,6 +18,7 @@ from emo_transforms.backbones.catalogue import CATALOGUE, Entry, entry, ready_ou
 from emo_transforms.backbones.checkpoints import fit_names, read_with_kind
 from emo_transforms.backbones.fetch import Fetched, fetch, models_folder
 from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo
+from emo_transforms.backbones.pickle_policy import told
 from emo_transforms.backbones.timm_vectors import TimmVectors, scores_length
 from emo_transforms.backbones.vectors import classifier, source_of
 from emo_transforms.weights import tensors_sha256
@@ -85,7 +86,7 @@ def _scores(names: tuple[str, ...]) -> str:
     return f"{len(rest)} expr" + (" + VA" if len(rest) < len(names) else "") if names else ""
 
 
-def fetch_model(name: str, *, accepted: bool, folder: str, ui: Ui) -> Fetched:
+def fetch_model(name: str, *, accepted: bool, folder: str, ui: Ui, sha256: str = "") -> Fetched:
     """Fetches a model of the catalogue; see :func:`emo_transforms.backbones.fetch.fetch`."""
     model = entry(name)
     begun = False
@@ -98,7 +99,8 @@ def fetch_model(name: str, *, accepted: bool, folder: str, ui: Ui) -> Fetched:
         ui.event("frames", {"frames": count})
 
     try:
-        result = fetch(model, Path(folder).expanduser() if folder else None, accepted=accepted, progress=progress)
+        place = Path(folder).expanduser() if folder else None
+        result = fetch(model, place, accepted=accepted, progress=progress, sha256=sha256)
         if begun:
             ui.event("done", {})
     finally:
@@ -133,7 +135,7 @@ def convert(file: str, output: str, *, architecture: str = "") -> dict[str, Any]
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
-        raise EmobeamError(f"{file}: holds NaN or infinite weights (first: {bad[0]})")
+        raise EmobeamError(f"{file}: holds NaN or infinite weights (first: {told(bad[0])})")
     source = _sha256(file)
     metadata = {"format": "pt", "source_sha256": source, "source": file.rsplit("/", 1)[-1], "architecture": known}
     if known:

@@ -22,20 +22,23 @@ from emo_transforms.training.holdout import (
     Holdout,
     cut_holdout,
     group_of,
+    grouped_by,
     named_holdout,
     read_ids,
     read_persons,
     training_labels,
 )
 from emo_transforms.training.loop import SeedResult, TrainSetup, train_seed
-from emo_transforms.training.samples import Joined, join_labels
+from emo_transforms.training.samples import Joined, check_cut, join_labels
 from emo_transforms.training.start import head_config, reads_final_layer
 from pipelines.console import Ui
 from pipelines.train_output import (
     CURVES,
+    TUNED,
     TrainRequest,
     TrainResult,
     check_output,
+    forget_other_seeds,
     make_summary,
     measure_title,
     rank,
@@ -53,7 +56,7 @@ def run_train(request: TrainRequest, ui: Ui) -> TrainResult:
         EmobeamError: cache or labels can't be used, or don't belong together.
         UsageError: the request makes no sense, or ``output`` holds another run.
     """
-    check_output(request.output)
+    check_output(request.output, restart=request.restart)
     return train_prepared(request, prepare(request, ui), ui)
 
 
@@ -78,6 +81,8 @@ def train_prepared(request: TrainRequest, prepared: Prepared, ui: Ui) -> TrainRe
     began = time.monotonic()
     if request.threads:
         torch.set_num_threads(request.threads)
+    if request.restart:
+        forget_other_seeds(request.output, request.seeds)
     results = [_seed(request, prepared, seed, ui) for seed in request.seeds]
     best = max(range(len(results)), key=lambda index: (rank(results[index]), -index))
     setup, seconds = prepared.setup, time.monotonic() - began
@@ -87,7 +92,34 @@ def train_prepared(request: TrainRequest, prepared: Prepared, ui: Ui) -> TrainRe
 
 
 def prepare(request: TrainRequest, ui: Ui) -> Prepared:
-    """Everything before the first step: labels joined with the cache, the hold-out cut, the start of the head."""
+    """Everything before the first step: labels joined with the cache, the hold-out cut, the start of the head.
+
+    Raises:
+        EmobeamError: labels or cache can't be used, or one side of the cut has no valid label of some outputs.
+        UsageError: the request makes no sense.
+    """
+    return prepare_all([request], ui)[0]
+
+
+def prepare_all(requests: Sequence[TrainRequest], ui: Ui) -> list[Prepared]:
+    """:func:`prepare` for several caches with one cut: a group is held out of all of them or of none.
+
+    Args:
+        requests: of one task and the same labels; the first one's recipe cuts.
+    """
+    gathered = [_gathered(request, ui) for request in requests]
+    sizes: dict[str, int] = {}
+    for prepared in gathered:
+        for face in prepared.setup.joined.faces:
+            rows = int(face.valid.any(axis=1).sum())
+            sizes[face.name] = max(sizes.get(face.name, 0), rows)
+    cut = _cut(requests[0], sizes, ui)
+    _tell_cut(cut, ui)
+    return [_with_cut(prepared, cut, ui) for prepared in gathered]
+
+
+def _gathered(request: TrainRequest, ui: Ui) -> Prepared:
+    """All but the cut."""
     dataset = read_dataset(request.features)
     recipe, task = request.recipe, request.task
     start = _start_backbone(request, dataset, ui) if recipe.end_to_end else None
@@ -102,24 +134,44 @@ def prepare(request: TrainRequest, ui: Ui) -> Prepared:
         ui.say(line)
     if joined.counts.not_in_cache:
         ui.warn(f"{joined.counts.not_in_cache} of {joined.counts.labelled} labelled videos are not in the cache")
-    cut = _cut(request, joined)
-    _tell_cut(cut, ui)
-    held = set(cut.held)
     setup = TrainSetup(
         task,
         recipe,
         request.features,
         dataset,
         joined,
-        tuple(index for index, face in enumerate(joined.faces) if face.name not in held),
-        tuple(index for index, face in enumerate(joined.faces) if face.name in held),
+        (),
+        (),
         final,
         request.buffer_mb,
         request.readers,
         request.device,
         start.config.weights_sha256 if start is not None else "",
     )
-    return Prepared(setup, cut, partition, start)
+    return Prepared(setup, Holdout((), ()), partition, start)
+
+
+def _with_cut(prepared: Prepared, cut: Holdout, ui: Ui) -> Prepared:
+    setup, held = prepared.setup, set(cut.held)
+    faces = setup.joined.faces
+    setup = replace(
+        setup,
+        train=tuple(index for index, face in enumerate(faces) if face.name not in held),
+        held=tuple(index for index, face in enumerate(faces) if face.name in held),
+    )
+    if held and not setup.held:
+        raise EmobeamError(
+            f"{setup.features}: holds none of the {len(held)} videos that are held out; name some that all caches have "
+            "with --holdout FILE"
+        )
+    for line in check_cut(setup.task, faces, setup.train, setup.held):
+        ui.warn(line)
+    own = replace(
+        cut,
+        train=tuple(sorted(faces[index].name for index in setup.train)),
+        held=tuple(sorted(faces[index].name for index in setup.held)),
+    )
+    return replace(prepared, setup=setup, cut=own)
 
 
 def resolve_device(name: str) -> str:
@@ -172,17 +224,21 @@ def _joined(request: TrainRequest, dataset: Dataset, labels: Sequence[VideoLabel
         ui.finish()
 
 
-def _cut(request: TrainRequest, joined: Joined) -> Holdout:
-    task = request.task
-    names = [face.name for face in joined.faces]
+def _cut(request: TrainRequest, sizes: Mapping[str, int], ui: Ui) -> Holdout:
+    """The cut of names with so many labelled rows each."""
+    task, names = request.task, list(sizes)
     if request.holdout:
         return named_holdout(names, read_ids(request.holdout))
     groups = {name: group_of(task, name) for name in names}
-    by = "participant" if task.labels.subjects == "folder" else "recording"
+    by = grouped_by(task)
     if request.subjects:
         groups |= {name: f"subject {person}" for name, person in read_persons(request.subjects, names).items()}
         by = "subject"
-    sizes = {face.name: int(face.valid.any(axis=1).sum()) for face in joined.faces}
+    elif by == "clip" and request.recipe.holdout:
+        ui.warn(
+            f"names of {task.name} don't tell who is who: single clips are held out, and people may be on both sides; "
+            "name them with --subjects FILE (video,subject)"
+        )
     return cut_holdout(sizes, groups, request.recipe.holdout, seed=request.recipe.holdout_seed, by=by)
 
 
@@ -236,9 +292,11 @@ def _end_to_end(
     setup: TrainSetup, start: Backbone, seed: int, working: str, told: _Told, ui: Ui
 ) -> tuple[SeedResult, Mapping[str, Tensor]]:
     """One seed of a recipe that trains the backbone too, and the backbone's tensors."""
-    from emo_transforms.training.end_to_end import train_end_to_end
+    from emo_transforms.training.end_to_end import EndToEndConfig, train_end_to_end
+    from emo_transforms.training.reading import reader_count
 
-    done = train_end_to_end(setup, seed, working, told, backbone=start)
+    config = EndToEndConfig(workers=reader_count(setup.readers))
+    done = train_end_to_end(setup, seed, working, told, backbone=start, config=config)
     if done.unreadable:
         ui.warn(f"{done.unreadable} crops could not be decoded and took no part")
     return done.result, done.backbone
@@ -246,10 +304,12 @@ def _end_to_end(
 
 def _finished(folder: str, setup: TrainSetup, seed: int, ui: Ui) -> SeedResult:
     head = load_head(folder)
-    if head.config.provenance.get("identity") != setup.identity(seed):
+    differences = setup.differences(head.config)
+    if differences or head.config.provenance.get("identity") != setup.identity(seed):
         raise UsageError(
-            f"{folder}: holds a head that was trained with other data or settings; name another --output, or throw it "
-            "away with --restart"
+            f"{folder}: holds a head that was trained with other data or settings: "
+            f"{'; '.join(differences) or 'another version, or another start of its backbone'}; name another --output, "
+            "or throw it away with --restart"
         )
     metrics = head.config.metrics
     score = metrics.get("holdout", {}).get("score", float("nan"))
@@ -286,4 +346,6 @@ class _Told:
 
 
 def _figure(result: SeedResult) -> str:
-    return f"hold-out {result.score:.4f}" if result.score == result.score else "trained"
+    if result.score != result.score:
+        return "trained"
+    return f"hold-out {result.head.config.metrics['holdout']['untuned']:.4f} untuned, {result.score:.4f} {TUNED}"

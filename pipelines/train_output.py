@@ -25,6 +25,12 @@ SUMMARY_VERSION = 1
 
 CURVES = "curves.png"
 
+UNTUNED, TUNED = "untuned (0.5, no smoothing)", "tuned on the hold-out"
+"""What the two figures of the hold-out are called."""
+
+FIGURES = {"untuned": UNTUNED, "score": TUNED, "mean_untuned": UNTUNED, "mean": TUNED}
+"""What the figures of ``summary.json`` are."""
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -79,7 +85,7 @@ class TrainResult:
 
 
 def measure_title(task: Task) -> str:
-    """What the hold-out figure is, for people."""
+    """What the figures are, for people; at which thresholds is said beside them."""
     return measure_of(task).title
 
 
@@ -94,6 +100,7 @@ def make_summary(
 ) -> dict[str, Any]:
     """What ``summary.json`` says: each seed, mean and standard deviation over them, what it was trained on."""
     scores = [result.score for result in results if result.score == result.score]
+    untuned = [result.head.config.metrics["holdout"]["untuned"] for result in results if result.score == result.score]
     return {
         "schema_version": SUMMARY_VERSION,
         "task": setup.task.name,
@@ -119,6 +126,9 @@ def make_summary(
         "best_seed": results[best].seed,
         "mean": statistics.fmean(scores) if scores else None,
         "sd": statistics.stdev(scores) if len(scores) > 1 else None,
+        "mean_untuned": statistics.fmean(untuned) if untuned else None,
+        "sd_untuned": statistics.stdev(untuned) if len(untuned) > 1 else None,
+        "figures": FIGURES,
         "device": request.device,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),
@@ -132,18 +142,44 @@ def rank(result: SeedResult) -> float:
     return result.score if result.score == result.score else float("-inf")
 
 
-def check_output(output: str) -> None:
-    """Raises :class:`UsageError` where the folder holds something else, which is left alone."""
+def check_output(output: str, *, restart: bool = False) -> None:
+    """Raises :class:`UsageError` where the folder holds something else, which is left alone.
+
+    Args:
+        restart: a head that no run of training left there may be replaced.
+    """
     if output.startswith("memory://"):
         raise UsageError("--output memory:// is lost when the command ends")
     if not storage.is_local(output):
         return
     folder = storage.local_path(output)
-    own = {"head.json", "seeds", ".training"}
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not own & {p.name for p in folder.iterdir()})
-    ):
+    if not folder.exists():
+        return
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if there & {"seeds", ".training"} and folder.is_dir():
+        return
+    if "head.json" in there and folder.is_dir():
+        if not restart:
+            raise UsageError(
+                f"--output {output}: holds a head that no run of emobeam train left there; name another folder, or "
+                "replace it with --restart"
+            )
+    elif there:
         raise UsageError(f"--output {output}: holds something that is no head; name another folder")
+
+
+def forget_other_seeds(output: str, seeds: Sequence[int]) -> None:
+    """Removes heads and checkpoints of seeds that aren't among these; for ``--restart``."""
+    kept = {str(seed) for seed in seeds}
+    for folder, prefix in (("seeds", ""), (".training", "seed-")):
+        fs, root = storage.file_system(storage.join(output, folder))
+        if not fs.exists(root):
+            continue
+        for path in fs.ls(root, detail=False):
+            name = str(path).rstrip("/").rpartition("/")[2]
+            number = name.removeprefix(prefix)
+            if name.startswith(prefix) and number.isdecimal() and number not in kept:
+                fs.rm(path, recursive=True)
 
 
 def write_output(
@@ -187,14 +223,17 @@ def train_text(result: TrainResult, output: str) -> str:
     """One paragraph for people."""
     summary = result.summary
     lines = [f"{output}: {result.heads[result.best].config.name}, {summary['measure']}"]
+    if summary["mean"] is not None:
+        lines.append(f"   hold-out {UNTUNED}, {TUNED}")
     for entry in summary["seeds"]:
         mark = "*" if entry["seed"] == summary["best_seed"] else " "
-        score = "-" if entry["score"] is None else f"{entry['score']:.4f}"
+        figures = "-" if entry["score"] is None else f"{entry['untuned']:.4f}, {entry['score']:.4f}"
         lines.append(
-            f" {mark} seed {entry['seed']}: hold-out {score}, best of {entry['epochs']} epochs: {entry['best_epoch']}"
+            f" {mark} seed {entry['seed']}: hold-out {figures}, best of {entry['epochs']} epochs: {entry['best_epoch']}"
         )
     if summary["sd"] is not None:
         lines.append(
-            f"   mean {summary['mean']:.4f}, standard deviation {summary['sd']:.4f} over {len(summary['seeds'])} seeds"
+            f"   mean {summary['mean_untuned']:.4f} ± {summary['sd_untuned']:.4f}, {summary['mean']:.4f} ± "
+            f"{summary['sd']:.4f} (standard deviation over {len(summary['seeds'])} seeds)"
         )
     return "\n".join(lines)

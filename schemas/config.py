@@ -109,7 +109,8 @@ class DetectorConfig:
         thresholds: acceptance of the three networks.
         factor: ratio of the image pyramid.
         keep: faces below this score are dropped.
-        mode: ``exact`` (every frame for itself) or ``track`` (short cuts through time, ``emo_transforms.detection.following``).
+        mode: ``exact`` (every frame for itself) or ``track`` (short cuts through time, see
+            ``emo_transforms.detection.following``).
     """
 
     name: str = "mtcnn"

@@ -64,7 +64,7 @@ _TITLES: Mapping[Kind, str] = MappingProxyType(
     {
         "ccc": "mean CCC of {}",
         "pearson": "mean Pearson's r of {} outputs",
-        "binary": "mean F1 of {} outputs at threshold 0.5",
+        "binary": "mean F1 of {} outputs",
         "classes": "macro F1 of {} classes",
         "two_classes": "macro F1 of both classes",
     }

@@ -47,6 +47,7 @@ class Entry:
         parameters: number of weights, in millions; a file holds about four bytes of each.
         sha256: of the file where it is known; ``""`` where the first download decides.
         note: how to get it where ``url`` is empty, and what else there is to know.
+        published_as: what the publishers call the file, where that name is nobody else's.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Entry:
     parameters: float
     sha256: str = ""
     note: str = ""
+    published_as: str = ""
 
     @property
     def file_name(self) -> str:
@@ -106,31 +108,22 @@ def entry(name: str) -> Entry:
     raise UsageError(f"{name}: no such model; there are {', '.join(each.name for each in CATALOGUE)}")
 
 
-def ready_outputs(model: Entry, task: str, *, other_from_contempt: bool = False) -> ReadyOutputs:
-    """How a model's scores are outputs of ``expr`` or ``va``.
-
-    Args:
-        other_from_contempt: lets AffectNet's Contempt stand for ABAW's Other, which no network of the catalogue knows.
+def ready_outputs(model: Entry, task: str) -> ReadyOutputs:
+    """How a model's scores are outputs of ``expr`` or ``va``; of the expressions ``Other`` may be unknown to it.
 
     Raises:
         UsageError: the model has no scores for the task.
     """
-    return ready_from_names(model.score_names, task, model.name, other_from_contempt=other_from_contempt)
-
-
-def ready_from_names(
-    score_names: tuple[str, ...], task: str, model: str, *, other_from_contempt: bool = False
-) -> ReadyOutputs:
-    """As :func:`ready_outputs`, of any network whose scores have names."""
-    places = {name: index for index, name in enumerate(score_names)}
+    places = {name: index for index, name in enumerate(model.score_names)}
     if task == "va" and set(VALENCE_AROUSAL) <= set(places):
         indices = tuple(places[name] for name in VALENCE_AROUSAL)
         return ReadyOutputs(VALENCE_AROUSAL, indices, "linear", -1.0, 1.0)
     if task == "expr" and set(_EXPR[:-1]) <= set(places):
-        other = places.get("Contempt", -1) if other_from_contempt else places.get("Other", -1)
-        return ReadyOutputs(_EXPR, (*(places[name] for name in _EXPR[:-1]), other), "softmax", 0.0, 1.0)
-    named = ", ".join(score_names) or "none that are known"
-    raise UsageError(f"{model}: its scores ({named}) hold no values for task {task}; train a head on its embedding")
+        return ReadyOutputs(_EXPR, tuple(places.get(name, -1) for name in _EXPR), "softmax", 0.0, 1.0)
+    named = ", ".join(model.score_names) or "none that are known"
+    raise UsageError(
+        f"{model.name}: its scores ({named}) hold no values for task {task}; train a head on its embedding"
+    )
 
 
 def _timm(name: str, size: int, parameters: float, *, half: bool = False) -> Entry:
@@ -206,8 +199,10 @@ CATALOGUE: tuple[Entry, ...] = (
         terms=_DDAMFN,
         research_only=True,
         parameters=4.11,
-        note="get affecnet8_epoch25_acc0.6469.pth from the authors (github.com/SainingZhang/DDAMFN, DDAMFN++) and "
-        "name the file: --backbone ddamfn --backbone-weights FILE",
+        note="get affecnet8_epoch25_acc0.6469.pth from the authors (github.com/SainingZhang/DDAMFN, DDAMFN++), run "
+        "emobeam models convert FILE --architecture ddamfn_affectnet8 --output ddamfn.safetensors, and name that: "
+        "--backbone-weights ddamfn.safetensors",
+        published_as="affecnet8_epoch25_acc0.6469.pth",
     ),
     Entry(
         name="mobilenetv4_affectnet",

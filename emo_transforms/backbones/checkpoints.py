@@ -7,7 +7,6 @@ first) and pickles of whole modules (as data, see :mod:`emo_transforms.backbones
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from emo_transforms.backbones.pickle_policy import PickleRefused
+from emo_transforms.backbones.pickle_policy import PickleRefused, told
 from emo_transforms.backbones.pickles import is_module, module_state, read_pickle
 from emo_transforms.storage import local_copy
 from schemas.records import EmobeamError
@@ -50,15 +49,9 @@ def read_with_kind(uri: str) -> tuple[dict[str, Tensor], str]:
                 return load_file(path), ""
             if path.endswith(".onnx"):
                 raise EmobeamError(f"{uri}: an ONNX file; it is used as it is and has no checkpoint to read")
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of newer pickle protocols, which are no matter here
-                    content = torch.load(path, map_location="cpu", weights_only=True)
-            except FileNotFoundError:
-                raise
-            except Exception:  # not tensors alone, or older than torch's own careful reader knows
-                pickled = read_pickle(path)
-                content, kind = pickled.content, pickled.kind
+            # Not torch's careful reader first: it runs nothing either, but a file can make it hang or fill the memory.
+            pickled = read_pickle(path)
+            content, kind = pickled.content, pickled.kind
     except EmobeamError:
         raise
     except FileNotFoundError as error:
@@ -102,19 +95,34 @@ def load_into(
 
 
 def fit_names(
-    network: nn.Module, state: Mapping[str, Tensor], uri: str, *, extra: Sequence[str] = (HEAD_NAMES,)
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    uri: str,
+    *,
+    extra: Sequence[str] = (HEAD_NAMES,),
+    optional: Sequence[str] = (),
 ) -> dict[str, Tensor]:
-    """The tensors of a checkpoint that a network needs, by the network's names; arguments and errors of `load_into`."""
+    """The tensors of a checkpoint that a network needs, by the network's names; arguments and errors of `load_into`.
+
+    Args:
+        optional: patterns as in ``extra``, of the network's own tensors that may be missing from the file or have
+            another shape in it; they aren't in the result then.
+    """
     own = network.state_dict()
+    spared = [re.compile(pattern) for pattern in optional]
     candidates = [(prefix, _renamed(network, _without(state, prefix))) for prefix in _PREFIXES]
     prefix, found = max(candidates, key=lambda candidate: sum(name in candidate[1] for name in own))
-    missing = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in found and not _allowed(name, spared)]
     if missing:
         raise EmobeamError(
             f"{uri}: {len(missing)} of {len(own)} tensors of the backbone are not in it (first: {missing[0]}; the "
-            f"file has {next(iter(state), 'none')} ...); is it a checkpoint of this model?"
+            f"file has {told(next(iter(state), 'none'))} ...); is it a checkpoint of this model?"
         )
-    fresh = {name: found[name] for name in own if name in found}
+    fresh = {
+        name: found[name]
+        for name in own
+        if name in found and (found[name].shape == own[name].shape or not _allowed(name, spared))
+    }
     wrong = [name for name, tensor in fresh.items() if tensor.shape != own[name].shape]
     if wrong:
         theirs, ours = tuple(fresh[wrong[0]].shape), tuple(own[wrong[0]].shape)
@@ -127,8 +135,8 @@ def fit_names(
     left += [name for name in state if not name.startswith(prefix) and not _allowed(name, allowed)]
     if left:
         raise EmobeamError(
-            f"{uri}: {len(left)} of its {len(state)} tensors have no place in the backbone (first: {left[0]}); is it "
-            "a checkpoint of this very model?"
+            f"{uri}: {len(left)} of its {len(state)} tensors have no place in the backbone (first: {told(left[0])}); "
+            "is it a checkpoint of this very model?"
         )
     return fresh
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -76,21 +77,27 @@ def fetched(name: str) -> Path | None:
     return None
 
 
-def fetch(entry: Entry, folder: Path | None = None, *, accepted: bool, progress: Progress | None = None) -> Fetched:
+def fetch(
+    entry: Entry, folder: Path | None = None, *, accepted: bool, progress: Progress | None = None, sha256: str = ""
+) -> Fetched:
     """Brings a model into a folder, unless it is there.
 
     Args:
         folder: default :func:`models_folder`.
         accepted: the user accepts ``entry.terms``; nothing is downloaded otherwise.
+        sha256: what the user expects of the file, 64 hexadecimal digits; ``""`` leaves it to the catalogue, or to the
+            first download.
 
     Raises:
-        UsageError: the terms aren't accepted, or the publishers give no address a program could use.
+        UsageError: the terms aren't accepted, the publishers give no address a program could use, or ``sha256`` is no
+            digest or not the one that is known.
         EmobeamError: it can't be downloaded, or it isn't the file that is expected.
     """
     folder = folder or models_folder()
     path, lock_path = folder / entry.file_name, folder / f"{entry.name}.lock.json"
     lock = _read_lock(lock_path)
-    expected = entry.sha256 or (lock.sha256 if lock else "")
+    known = entry.sha256 or (lock.sha256 if lock else "")
+    expected = _asked(sha256, known, lock_path if lock and not entry.sha256 else None) or known
     if path.is_file():
         return _kept(entry, path, lock_path, expected)
     if not entry.url:
@@ -106,11 +113,21 @@ def fetch(entry: Entry, folder: Path | None = None, *, accepted: bool, progress:
         if expected and found != expected:
             raise EmobeamError(
                 f"{entry.url}: the file has sha256 {found}, expected {expected}; it was changed or damaged on the way. "
-                f"Nothing was kept{f' (the expectation is in {lock_path})' if not entry.sha256 else ''}"
+                f"Nothing was kept{f' (the expectation is in {lock_path})' if lock and not entry.sha256 else ''}"
             )
     size = path.stat().st_size
     _write_lock(lock_path, Lock(entry.url, found, size))
     return Fetched(entry.name, path, found, size, downloaded=True, pinned=bool(expected))
+
+
+def _asked(sha256: str, known: str, lock_path: Path | None) -> str:
+    digest = sha256.strip().lower()
+    if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise UsageError(f"--sha256 {sha256}: a sha256 has 64 hexadecimal digits")
+    if digest and known and digest != known:
+        where = f"{lock_path} says (remove it if it is wrong)" if lock_path else "the catalogue says"
+        raise UsageError(f"--sha256 {sha256}: {where} {known}")
+    return digest
 
 
 def _kept(entry: Entry, path: Path, lock_path: Path, expected: str) -> Fetched:
@@ -118,7 +135,7 @@ def _kept(entry: Entry, path: Path, lock_path: Path, expected: str) -> Fetched:
     if expected and found != expected:
         raise EmobeamError(f"{path}: has sha256 {found}, expected {expected}; remove it and fetch it again")
     size = path.stat().st_size
-    if not expected:
+    if not entry.sha256 and not lock_path.is_file():
         _write_lock(lock_path, Lock(str(path), found, size))
     return Fetched(entry.name, path, found, size, downloaded=False, pinned=bool(expected))
 

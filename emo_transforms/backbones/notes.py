@@ -40,20 +40,28 @@ class NetworkInfo:
         return self.outputs[:-2] if self.outputs[-2:] == VA else self.outputs
 
 
-def read_info(uri: str) -> NetworkInfo | None:
-    """What ``emobeam pretrain`` noted in a file; None for files of others, and for those that aren't there."""
+def read_note(uri: str) -> dict[str, Any]:
+    """The note as it stands in a file: all of :class:`NetworkInfo`, or ``architecture`` alone.
+
+    Empty for files of others, and for those that aren't there: whoever reads the tensors tells what is wrong.
+    """
     if not uri.endswith(".safetensors"):
-        return None
+        return {}
     try:
         with local_copy(uri) as path, safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(NOTE_KEY)
-    except (SafetensorError, OSError):  # whoever reads the tensors will complain
-        return None
-    if text is None:
-        return None
+            note = json.loads((file.metadata() or {}).get(NOTE_KEY, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def read_info(uri: str) -> NetworkInfo | None:
+    """The note of ``emobeam pretrain`` and ``emobeam models convert``; None where a file doesn't say all of it."""
+    note = read_note(uri)
     try:
-        data = json.loads(text)
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
-        return NetworkInfo(**values)
-    except (ValueError, TypeError, AttributeError):
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in note.items()}
+        info = NetworkInfo(**values)
+        plain = isinstance(info.architecture, str) and isinstance(info.input_size, int)
+        return info if plain and len(info.mean) == len(info.std) == 3 and isinstance(info.outputs, tuple) else None
+    except TypeError:
         return None

@@ -18,9 +18,13 @@ from emo_transforms.backbones.pickle_policy import (
     Record,
     Storage,
     called,
+    checked_key,
     named,
     told,
 )
+
+_COPIES = 2**27
+"""Items and letters that the calls of one pickle may copy: a short file could copy one long list again and again."""
 
 
 class Machine:
@@ -31,6 +35,7 @@ class Machine:
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._copied = 0
 
     def run(self, file: IO[bytes]) -> Any:
         """Runs up to STOP and leaves the file behind it."""
@@ -60,7 +65,7 @@ class Machine:
         return items
 
     def put(self, index: int) -> None:
-        self._memo[index] = self.top()
+        self._memo[checked_key(index)] = self.top()
 
     def memoize(self, _: Any) -> None:
         self._memo[len(self._memo)] = self.top()
@@ -86,11 +91,19 @@ class Machine:
 
     def reduce(self, _: Any) -> None:
         arguments, function = self.pop(), self.pop()
+        if isinstance(arguments, tuple):
+            self._count(arguments)
         self.push(called(function, arguments))
+
+    def _count(self, values: tuple[Any, ...]) -> None:
+        self._copied += sum(len(value) for value in (values, *values) if isinstance(value, _SIZED))
+        if self._copied > _COPIES:
+            raise PickleRefused("it copies the same values again and again; it may be malicious")
 
     def new_object(self, arguments: Any, kind: Any) -> None:
         if not isinstance(kind, Name) or not isinstance(arguments, tuple):
             raise PickleRefused("it makes an object of something that is no class")
+        self._count(arguments)
         plain = str(kind) in CONTAINERS
         self.push(CONTAINERS[str(kind)](*arguments) if plain else Record(kind, arguments))
 
@@ -119,6 +132,7 @@ class Machine:
         if not isinstance(target, Record):
             raise PickleRefused(f"it sets the state of {told(target)}")
         parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        self._count(parts)
         if all(part is None or isinstance(part, dict) for part in parts):
             for part in parts:
                 target.state.update(part or {})
@@ -145,7 +159,7 @@ class Machine:
         items, target = self.since_mark(), self.top()
         if not isinstance(target, set):
             raise PickleRefused(f"it adds items to {told(target)}")
-        target.update(items)
+        target.update(map(checked_key, items))
 
     def persistent(self, identity: Any) -> None:
         if isinstance(identity, tuple) and len(identity) >= 2 and identity[0] == "module":
@@ -161,12 +175,15 @@ class Machine:
             raise PickleRefused("it refers to a storage in a way torch doesn't")
         storage = Storage(key, DTYPES[kind.name], length)
         if self.storages.setdefault(key, storage) != storage:
-            raise PickleRefused(f"it gives storage {key} two types")
+            raise PickleRefused(f"it gives storage {told(key)} two types")
         self.push(storage)
 
 
 def _dictionary(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+    return dict(zip(map(checked_key, items[::2]), items[1::2], strict=True))
+
+
+_SIZED = (str, bytes, list, tuple, dict, set, frozenset)
 
 
 def _constant(value: Any) -> Callable[[Machine, Any], None]:
@@ -201,7 +218,7 @@ _STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     "TUPLE3": lambda machine, _: machine.push(tuple(reversed([machine.pop(), machine.pop(), machine.pop()]))),
     "LIST": lambda machine, _: machine.push(list(machine.since_mark())),
     "DICT": lambda machine, _: machine.push(_dictionary(machine.since_mark())),
-    "FROZENSET": lambda machine, _: machine.push(frozenset(machine.since_mark())),
+    "FROZENSET": lambda machine, _: machine.push(frozenset(map(checked_key, machine.since_mark()))),
     "APPEND": lambda machine, _: machine.append([machine.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.since_mark()),
     "SETITEM": lambda machine, _: machine.set_items(list(reversed([machine.pop(), machine.pop()]))),

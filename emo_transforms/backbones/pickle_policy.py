@@ -58,6 +58,10 @@ _INERT_CALLS = frozenset(
 """Calls that plain settings in checkpoints make; they are noted, not made."""
 
 
+_SHOWN = 120
+"""Letters of a text from the file in an error message."""
+
+
 class PickleRefused(Exception):
     """The file asks for something that reading tensors doesn't need, or is no torch pickle at all."""
 
@@ -88,6 +92,9 @@ class Record:
     state: dict[Any, Any] = field(default_factory=dict)
 
 
+_KEYS = (str, bytes, bool, float, type(None), Name, Record)
+
+
 @dataclass(frozen=True)
 class Storage:
     key: str
@@ -109,8 +116,10 @@ def named(module: str, name: str) -> Name:
     """The name of a class or function; raises :class:`PickleRefused` where no network needs it."""
     first = module.split(".")[0]
     builtin = first in ("builtins", "__builtin__")
-    if first in _NEVER or (builtin and name not in _BUILTINS) or name.startswith("__") or ".__" in name:
-        raise PickleRefused(f"it names {module}.{name}, which no network needs; it may be malicious")
+    full = f"{module}.{name}"
+    written = all(part.isidentifier() for part in full.split("."))  # names go into messages and onto terminals
+    if first in _NEVER or (builtin and name not in _BUILTINS) or name.startswith("__") or ".__" in name or not written:
+        raise PickleRefused(f"it names {_quoted(full)}, which no network needs; it may be malicious")
     return Name("builtins" if builtin else module, name)
 
 
@@ -123,20 +132,42 @@ def called(function: Any, arguments: Any) -> Any:
         return _CALLS[name](*arguments)
     if name in _INERT_CALLS or function.module.startswith("timm."):  # timm's enumerations and settings
         return Record(function, arguments)
-    raise PickleRefused(f"it calls {name}, which reading a network doesn't need; it may be malicious")
+    raise PickleRefused(f"it calls {_quoted(name)}, which reading a network doesn't need; it may be malicious")
 
 
 def _attribute(owner: Any, name: Any) -> Record:
     """How a function of torch is pickled that a module keeps (``self.act = torch.relu``): noted, never looked up."""
     torchs = isinstance(owner, Name) and owner.module.split(".")[0] == "torch"
     if not torchs or not isinstance(name, str) or name.startswith("__"):
-        raise PickleRefused(f"it calls getattr for {name!r} of {told(owner)}; it may be malicious")
+        raise PickleRefused(f"it calls getattr for {told(name)} of {told(owner)}; it may be malicious")
     return Record(Name("builtins", "getattr"), (owner, name))
 
 
 def told(value: Any) -> str:
-    """A value in an error message."""
-    return str(value) if isinstance(value, (Name, str)) else f"a {type(value).__name__}"
+    """A value in an error message: names and texts quoted, so that no file writes to a terminal."""
+    return _quoted(str(value)) if isinstance(value, (Name, str)) else f"a {type(value).__name__}"
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+
+
+def checked_key(key: Any) -> Any:
+    """A key of a dictionary, or a member of a set.
+
+    Only what hashes at once and as Python spreads it: a tuple that holds itself sixty times over takes for ever, and
+    integers without a bound can be chosen so that all of them collide.
+
+    Raises:
+        PickleRefused: it is something else.
+    """
+    if not (_hashes_at_once(key) or (type(key) is tuple and len(key) <= 8 and all(map(_hashes_at_once, key)))):
+        raise PickleRefused(f"it uses {told(key)} as a key, which no network needs; it may be malicious")
+    return key
+
+
+def _hashes_at_once(key: Any) -> bool:
+    return (type(key) is int and -(2**63) <= key < 2**64) or isinstance(key, _KEYS)
 
 
 def _stored(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Stored:
@@ -169,7 +200,22 @@ def _encoded(text: Any, encoding: Any) -> bytes:
 
 
 def _ordered(pairs: Any = ()) -> dict[Any, Any]:
-    return {key: value for key, value in pairs}  # noqa: C416  # dict() would call what a record offers
+    return {checked_key(key): value for key, value in pairs}
+
+
+def _default(*_: Any) -> dict[Any, Any]:
+    """A ``defaultdict``: what it holds is set afterwards, what makes its defaults is never called."""
+    return {}
+
+
+def _counter(counts: Any = None) -> dict[Any, Any]:
+    if counts is not None and not isinstance(counts, dict):
+        raise PickleRefused(f"it counts {told(counts)}")
+    return dict(counts or {})
+
+
+def _members(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda items: make([checked_key(item) for item in items])
 
 
 def _plain(make: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -183,8 +229,10 @@ def _plain(make: Callable[[Any], Any]) -> Callable[..., Any]:
 
 CONTAINERS: Mapping[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered,
-    "builtins.set": _plain(set),
-    "builtins.frozenset": _plain(frozenset),
+    "collections.defaultdict": _default,
+    "collections.Counter": _counter,
+    "builtins.set": _plain(_members(set)),
+    "builtins.frozenset": _plain(_members(frozenset)),
     "builtins.list": _plain(list),
     "builtins.bytes": lambda: b"",  # all that older protocols write this way
     "builtins.tuple": _plain(tuple),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import sys
 import zipfile
@@ -23,9 +24,13 @@ import torch
 from torch import Tensor
 
 from emo_transforms.backbones.pickle_machine import Machine
-from emo_transforms.backbones.pickle_policy import PickleRefused, Record, Storage, Stored
+from emo_transforms.backbones.pickle_policy import PickleRefused, Record, Storage, Stored, told
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_MOST_OF_FILE, _LEAST_BYTES = 20, 1 << 24
+"""Bytes of tensors that a file may ask for: so many times its size, but always so many."""
+_MOST_PARTS, _LONGEST_NAME = 100_000, 4000
+"""Modules and tensors of a network together, and letters of a module's dotted name."""
 
 
 @dataclass(frozen=True)
@@ -75,26 +80,31 @@ def module_state(module: Record) -> dict[str, Tensor]:
     Raises:
         PickleRefused: it isn't a module throughout.
     """
-    return dict(_walk(module, "", ()))
+    return dict(_walk(module, "", (), iter(range(_MOST_PARTS))))
 
 
-def _walk(module: Any, prefix: str, above: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
+def _walk(module: Any, prefix: str, above: tuple[int, ...], left: Iterator[int]) -> Iterator[tuple[str, Tensor]]:
+    """``left`` has an item for each module and tensor yet: modules that share modules could come to any number."""
+    if len(prefix) > _LONGEST_NAME or next(left, None) is None:
+        raise PickleRefused(f"it has more than {_MOST_PARTS} modules and tensors, or names longer than any network's")
     if not is_module(module):
-        raise PickleRefused(f"{prefix or 'the outermost object'} is no torch module")
+        raise PickleRefused(f"{told(prefix) if prefix else 'the outermost object'} is no torch module")
     if id(module) in above:
-        raise PickleRefused(f"module {prefix} holds itself")
+        raise PickleRefused(f"module {told(prefix)} holds itself")
     state = module.state
     dropped = state.get("_non_persistent_buffers_set", ())
     for part in ("_parameters", "_buffers"):
         for name, tensor in state[part].items():
+            if next(left, None) is None:
+                raise PickleRefused(f"it has more than {_MOST_PARTS} modules and tensors")
             if tensor is None or (part == "_buffers" and name in dropped):
                 continue
             if not isinstance(tensor, Tensor):
-                raise PickleRefused(f"{prefix}{name} is no tensor")
+                raise PickleRefused(f"{told(f'{prefix}{name}')} is no tensor")
             yield f"{prefix}{name}", tensor
     for name, child in state["_modules"].items():
         if child is not None:
-            yield from _walk(child, f"{prefix}{name}.", (*above, id(module)))
+            yield from _walk(child, f"{prefix}{name}.", (*above, id(module)), left)
 
 
 def _read_zip(file: IO[bytes]) -> Any:
@@ -117,11 +127,11 @@ def _read_zip(file: IO[bytes]) -> Any:
             entry = entries.get(f"{root}data/{storage.key}")
             expected = storage.length * storage.dtype.itemsize
             if entry is None or entry.file_size != expected or entry.compress_type != zipfile.ZIP_STORED:
-                raise PickleRefused(f"storage {storage.key} doesn't hold the {expected} bytes it should")
+                raise PickleRefused(f"storage {told(storage.key)} doesn't hold the {expected} bytes it should")
             return archive.read(entry)
 
         machine = Machine()
-        return _resolved(machine.run(io.BytesIO(archive.read(program))), numbers)
+        return _resolved(machine.run(io.BytesIO(archive.read(program))), numbers, _most_bytes(file))
 
 
 def _read_legacy(file: IO[bytes]) -> Any:
@@ -144,36 +154,69 @@ def _read_legacy(file: IO[bytes]) -> Any:
     for key in keys:
         storage = machine.storages.get(key)
         if storage is None:
-            raise PickleRefused(f"it holds numbers {key!r} that no tensor uses")
+            raise PickleRefused(f"it holds numbers {told(key)} that no tensor uses")
         (length,) = struct.unpack("<q", file.read(8))
-        held[key] = file.read(length * storage.dtype.itemsize) if 0 <= length == storage.length else b""
+        expected = length * storage.dtype.itemsize
+        there = 0 <= length == storage.length and expected <= _size(file)
+        held[key] = file.read(expected) if there else b""
 
     def numbers(storage: Storage) -> bytes:
         data = held.get(storage.key, b"")
         if len(data) != storage.length * storage.dtype.itemsize:
-            raise PickleRefused(f"storage {storage.key} is cut off")
+            raise PickleRefused(f"storage {told(storage.key)} is cut off")
         return data
 
-    return _resolved(content, numbers)
+    return _resolved(content, numbers, _most_bytes(file))
 
 
-def _resolved(content: Any, numbers: Callable[[Storage], bytes]) -> Any:
-    """Replaces stored tensors by real ones, in place where containers can change."""
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _most_bytes(file: IO[bytes]) -> int:
+    return max(_LEAST_BYTES, _MOST_OF_FILE * _size(file))
+
+
+def _resolved(content: Any, numbers: Callable[[Storage], bytes], most: int) -> Any:
+    """Replaces stored tensors by real ones, in place where containers can change.
+
+    Tensors that are the same view of the same storage are one; ``most`` bounds the bytes of all of them together.
+    """
     held: dict[str, Tensor] = {}
+    made: dict[str, Tensor] = {}
+    left = most
     seen: dict[int, tuple[Any, Any]] = {}  # the originals too: an id is good for as long as its object lives
+
+    def take(count: int, dtype: torch.dtype) -> None:
+        nonlocal left
+        left -= count * dtype.itemsize
+        if left < 0:
+            raise PickleRefused(f"its tensors take more than {most / 1e6:.0f} MB, far more than the file holds")
 
     def numbers_of(storage: Storage) -> Tensor:
         if storage.key not in held:
+            take(storage.length, storage.dtype)
             data = numbers(storage)
             empty = torch.empty(0, dtype=storage.dtype)
             held[storage.key] = torch.frombuffer(bytearray(data), dtype=storage.dtype) if data else empty
         return held[storage.key]
 
+    def tensor_of(stored: Stored) -> Tensor:
+        view = repr((stored.storage.key, stored.offset, stored.size, stored.stride))  # text: nobody chooses its hash
+        if view not in made:
+            numbers = numbers_of(stored.storage)
+            _check(stored, numbers)
+            take(math.prod(stored.size), stored.storage.dtype)
+            made[view] = numbers.as_strided(stored.size, stored.stride, stored.offset).clone(
+                memory_format=torch.contiguous_format
+            )
+        return made[view]
+
     def of(value: Any) -> Any:
         if id(value) in seen:
             return seen[id(value)][1]
         if isinstance(value, Stored):
-            seen[id(value)] = value, _tensor(value, numbers_of(value.storage))
+            seen[id(value)] = value, tensor_of(value)
         elif isinstance(value, tuple):
             seen[id(value)] = value, tuple([of(item) for item in value])
         elif isinstance(value, (dict, list, Record)):
@@ -191,10 +234,9 @@ def _resolved(content: Any, numbers: Callable[[Storage], bytes]) -> Any:
     return of(content)
 
 
-def _tensor(stored: Stored, storage: Tensor) -> Tensor:
+def _check(stored: Stored, storage: Tensor) -> None:
     size, stride = stored.size, stored.stride
     count = math.prod(size)
     last = stored.offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if min((*size, *stride, stored.offset)) < 0 or count > len(storage) or (count and last >= len(storage)):
         raise PickleRefused(f"a tensor of shape {list(size)} reaches beyond its {len(storage)} numbers")
-    return storage.as_strided(size, stride, stored.offset).clone(memory_format=torch.contiguous_format)

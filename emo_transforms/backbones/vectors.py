@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from emo_transforms.backbones.catalogue import CATALOGUE
+from emo_transforms.backbones.catalogue import CATALOGUE, Entry
 from emo_transforms.backbones.ddamfn import Ddamfn
 from emo_transforms.backbones.fetch import fetched
 from emo_transforms.backbones.maps import gives_maps
 from emo_transforms.backbones.mobilefacenet import MobileFaceNet
+from emo_transforms.backbones.notes import read_info, read_note
 from emo_transforms.backbones.onnx_nets import OnnxNetwork
 from emo_transforms.backbones.timm_vectors import TimmVectors
-from emo_transforms.storage import local_copy
 from schemas.config import BackboneConfig
 from schemas.records import EmobeamError, UsageError
 
@@ -79,6 +78,7 @@ _NETWORKS: dict[str, tuple[type[MobileFaceNet] | type[Ddamfn], Source]] = {
 }
 
 _CATALOGUED = {entry.name: entry for entry in CATALOGUE}
+_BY_FILE = {name: entry for entry in CATALOGUE for name in (entry.file_name, entry.published_as) if name}
 
 
 def named(name: str, weights: str) -> tuple[str, str]:
@@ -86,17 +86,18 @@ def named(name: str, weights: str) -> tuple[str, str]:
 
     Args:
         name: ``""`` takes the network of the weights: what the catalogue or the file itself says, ``onnx`` for ONNX
-            files, else ``mobilenetv4_conv_small``. A name of the catalogue stands for its weights as well.
+            files, else ``mobilenetv4_conv_small``. A name of the catalogue stands for its weights as well; beside a
+            file it stays as it is, since it says what the file was made for (see :func:`source_of`).
     """
     if weights == "untrained" and name in _CATALOGUED:
         return _CATALOGUED[name].architecture, name
     if name:
         return name, weights
-    if weights in _CATALOGUED:
-        return _CATALOGUED[weights].architecture, weights
-    if weights.lower().endswith(".onnx"):
-        return "onnx", weights
-    return str(_notes(weights).get("architecture") or _IMAGENET.name), weights
+    if noted := read_note(weights).get("architecture"):
+        return str(noted), weights
+    if (entry := _entry(weights)) is not None:
+        return entry.architecture, weights
+    return "onnx" if weights.lower().endswith(".onnx") else _IMAGENET.name, weights
 
 
 def source_of(name: str, weights: str) -> Source:
@@ -104,38 +105,61 @@ def source_of(name: str, weights: str) -> Source:
 
     Args:
         name: ``mobilefacenet``, ``ddamfn``, or any timm classifier; timm's MobileNetV4 family gives maps as well.
-            ``onnx`` for ONNX files of other networks.
+            ``onnx`` for ONNX files of other networks. A name of the catalogue is its network, and a file beside it is
+            one of its kind: same input size, normalisation and scores.
         weights: ``untrained``, ``timm``, ``timm:TAG``, a name of the catalogue, or a file. A file that tells its own
-            input size and normalisation (as ``emobeam pretrain`` writes it) is believed.
+            input size and normalisation (as ``emobeam pretrain`` writes it) is believed; one that is called as the
+            catalogue calls it is taken for that model, wherever it lies.
 
     Raises:
         UsageError: there is no such network, timm has no such weights of it, or the weights are another network's.
         EmobeamError: the weights are in the catalogue, but have not been fetched.
     """
-    source = _network(name, weights)
-    entry = _CATALOGUED.get(weights)
+    kind = _CATALOGUED.get(name) if weights.partition(":")[0] not in ("untrained", "timm") else None
+    name = kind.architecture if kind is not None else name
+    entry = _entry(weights)
     if entry is not None:
         _same_network(name, entry.architecture, weights)
-        path = fetched(weights)
-        if path is None:
-            how = f"emobeam models fetch {weights} --accept-licence" if entry.url else entry.note
-            raise EmobeamError(f"--backbone-weights {weights}: not on this machine yet; {how}")
-        known = {name: getattr(entry, name) for name in ("input_size", "mean", "std", "score_names")}
-        return replace(source, uri=str(path), tag="", **known)
-    if not source.uri:
-        return source
-    notes = _notes(source.uri)
-    if "architecture" in notes:
-        _same_network(name, notes["architecture"], weights)
-    if {"outputs", "input_size", "mean", "std"} <= notes.keys():
+    source = _network(name, weights)
+    if weights in _CATALOGUED:
+        return _known(replace(source, uri=_fetched(_CATALOGUED[weights])), _CATALOGUED[weights])
+    note, info = (read_note(source.uri), read_info(source.uri)) if source.uri else ({}, None)
+    if "architecture" in note:
+        _same_network(name, str(note["architecture"]), weights)
+    if info is not None:
         return replace(
             source,
-            input_size=int(notes["input_size"]),
-            mean=_rgb(notes["mean"]),
-            std=_rgb(notes["std"]),
-            score_names=tuple(notes["outputs"]),
+            input_size=info.input_size,
+            mean=_rgb(info.mean),
+            std=_rgb(info.std),
+            score_names=info.outputs,
         )
-    return source
+    entry = entry or kind
+    return _known(source, entry) if entry is not None else source
+
+
+def _entry(weights: str) -> Entry | None:
+    """What the catalogue knows of weights by their name, or by the name of their file."""
+    return _CATALOGUED.get(weights) or _BY_FILE.get(posixpath.basename(weights.replace(os.sep, "/")))
+
+
+def _known(source: Source, entry: Entry) -> Source:
+    return replace(
+        source,
+        tag="",
+        input_size=entry.input_size,
+        mean=entry.mean,
+        std=entry.std,
+        score_names=entry.score_names,
+    )
+
+
+def _fetched(entry: Entry) -> str:
+    path = fetched(entry.name)
+    if path is None:
+        how = f"emobeam models fetch {entry.name} --accept-licence" if entry.url else entry.note
+        raise EmobeamError(f"--backbone-weights {entry.name}: not on this machine yet; {how}")
+    return str(path)
 
 
 def _same_network(name: str, architecture: str, weights: str) -> None:
@@ -144,18 +168,6 @@ def _same_network(name: str, architecture: str, weights: str) -> None:
             f"--backbone {name}: {weights} holds weights of {architecture}; leave --backbone out, or say "
             f"--backbone {architecture}"
         )
-
-
-def _notes(uri: str) -> Mapping[str, Any]:
-    """What ``emobeam pretrain`` noted in a safetensors file; nothing for other files."""
-    if not uri.endswith(".safetensors"):
-        return {}
-    try:
-        with local_copy(uri) as path, safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {}).get("emobeam", "{}"))
-    except (SafetensorError, OSError, ValueError):
-        return {}  # whoever reads the tensors tells what is wrong
-    return notes if isinstance(notes, dict) else {}
 
 
 def _network(name: str, weights: str) -> Source:

@@ -15,7 +15,7 @@ def draw_curves(uri: str, title: str, measure: str, histories: Mapping[str, Sequ
     """Writes a PNG: losses on the left, the hold-out figure on the right, one colour for each run.
 
     Args:
-        measure: what the hold-out figure is.
+        measure: what the hold-out figure is; that of an epoch is always untuned.
         histories: figures of each epoch (``loss``, and ``holdout_loss`` and ``holdout_score`` where there is a
             hold-out), by the name of the run.
     """
@@ -37,7 +37,7 @@ def draw_curves(uri: str, title: str, measure: str, histories: Mapping[str, Sequ
             best = max(range(len(history)), key=lambda row: history[row]["holdout_score"])
             scores.plot(best + 1, history[best]["holdout_score"], "o", color=colour, fillstyle="none", markersize=9)
     losses.set(title="loss (dashed: hold-out)", xlabel="epoch")
-    scores.set(title=f"hold-out: {measure}", xlabel="epoch")
+    scores.set(title=f"hold-out, untuned: {measure}", xlabel="epoch")
     for axes in (losses, scores):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

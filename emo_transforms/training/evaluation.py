@@ -18,8 +18,8 @@ from emo_transforms.abaw.measures import Measure, group_score, measure_of, merge
 from emo_transforms.abaw.tuning import DECISION, THRESHOLDS
 from emo_transforms.head_module import HeadModule
 from emo_transforms.heads import activate
-from emo_transforms.smoothing import box_mean
-from emo_transforms.training.plans import Plan
+from emo_transforms.smoothing import GAP_TOLERANCE, box_mean
+from emo_transforms.training.plans import Plan, Unit
 from emo_transforms.training.reading import Source, gathered, read_ahead
 from emo_transforms.training.samples import LabelledFace
 from schemas.records import EmobeamError
@@ -27,6 +27,9 @@ from schemas.tasks import Task
 
 HALF_WINDOWS = (0, 1, 2, 3, 5, 8, 12, 20)
 """Half-widths of the box filter that are tried, in sampled frames."""
+
+USUAL_WINDOW = 8
+"""Frames of a window up to which whole batches are run."""
 
 _AHEAD = 256 * 10**6
 
@@ -54,8 +57,12 @@ def predict_logits(
 ) -> dict[int, Tensor]:
     """Logits of the faces of an evaluation plan: ``[n, K]`` of each row, or ``[1, K]`` of a clip, on the CPU.
 
-    Windows go through the module in eval mode, ``batch`` at a time.
+    Windows go through the module in eval mode, ``batch`` at a time (fewer of long ones); those of a streaming head go
+    on where the ones before them in their run ended, as in stage 2.
     """
+    batch = max(1, min(batch, batch * USUAL_WINDOW // plan.length))
+    if module.streams and plan.scope == "frame":
+        return _streamed(module, source, plan, batch, device, readers)
     found: dict[int, Tensor] = {}
     with _evaluating(module), closing(read_ahead(source, plan.units, readers, _AHEAD)) as reading:
         for unit, arrays in reading:
@@ -69,13 +76,67 @@ def predict_logits(
                 lengths = torch.from_numpy(unit.lengths.astype(np.int64)).to(device)
                 found[unit.face] = module.pool(results, lengths).float().cpu().reshape(1, -1)
                 continue
-            logits = results.float().cpu()
-            if unit.face not in found:
-                found[unit.face] = torch.full((len(plan.faces[unit.face]), logits.shape[-1]), math.nan)
-            real = torch.arange(plan.length) < torch.from_numpy(unit.lengths.astype(np.int64))[:, None]
-            positions = torch.from_numpy(unit.positions[unit.windows].astype(np.int64))
-            found[unit.face][positions[real]] = logits[real]
+            _put(found, plan, unit, results)
     return found
+
+
+def _streamed(
+    module: HeadModule, source: Source, plan: Plan, batch: int, device: str, readers: int
+) -> dict[int, Tensor]:
+    """As ``windows.run_stream``: the state of a face is kept from window to window, and between units."""
+    found: dict[int, Tensor] = {}
+    states: dict[int, tuple[Tensor, ...]] = {}
+    last: dict[int, int] = {}
+    """Row at which the run of a face may go on: its last one, where its last window was full."""
+    with _evaluating(module), closing(read_ahead(source, plan.units, readers, _AHEAD)) as reading:
+        for unit, arrays in reading:
+            time = plan.faces[unit.face].time
+            results = []
+            for part in _runs(unit, time, plan):
+                first = int(unit.positions[unit.windows[part[0], 0]])
+                before = last.get(unit.face)
+                state = states.get(unit.face) if _goes_on(time, before, first, plan.gap) else None
+                for start in range(0, len(part), batch):
+                    inputs = gathered(unit, arrays, unit.windows[part[start : start + batch]])
+                    # Windows of a run lie side by side, so together they are one long window.
+                    joint = {name: each.flatten(0, 1)[None].to(device).float() for name, each in inputs.items()}
+                    logits, state = module.stream(joint, state)
+                    results.append(logits.reshape(-1, plan.length, logits.shape[-1]))
+                assert state is not None
+                states[unit.face] = state
+                full = int(unit.lengths[part[-1]]) == plan.length
+                last[unit.face] = int(unit.positions[unit.windows[part[-1], -1]]) if full else -1
+            _put(found, plan, unit, torch.cat(results))
+    return found
+
+
+def _runs(unit: Unit, time: NDArray[np.float64], plan: Plan) -> list[NDArray[np.int64]]:
+    """The windows of a unit, put together where each goes on from the one before."""
+    ends = unit.positions[unit.windows[np.arange(len(unit.windows)), unit.lengths.astype(np.int64) - 1]]
+    firsts = unit.positions[unit.windows[:, 0]]
+    full = unit.lengths == plan.length
+    cuts = [
+        index
+        for index in range(1, len(unit.windows))
+        if not (full[index - 1] and _goes_on(time, int(ends[index - 1]), int(firsts[index]), plan.gap))
+    ]
+    return list(np.split(np.arange(len(unit.windows)), cuts))
+
+
+def _goes_on(time: NDArray[np.float64], last: int | None, first: int, gap: float) -> bool:
+    if last is None or last < 0 or first != last + 1:
+        return False
+    return bool(time[first] - time[last] <= gap + GAP_TOLERANCE)
+
+
+def _put(found: dict[int, Tensor], plan: Plan, unit: Unit, results: Tensor) -> None:
+    """Puts the logits ``[W, T, K]`` of a unit's windows to their rows."""
+    logits = results.float().cpu()
+    if unit.face not in found:
+        found[unit.face] = torch.full((len(plan.faces[unit.face]), logits.shape[-1]), math.nan)
+    real = torch.arange(plan.length) < torch.from_numpy(unit.lengths.astype(np.int64))[:, None]
+    positions = torch.from_numpy(unit.positions[unit.windows].astype(np.int64))
+    found[unit.face][positions[real]] = logits[real]
 
 
 def values_of(logits: Mapping[int, Tensor], activation: str) -> dict[int, NDArray[np.float32]]:

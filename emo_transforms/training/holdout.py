@@ -1,4 +1,4 @@
-"""Which training videos select and tune: cut by person, never from the official validation set."""
+"""Which training videos select and tune: cut by person where names tell, never official validation videos."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def group_of(task: Task, name: str) -> str:
     base, _, side = name.rpartition("_")
     stem = base if base and side in SUBJECTS else name
     return _PART.sub("", stem) or stem
+
+
+def grouped_by(task: Task) -> str:
+    """What :func:`group_of` puts together, for people: ``clip`` where names don't tell who is who."""
+    return {"folder": "participant", "name": "recording"}.get(task.labels.subjects, "clip")
 
 
 def cut_holdout(

@@ -29,7 +29,7 @@ from emo_transforms.weights import tensors_sha256
 from schemas.config import digest_of
 from schemas.tasks import Task
 
-TRAINING_REVISION = 1
+TRAINING_REVISION = 2
 """Raised by hand whenever a change of the code changes the weights that a recipe gives."""
 
 
@@ -60,7 +60,10 @@ class TrainSetup:
     backbone: str = ""
 
     def identity(self, seed: int) -> str:
-        """Digest of everything that decides the weights, but machine, device and number of threads."""
+        """Digest of everything that decides the weights, but machine, device and number of threads.
+
+        Nor is ``buffer_mb`` in it: it plays a part where rows don't fit into memory, see :attr:`HeadLearner.identity`.
+        """
         parts = [
             TRAINING_REVISION,
             recipe_to_json(self.recipe),
@@ -69,10 +72,26 @@ class TrainSetup:
             self.joined.digest,
             [self.train, self.held],
             tensors_sha256(self.final) if self.final is not None else self.backbone,
-            self.buffer_mb,  # of a stream it decides which windows meet in a batch
             seed,
         ]
         return digest_of(parts)
+
+    def differences(self, head: HeadConfig) -> list[str]:
+        """What a trained head was trained with that isn't so here, for people; empty where it can't be told."""
+        known = head.provenance
+        asked, found = recipe_to_json(self.recipe), dict(known.get("recipe", {}))
+        told = [f"{key} {found[key]} (now {value})" for key, value in asked.items() if found.get(key, value) != value]
+        names = (("trained on", head.trained_on, self.train), ("held out", head.tuned_on, self.held))
+        if known.get("labels", self.joined.digest) != self.joined.digest:
+            told.append("other labels, or other rows in the cache")
+        for what, there, indices in names:
+            if set(there) != {self.joined.faces[index].name for index in indices}:
+                told.append(f"other videos {what}")
+        if not self.backbone and known.get("features_id", "") != self.dataset.config.features_id:
+            told.append("features of another backbone")
+        if known.get("rows_in_memory") is False and known.get("buffer_mb", self.buffer_mb) != self.buffer_mb:
+            told.append(f"rows streamed through {known['buffer_mb']} MB (now {self.buffer_mb})")
+        return told
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +133,12 @@ def train_seed(setup: TrainSetup, seed: int, folder: str, tell: Tell = lambda ev
     with _deterministic(setup.device):
         module = start_module(config, setup.final).to(setup.device)
         learner = HeadLearner(setup, config, module, seed)
-        plan = FitPlan(setup.identity(seed), recipe.epochs, patience=recipe.patience if setup.held else 0, seed=seed)
+        plan = FitPlan(learner.identity, recipe.epochs, patience=recipe.patience if setup.held else 0, seed=seed)
         fitted = fit(learner, plan, folder, tell)
         module.load_state_dict(dict(fitted.weights))
         tuned = learner.tuned()
     module = module.cpu().eval()
-    history = tuple(fitted.history) if setup.held else tuple(_without_holdout(row) for row in fitted.history)
+    history = tuple(fitted.history) if setup.held else tuple(without_holdout(row) for row in fitted.history)
     config = _described(setup, config, seed, tuned, history, fitted.best_epoch, resident=learner.loader.resident)
     head = Head(config, module, tensors_sha256(module.state_dict()))
     score = tuned.score if tuned is not None else math.nan
@@ -131,14 +150,15 @@ def learning_rate(recipe: Recipe, step: int, total: int) -> float:
 
     ``restarts``: cosine annealing from ``lr`` to ``lr_min`` over ``restart_steps``, again and again (Loshchilov &
     Hutter 2017); ``cosine``: the same once, over all steps after the warm-up; ``constant``. During the warm-up the
-    rate grows linearly; the schedule begins after it.
+    rate grows linearly; the schedule begins after it. It takes a tenth of the steps at most.
     """
-    if step < recipe.warmup_steps:
-        return recipe.lr * (step + 1) / recipe.warmup_steps
-    step -= recipe.warmup_steps
+    warmup = min(recipe.warmup_steps, total // 10)
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    step -= warmup
     if recipe.schedule == "constant":
         return recipe.lr
-    length = recipe.restart_steps if recipe.schedule == "restarts" else max(total - recipe.warmup_steps, 1)
+    length = recipe.restart_steps if recipe.schedule == "restarts" else max(total - warmup, 1)
     place = step % length if recipe.schedule == "restarts" else min(step, length)
     return recipe.lr_min + (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * place / length)) / 2
 
@@ -192,6 +212,12 @@ class HeadLearner:
         self._optimiser: torch.optim.Optimizer = kinds[recipe.optimiser](
             trained, lr=recipe.lr, weight_decay=recipe.weight_decay
         )
+
+    @property
+    def identity(self) -> str:
+        """That of the run; of a stream the buffer too decides which windows meet in a batch."""
+        identity = self.setup.identity(self.seed)
+        return identity if self.loader.resident else digest_of([identity, self.setup.buffer_mb])
 
     def begin(self, epoch: int) -> None:
         self._epoch = epoch
@@ -320,6 +346,7 @@ def _described(
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "rows_in_memory": resident,
+        "buffer_mb": setup.buffer_mb,
     }
     return replace(
         config,
@@ -333,7 +360,8 @@ def _described(
     )
 
 
-def _without_holdout(row: Mapping[str, float]) -> dict[str, float]:
+def without_holdout(row: Mapping[str, float]) -> dict[str, float]:
+    """Figures of an epoch without those that stand in for a hold-out where there is none."""
     return {name: value for name, value in row.items() if not name.startswith("holdout_")}
 
 

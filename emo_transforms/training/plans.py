@@ -47,12 +47,14 @@ class Plan:
     Attributes:
         scope: ``frame``: a window is a sample; ``clip``: all windows of a face (each a unit) are one.
         units: in the order of faces and time.
+        gap: seconds without a row beyond which a window ended.
     """
 
     scope: str
     length: int
     faces: tuple[LabelledFace, ...]
     units: tuple[Unit, ...]
+    gap: float = 0.5
 
     @property
     def samples(self) -> int:
@@ -115,7 +117,7 @@ def training_plan(
         windows, lengths = cut_windows(face.time, length, stride, gap, keep=keep, breaks=breaks)
         useful = labelled[windows].any(axis=1)
         units += _units(joined, index, windows[useful], lengths[useful], breaks)
-    return Plan(scope, length, joined.faces, tuple(units))
+    return Plan(scope, length, joined.faces, tuple(units), gap)
 
 
 def evaluation_plan(joined: Joined, scope: str, faces: Sequence[int], *, length: int, gap: float) -> Plan:
@@ -128,7 +130,7 @@ def evaluation_plan(joined: Joined, scope: str, faces: Sequence[int], *, length:
         face = joined.faces[index]
         windows, lengths = cut_windows(face.time, length, 0, gap)
         units += _units(joined, index, windows, lengths, _breaks(joined, face, max(4 * MIN_ROWS, 4 * length)))
-    return Plan(scope, length, joined.faces, tuple(units))
+    return Plan(scope, length, joined.faces, tuple(units), gap)
 
 
 def _clip_unit(joined: Joined, index: int, length: int, stride: int, gap: float) -> list[Unit]:

@@ -199,6 +199,47 @@ def labels_at(labels: VideoLabels, frames: NDArray[np.int32]) -> tuple[NDArray[n
     return labels.values[place], labels.valid[place] & there[:, None]
 
 
+def check_cut(task: Task, faces: Sequence[LabelledFace], train: Sequence[int], held: Sequence[int]) -> list[str]:
+    """Whether a cut can be trained on and judged by, before the first step is taken.
+
+    Args:
+        train, held: indices into ``faces``; nothing held is fine.
+
+    Returns:
+        What the hold-out can't tell, for people.
+
+    Raises:
+        EmobeamError: one side has no valid label of a group of outputs.
+    """
+    sides = [("training", train, "hold less out, or other videos"), ("held-out", held, "hold more out (--holdout 0.2)")]
+    for side, indices, advice in sides:
+        if side == "held-out" and not held:
+            continue
+        for place, group in enumerate(task.groups):
+            if not any(faces[index].valid[:, place].any() for index in indices):
+                raise EmobeamError(
+                    f"none of the {len(indices)} {side} videos has a valid label of {group.name} "
+                    f"({', '.join(group.label_columns)}): {advice}, or name those to hold out with --holdout FILE"
+                )
+    if not held:
+        return []
+    counts = label_counts(task, [faces[index] for index in held])
+    told = []
+    for group in task.groups:
+        if group.kind == "binary":
+            missing = [name for name, (_, yes) in zip(group.label_columns, counts[group.name], strict=True) if not yes]
+        elif group.kind == "class":
+            missing = [name for name, count in zip(group.outputs, counts[group.name][0], strict=True) if not count]
+        else:
+            continue
+        if missing:
+            told.append(
+                f"the hold-out shows no {', '.join(missing)}: their F1 there is 0 whatever the head says, and lowers "
+                "the figure of each epoch alike; hold more out, or name what to hold out with --holdout FILE"
+            )
+    return told
+
+
 def label_counts(task: Task, faces: Sequence[LabelledFace]) -> dict[str, list[list[int]]]:
     """How often each label is there, by group: (no, yes) of every yes-or-no output, the count of each class.
 

@@ -367,7 +367,6 @@ def test_a_ready_head_gives_the_backbones_own_scores(tmp_path: Path) -> None:
     found = expr.run({"scores": scores})[:, 0]
     np.testing.assert_allclose(found[:, :7], expected, atol=1e-6)
     assert (found[:, 7] == 0).all()
-    assert ready_head(TASKS["expr"], OFFER, contempt_as_other=True).config.indices == (5, 0, 2, 3, 4, 6, 7, 1)
 
     va = ready_head(TASKS["va"], OFFER)
     values = va.run({"scores": scores * 3})[:, 0]
@@ -396,8 +395,7 @@ def test_scores_of_something_else(task: str, changes: dict[str, Any], message: s
         ready_head(TASKS[task], offer)
 
 
-@pytest.mark.parametrize("contempt", [False, True])
-def test_ready_heads_follow_the_catalogue_of_published_models(contempt: bool) -> None:
+def test_ready_heads_follow_the_catalogue_of_published_models() -> None:
     from emo_transforms.backbones.catalogue import CATALOGUE, ready_outputs
 
     compared = 0
@@ -405,12 +403,12 @@ def test_ready_heads_follow_the_catalogue_of_published_models(contempt: bool) ->
         offer = Offer("f00d", {}, {"scores": len(entry.score_names)}, entry.score_names)
         for task in ("expr", "va"):
             try:
-                told = ready_outputs(entry, task, other_from_contempt=contempt)
+                told = ready_outputs(entry, task)
             except UsageError:
                 with pytest.raises(EmobeamError):
                     ready_head(TASKS[task], offer)
                 continue
-            config = ready_head(TASKS[task], offer, contempt_as_other=contempt).config
+            config = ready_head(TASKS[task], offer).config
             assert (config.outputs, config.indices) == (told.outputs, told.indices)
             compared += 1
     assert compared >= 5

@@ -29,6 +29,9 @@ from emo_transforms.backbones import (
     outputs_of,
     source_of,
 )
+from emo_transforms.backbones.catalogue import CATALOGUE, DDAMFN_8, Entry
+from emo_transforms.backbones.notes import read_info
+from pipelines.models import convert
 from schemas.config import BackboneConfig, ExtractConfig
 from schemas.records import EmobeamError, UsageError
 
@@ -139,7 +142,9 @@ def test_a_backbone_without_maps_refuses_them() -> None:
         (MAPS, "timm:e9_r9", "it has e3000_r224_in1k"),
         ("mobilefacenet", "timm", "name a file"),
         ("onnx", "untrained", "name a file"),
-        ("mobilenetv4_conv_small.e3600_r256_in1k", "w.pt", "--backbone-weights timm:e3600_r256_in1k"),
+        ("mobilenetv4_conv_small.e3600_r256_in1k", "timm", "--backbone-weights timm:e3600_r256_in1k"),
+        ("mobilenetv4_hybrid_medium.ix_e550_r384_in1k", "w.pt", "--backbone-weights timm:ix_e550_r384_in1k"),
+        ("mobilefacenet", "weights/mobilevit_va_mtl.pt", "holds weights of mobilevitv2_150"),
         ("mobilefacenet", "enet_b0_8_va_mtl", "holds weights of tf_efficientnet_b0"),
     ],
 )
@@ -163,6 +168,9 @@ def test_networks_of_one_size_refuse_others() -> None:
         (("", "net.onnx"), ("onnx", "net.onnx")),
         (("tf_efficientnet_b0", "w.pt"), ("tf_efficientnet_b0", "w.pt")),
         (("", "w.pt"), ("mobilenetv4_conv_small", "w.pt")),
+        (("", "weights/mobilevit_va_mtl.pt"), ("mobilevitv2_150", "weights/mobilevit_va_mtl.pt")),
+        (("", "s3://bucket/mbf_va_mtl.onnx"), ("mobilefacenet", "s3://bucket/mbf_va_mtl.onnx")),
+        (("mobilevit_va_mtl", "w.pt"), ("mobilevit_va_mtl", "w.pt")),
     ],
 )
 def test_one_name_is_enough_where_it_says_all(given: tuple[str, str], meant: tuple[str, str]) -> None:
@@ -313,6 +321,54 @@ def test_the_catalogue_names_weights(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert backbone.config.score_names[-2:] == ("valence", "arousal")
     assert backbone.config.weights == "mbf_va_mtl"
     assert load_backbone(backbone.config).config == backbone.config
+
+
+@pytest.mark.parametrize("model", CATALOGUE, ids=lambda model: model.name)
+@pytest.mark.parametrize("folder", ["weights/", "memory://some/where/", "./"])
+def test_a_published_file_is_known_wherever_it_lies(model: Entry, folder: str) -> None:
+    """However it is named, what is known of a model is the same: by path, by path and network, by its name and any."""
+    path = f"{folder}{model.file_name}"
+    ways = [named("", path), (model.architecture, path), named(model.name, path), named(model.name, "my.weights")]
+    ways += [(model.architecture, model.published_as)] if model.published_as else []
+    for name, weights in ways:
+        source = source_of(name, weights)
+        assert source.name == model.architecture
+        assert (source.weights, source.uri) == (weights, weights)
+        assert (source.input_size, source.mean, source.std) == (model.input_size, model.mean, model.std)
+        assert source.score_names == model.score_names
+
+
+def test_published_files_by_path_give_named_scores(tmp_path: Path) -> None:
+    """mobilevitv2_150 as timm has it sees 256 px without normalisation, HSEmotion's 224 with ImageNet's."""
+    model = timm.create_model("mobilevitv2_150", num_classes=10)
+    (tmp_path / "weights").mkdir()
+    for path, name in ((tmp_path / "weights" / "mobilevit_va_mtl.pt", ""), (tmp_path / "my.pt", "mobilevit_va_mtl")):
+        torch.save(model, path)
+        backbone = describe_backbone(*named(name, str(path)))
+        assert (backbone.config.name, backbone.config.weights) == ("mobilevitv2_150", str(path))
+        assert (backbone.config.input_size, backbone.config.mean) == (224, (0.485, 0.456, 0.406))
+        assert backbone.config.score_names[-3:] == ("Surprise", "valence", "arousal")
+        assert load_backbone(backbone.config).config == backbone.config
+
+
+def test_ddamfn_is_converted_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EMOBEAM_MODELS", str(tmp_path))
+    with pytest.raises(EmobeamError, match="models convert FILE --architecture ddamfn_affectnet8"):
+        source_of("ddamfn", "ddamfn_affectnet8")
+    torch.save(describe_backbone("ddamfn", store=()).network.state_dict(), tmp_path / "mine.pth")
+    assert describe_backbone("ddamfn", str(tmp_path / "mine.pth")).config.score_names == ()
+    path = str(tmp_path / "mine.safetensors")
+    convert(str(tmp_path / "mine.pth"), path, architecture="ddamfn_affectnet8")
+    assert describe_backbone(*named("", path)).config.score_names == DDAMFN_8
+
+
+@pytest.mark.parametrize("note", [{"mean": 5}, {"std": [1.0]}, {"outputs": 3}, {"input_size": "big"}, {"more": 1}])
+def test_a_note_that_makes_no_sense_is_none(note: dict[str, Any], tmp_path: Path) -> None:
+    notes = {"architecture": SMALL, "outputs": ["a"], "input_size": 96, "mean": HALF, "std": HALF, **note}
+    path = str(tmp_path / "w.safetensors")
+    save_file({"a": torch.ones(1)}, path, metadata={"emobeam": json.dumps(notes)})
+    assert read_info(path) is None
+    assert source_of(SMALL, path).input_size == 224
 
 
 def test_onnx_files_are_run_as_they_are(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_a_card_says_what_a_reader_must_know() -> None:
     assert "--store maps" in card
 
 
+def test_a_head_with_a_backbone_of_its_own_is_run_with_it() -> None:
+    plain, own = trained().config, trained(provenance={"backbone": {"file": "backbone.safetensors"}}).config
+    assert "--backbone-weights WEIGHTS --head HEAD" in model_card(plain)
+    assert "--backbone-weights HEAD/backbone.safetensors --head HEAD" in model_card(own)
+    assert "WEIGHTS" not in model_card(own)
+    assert "--backbone-weights WEIGHTS" in model_card(trained(provenance={"backbone": "mine"}).config)
+
+
 def test_the_metadata_block_is_yaml() -> None:
     _, block, rest = model_card(trained().config).split("---\n", 2)
     data = yaml.safe_load(block)

@@ -99,7 +99,17 @@ def test_results_can_be_shared_and_read(compared: Compared) -> None:
     table = (compared.output / "results.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith("| t") or line.startswith("| f")]
     assert len(rows) == 4
-    assert f"{cell['official']['mean']:.4f} (1)" in table
+    assert f"{cell['official_untuned']['mean']:.4f} (1) | {cell['official']['mean']:.4f} (1)" in table
+    assert f"{cell['untuned']['mean']:.4f} (1) | {cell['holdout']['mean']:.4f} (1)" in table
+    assert "hold-out, untuned | hold-out, tuned" in table
+    for path in (compared.output / "heads").iterdir():
+        own = load_head(str(path))
+        (seed,) = [
+            seed for cell in results["cells"] for seed in cell["seeds"] if seed["weights_sha256"] == own.weights_sha256
+        ]
+        assert seed["holdout"] >= seed["untuned"]
+        same = seed["official"] == seed["official_untuned"]
+        assert same == (not own.config.smoothing), "of values, smoothing is all that is tuned"
     assert results["machine"]["processor"] in table
     assert (compared.output / "results.png").read_bytes().startswith(b"\x89PNG")
 
@@ -124,7 +134,7 @@ def test_what_is_done_is_not_done_again(compared: Compared, capsys: pytest.Captu
     assert "seed 1: done already" in shown.err
     (cell,) = json.loads(shown.out)["cells"]
     assert [seed["seed"] for seed in cell["seeds"]] == [1, 2]
-    assert cell["seeds"][0] == compared.cell("frame")["seeds"][0] | {"official": None}
+    assert cell["seeds"][0] == compared.cell("frame")["seeds"][0] | {"official": None, "official_untuned": None}
     assert cell["holdout"]["n"] == 2
     figures = [seed["holdout"] for seed in cell["seeds"]]
     assert cell["holdout"]["sd"] == pytest.approx(np.std(figures, ddof=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from emo_transforms.backbones import Backbone, final_layer_state
 from emo_transforms.cache import read_dataset
 from emo_transforms.head_module import FinalLayer
 from emo_transforms.heads import check_head, load_head, save_head
-from emo_transforms.training.crops_data import clip_windows
+from emo_transforms.training.crops_data import clip_windows, workers_that_fit
 from emo_transforms.training.end_to_end import (
     CropsLearner,
     EndToEndConfig,
@@ -43,7 +44,7 @@ from tests.pipelines import runs
 BACKBONE = BackboneConfig(name="mobilenetv4_conv_small_035", input_size=32)
 FRAMES = 24
 TASK = TASKS["vd"]
-RECIPE = replace(RECIPES["authors"], batch=4, epochs=10, fraction=1.0, lr=1e-3, levels=1, patience=0, schedule="cosine")
+RECIPE = replace(RECIPES["authors"], batch=4, epochs=10, fraction=1.0, lr=1e-3, patience=0, schedule="cosine")
 PLAIN = EndToEndConfig(augmentation=FrameAugmentation(flip=0.5))
 
 
@@ -95,6 +96,7 @@ def test_it_learns_and_only_the_stem_stays(cropped: Cropped, trained: EndToEndRe
     history = trained.result.history
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
     assert trained.result.score > 0.75, "macro F1; one class for all gives 0.33"
+    assert trained.result.head.config.inputs == ("s32",), "one level of maps, as in the published run"
     before = cropped.backbone.network.state_dict()
     assert set(before) == set(trained.backbone)
     same = {name for name in before if torch.equal(before[name], trained.backbone[name])}
@@ -174,6 +176,36 @@ def test_a_broken_run_ends_the_same(cropped: Cropped, tmp_path: Path) -> None:
         assert torch.equal(tensor, again.backbone[name]), name
 
 
+def test_workers_change_nothing(cropped: Cropped, tmp_path: Path) -> None:
+    setup = replace(cropped.setup, recipe=replace(RECIPE, epochs=1), train=(0, 1))
+    done = [
+        train_end_to_end(
+            setup, 1, str(tmp_path / str(workers)), backbone=cropped.backbone, config=replace(PLAIN, workers=workers)
+        )
+        for workers in (0, 2)
+    ]
+    assert done[0].config.weights_sha256 == done[1].config.weights_sha256
+    assert done[0].result.head.weights_sha256 == done[1].result.head.weights_sha256
+    assert done[0].result.history == done[1].result.history
+
+
+def test_workers_have_room_in_shared_memory() -> None:
+    batch = 128 * 8 * 224 * 224 * 3
+    assert workers_that_fit(16, 128 * 8, 224, free=64 * 2**20) == 0, "docker's own share"
+    assert workers_that_fit(16, 128 * 8, 224, free=2 * 3 * batch * 5) == 5, "two ahead, one in hand, half of it used"
+    assert workers_that_fit(4, 128 * 8, 224, free=2**40) == 4
+
+
+def test_without_a_holdout_there_is_no_figure_of_one(cropped: Cropped, tmp_path: Path) -> None:
+    setup = replace(cropped.setup, recipe=replace(RECIPE, epochs=2), train=(0, 1), held=())
+    done = train_end_to_end(setup, 1, str(tmp_path), backbone=cropped.backbone)
+    rows = [*done.result.history, *done.result.head.config.metrics["history"]]
+    assert len(rows) == 4
+    assert all("loss" in row and not [name for name in row if name.startswith("holdout")] for row in rows)
+    assert "holdout" not in done.result.head.config.metrics
+    assert np.isnan(done.result.score)
+
+
 def test_windows_skip_what_nobody_labelled(cropped: Cropped) -> None:
     faces = cropped.setup.joined.faces
     windows = clip_windows(faces, (0,), 8, gap=1e9, labelled=True)
@@ -233,5 +265,6 @@ def test_another_backbone_is_another_run(cropped: Cropped, tmp_path: Path, capsy
     (first, again), (other,) = said.values()
     assert first[0] == again[0] == 0, first[1] + again[1]
     assert "done already" in again[1]
+    assert "holdout" not in json.dumps(json.loads((tmp_path / "head" / "head.json").read_text())["metrics"])
     assert other[0] == 2, "its head would be that of the backbone before"
     assert "trained with other data or settings" in other[1]

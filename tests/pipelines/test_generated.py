@@ -56,8 +56,8 @@ def test_what_every_frame_shows_is_learned_by_all(tmp_path: Path) -> None:
     features, labels = write_affect(tmp_path, "look", pairs=10, rows=48, noise=0.1)
     same = ["--levels", "1", "--holdout", "0.2", "--set", "lr=0.003"]
     tried = {
-        "clip": ["--epochs", "8", "--set", "batch=16"],
-        "per-frame": ["--epochs", "8", "--set", "batch=16", "--form", "frame"],
+        "clip": ["--epochs", "18", "--set", "batch=16"],
+        "per-frame": ["--epochs", "18", "--set", "batch=16", "--form", "frame"],
         "frame": ["--epochs", "6", "--architecture", "frame"],
         "tcn": ["--epochs", "8", "--architecture", "tcn", "--window", "48", "--set", "batch=2"],
     }

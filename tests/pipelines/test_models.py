@@ -75,6 +75,11 @@ def test_fetching(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatc
     code, out, _ = run(capsys, "fetch", "little", "--accept-licence", "--output", tmp_path / "else", "-q")
     assert Path(out.strip()) == tmp_path / "else" / "little.pt"
     assert run(capsys, "fetch", "big")[0] == 2
+    code, _, err = run(
+        capsys, "fetch", "little", "--accept-licence", "--output", tmp_path / "new", "--sha256", "f" * 64
+    )
+    assert (code, list((tmp_path / "new").iterdir())) == (2, [])
+    assert f"expected {'f' * 64}" in err
 
 
 @pytest.mark.parametrize("new", [True, False])

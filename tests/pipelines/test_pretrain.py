@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from emo_transforms.backbones import describe_backbone, embed
 from emo_transforms.backbones.notes import read_info
+from emo_transforms.training.affect_network import start_from
 from emo_transforms.training.image_loader import ImageLoader, PlainTransform
 from emo_transforms.training.pixels import normalise, to_float
 from pipelines.cli_pretrain import pretrain
@@ -181,7 +182,14 @@ def test_the_output_layer_alone_trains_first(faces: Path, tmp_path: Path) -> Non
     start = tmp_path / "start.safetensors"
     run_pretrain(request(faces, tmp_path / "first", "epochs=1"), Told())
     (tmp_path / "first" / "backbone.safetensors").rename(start)
-    run_pretrain(request(faces, tmp_path / "head", *only, start=str(start)), Told())
+    told = Told()
+    run_pretrain(request(faces, tmp_path / "head", *only, start=str(start)), told)
+    assert not any("untrained" in text for text in told.warned), "its classes are the same"
+    without_va = request(faces, tmp_path / "other", "head_epochs=1", "epochs=0", start=str(start), loss="expression")
+    run_pretrain(without_va, told)
+    assert [text.split(": ", 1)[1] for text in told.warned if "untrained" in text] == [
+        "2 tensors are not in it as the network needs them and start untrained: fc.weight, fc.bias"
+    ]
     before, after = load_file(start), load_file(tmp_path / "head" / "backbone.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"fc.weight", "fc.bias"}
@@ -213,6 +221,53 @@ def test_other_backbones_and_the_command(faces: Path, tmp_path: Path) -> None:
         assert name in CliRunner().invoke(pretrain, ["--help"]).stdout
 
 
+def test_what_is_in_a_foreign_folder_stays(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("mine")
+    (tmp_path / "notes" / ".training").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for name, text in (("notes", "holds something that is no pretrained backbone"), ("file", "is a file")):
+        with pytest.raises(UsageError, match=text):
+            run_pretrain(request(faces, tmp_path / name), Told())
+    assert (tmp_path / "notes" / "README.md").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "notes").iterdir() if path.name[0] != "."] == ["README.md"]
+
+
+@pytest.mark.parametrize("cut", ["classifier.weight", "conv_head.weight", "norm_head.bias"])
+def test_what_starts_untrained_is_named(cut: str) -> None:
+    network = timm.create_model(WITH_MAPS, num_classes=4)
+    given = {key: torch.full_like(value, 0.5) for key, value in network.state_dict().items() if key != cut}
+    before = network.state_dict()[cut].clone()
+    assert start_from(network, {f"module.{key}": value for key, value in given.items()}, "x") == (cut,)
+    after = network.state_dict()
+    assert torch.equal(after[cut], before)
+    assert all(torch.equal(after[key], value) for key, value in given.items())
+
+
+def test_an_output_layer_of_other_classes_starts_untrained() -> None:
+    network = timm.create_model(WITH_MAPS, num_classes=4)
+    other = timm.create_model(WITH_MAPS, num_classes=7).state_dict()
+    assert start_from(network, other, "x") == ("classifier.weight", "classifier.bias")
+
+
+@pytest.mark.parametrize("spoil", ["missing", "left over", "shape", "nan"])
+def test_a_start_that_fits_badly_is_refused(spoil: str) -> None:
+    network = timm.create_model(WITH_MAPS, num_classes=4)
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    if spoil == "missing":
+        del state["conv_stem.weight"]
+    elif spoil == "left over":
+        state["blocks.9.0.conv.weight"] = torch.zeros(1)
+    elif spoil == "shape":
+        state["conv_stem.weight"] = torch.zeros(3)
+    else:
+        state["conv_stem.weight"].fill_(torch.nan)
+    before = network.state_dict()["conv_stem.weight"].clone()
+    with pytest.raises(EmobeamError, match="--start x: "):
+        start_from(network, state, "x")
+    assert torch.equal(network.state_dict()["conv_stem.weight"], before)
+
+
 def test_what_makes_no_sense_is_refused(faces: Path, tmp_path: Path) -> None:
     plain = request(faces, tmp_path / "net")
     for changes, text in (
@@ -226,7 +281,9 @@ def test_what_makes_no_sense_is_refused(faces: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"conv_stem.weight": torch.zeros(3)}, wrong)
-    with pytest.raises(EmobeamError, match="these are not weights of"):
+    with pytest.raises(
+        EmobeamError, match=r"--start .*wrong.safetensors: \d+ of \d+ tensors of the backbone are not in it"
+    ):
         run_pretrain(replace(plain, start=str(wrong)), Told())
     for path in (faces / "train").rglob("*.jpg"):
         assert path.parent.name in MOUTHS

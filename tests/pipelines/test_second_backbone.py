@@ -108,7 +108,7 @@ def second(first: Path, tmp_path_factory: pytest.TempPathFactory, pool: LocalPoo
 def same(first: Path, tmp_path_factory: pytest.TempPathFactory, pool: LocalPool) -> Path:
     """Maps of the first backbone, from the crops of the first cache."""
     features = tmp_path_factory.mktemp("same") / "features"
-    extract_from(first, features, pool, ExtractConfig(store=("maps",)))
+    extract_from(first, features, pool, ExtractConfig(store=("maps",), engine=ONE_SECOND.engine))
     return features
 
 

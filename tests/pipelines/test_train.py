@@ -14,8 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from emo_transforms.heads import load_head
+from emo_transforms.heads import Offer, load_head, new_head, save_head
+from emo_transforms.training.holdout import group_of
+from emo_transforms.training.recipe import recipe_named
 from pipelines.cli import main
+from pipelines.console import make_ui
+from pipelines.train import prepare_all
+from pipelines.train_output import TrainRequest
 from runners.local import LocalPool
 from schemas.tasks import TASKS
 from tests.emo_transforms.training.data import Clip, make_data, some_clips, write_labels
@@ -86,9 +91,97 @@ def test_several_seeds_and_what_they_leave(
     code, _, err = run([*arguments, "--set", "lr=0.1"], capsys)
     assert code == 2
     assert "--restart" in err
-    code, out, _ = run([*arguments, "--epochs", "1", "--restart"], capsys)
+    assert "lr 0.002 (now 0.1)" in err
+    index = arguments.index("--buffer-mb")
+    code, _, err = run([*arguments[: index + 1], "128", *arguments[index + 2 :]], capsys)
+    assert code == 0, "memory decides nothing where all rows fit"
+    assert "done already" in err
+    (output / ".training" / "seed-2").mkdir(parents=True)
+    code, out, _ = run([*arguments, "--epochs", "1", "--restart", "--seeds", "1"], capsys)
     assert code == 0
-    assert [entry["epochs"] for entry in json.loads(out)["seeds"]] == [1, 1]
+    assert [entry["epochs"] for entry in json.loads(out)["seeds"]] == [1]
+    assert [path.name for path in (output / "seeds").iterdir()] == ["1"], "what is thrown away is away"
+    assert not (output / ".training").exists()
+
+
+def test_both_figures_are_told_and_which_is_which(
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(command(data, tmp_path / "head", "--epochs", "1", "--seeds", "2", "--holdout", "0.3"), capsys)
+    assert code == 0, err
+    summary = json.loads((tmp_path / "head" / "summary.json").read_text())
+    assert "0.5" not in summary["measure"]
+    assert summary["figures"]["untuned"] == "untuned (0.5, no smoothing)"
+    untuned = [entry["untuned"] for entry in summary["seeds"]]
+    assert summary["mean_untuned"] == pytest.approx(np.mean(untuned))
+    assert out.index("untuned (0.5, no smoothing)") < out.index("tuned on the hold-out")
+    for entry in summary["seeds"]:
+        assert f"{entry['untuned']:.4f}, {entry['score']:.4f}" in out
+        assert entry["score"] >= entry["untuned"]
+
+
+def test_a_head_from_elsewhere_is_replaced_only_if_asked(
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "head"
+    save_head(new_head(TASKS["va"], Offer("f", {"s32": (4, 2, 2)})), str(output))
+    before = (output / "head.json").read_bytes()
+    arguments = command(data, output, "--epochs", "1", "--holdout", "0.3")
+    code, _, err = run(arguments, capsys)
+    assert code == 2
+    assert "--restart" in err
+    assert (output / "head.json").read_bytes() == before
+    code, _, err = run([*arguments, "--restart"], capsys)
+    assert code == 0, err
+    assert load_head(str(output)).config.task == "au"
+
+
+def test_a_hold_out_that_tells_nothing_is_told_before_training(
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, labels = data
+    other = tmp_path / "labels" / "AU_Detection_Challenge" / "Train_Set"
+    other.mkdir(parents=True)
+    for file in (labels / "AU_Detection_Challenge" / "Train_Set").iterdir():
+        lines = file.read_text().splitlines()
+        if file.stem == "video3":
+            lines = [lines[0], *(["-1" + ",-1" * 11] * (len(lines) - 1))]
+        elif file.stem == "video4":
+            lines = [lines[0], *(f"0,{line.partition(',')[2]}" for line in lines[1:])]
+        (other / file.name).write_text("\n".join(lines) + "\n")
+    ids = tmp_path / "ids.txt"
+    ids.write_text("video3\n")
+    arguments = command((features, tmp_path / "labels"), tmp_path / "head", "--holdout", str(ids), "--epochs", "1")
+    code, _, err = run(arguments, capsys)
+    assert code == 2
+    assert "held-out videos has a valid label" in err
+    assert not (tmp_path / "head").exists(), "not a step was taken"
+    ids.write_text("video4\n")
+    code, _, err = run(arguments, capsys)
+    assert code == 0, err
+    assert "the hold-out shows no AU1:" in err or "the hold-out shows no AU1," in err
+
+
+def test_caches_hold_out_the_same_people(tmp_path: Path) -> None:
+    """The first cache lacks the part that is held out of the second one's point of view."""
+    names = [f"video{number}{part}" for number in range(1, 7) for part in ("", "-2", "-3")]
+    clips = [Clip(name, 20 + 3 * place, seed=place) for place, name in enumerate(names)]
+    whole, labels = make_data(tmp_path / "whole", "va", clips)
+    part, _ = make_data(tmp_path / "part", "va", clips[::2])
+    recipe = recipe_named("emobeam", "va", ["final_start=random", "levels=1", "holdout=0.4"])
+    requests = [TrainRequest(str(uri), TASKS["va"], str(labels), "", recipe) for uri in (part, whole)]
+    found = prepare_all(requests, make_ui(quiet=True))
+    people = [
+        ({group_of(TASKS["va"], name) for name in each.cut.held}, {group_of(TASKS["va"], n) for n in each.cut.train})
+        for each in found
+    ]
+    for held, _ in people:
+        for _, train in people:
+            assert held
+            assert not held & train, "nobody is trained on in one cache and judged in the other"
+    assert len(found[0].cut.held) < len(found[1].cut.held)
+    for each in found:
+        assert tuple(sorted(each.setup.joined.faces[index].name for index in each.setup.held)) == each.cut.held
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -235,4 +328,6 @@ def test_windows_in_seconds_and_other_architectures(
     assert (config.architecture, config.window, config.window_seconds) == ("tcn", 24, 4.0)
     code, _, err = run(command(data, tmp_path / "frame", "--architecture", "frame", "--epochs", "1"), capsys)
     assert code == 0, err
-    assert load_head(str(tmp_path / "frame")).config.window == 1
+    config = load_head(str(tmp_path / "frame")).config
+    assert (config.window, config.hidden) == (1, 128)
+    assert config.provenance["recipe"]["name"] == "emobeam+"

@@ -66,9 +66,7 @@ def test_orders_written_out() -> None:
     """As models.md and the publishers have them."""
     eight = entry("enet_b0_8_best_vgaf")
     assert ready_outputs(eight, "expr").indices == (5, 0, 2, 3, 4, 6, 7, -1)
-    assert ready_outputs(eight, "expr", other_from_contempt=True).indices == (5, 0, 2, 3, 4, 6, 7, 1)
     assert ready_outputs(entry("enet_b2_7"), "expr").indices == (4, 0, 1, 2, 3, 5, 6, -1)
-    assert ready_outputs(entry("enet_b2_7"), "expr", other_from_contempt=True).indices[-1] == -1
     assert ready_outputs(entry("ddamfn_affectnet8"), "expr").indices == (0, 6, 5, 4, 1, 2, 3, -1)
     assert DDAMFN_8[7] == "Contempt"
     va = ready_outputs(entry("mbf_va_mtl"), "va")

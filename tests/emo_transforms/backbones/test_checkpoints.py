@@ -183,8 +183,8 @@ def not_a_number(state: dict[str, Tensor]) -> dict[str, Tensor]:
     ("harm", "words"),
     [
         (without, r"1 of 7 tensors of the backbone are not in it \(first: 0\.weight"),
-        (more, r"1 of its 8 tensors have no place in the backbone \(first: 2\.weight"),
-        (more_beside_the_prefix, r"no place in the backbone \(first: temperature"),
+        (more, r"1 of its 8 tensors have no place in the backbone \(first: '2\.weight'"),
+        (more_beside_the_prefix, r"no place in the backbone \(first: 'temperature'"),
         (other_shape, r"0\.weight has shape \(4, 2, 3, 3\), the backbone needs \(4, 3, 3, 3\)"),
         (not_a_number, r"NaN or infinite weights \(first: 0\.weight"),
     ],

@@ -114,6 +114,26 @@ def test_a_known_digest_counts(server: Server, tmp_path: Path) -> None:
     assert not list((tmp_path / "models").glob("*"))
 
 
+def test_a_digest_that_the_user_knows_counts(tmp_path: Path) -> None:
+    digest = published(tmp_path / "w.pt")
+    little, models = model(f"file://{tmp_path}/w.pt"), tmp_path / "models"
+    with pytest.raises(EmobeamError, match=r"expected 000.*Nothing was kept$"):
+        fetch(little, models, accepted=True, sha256="0" * 64)
+    assert not list(models.glob("*"))
+    with pytest.raises(UsageError, match="--sha256 abc: a sha256 has 64 hexadecimal digits"):
+        fetch(little, models, accepted=True, sha256="abc")
+    result = fetch(little, models, accepted=True, sha256=f" {digest.upper()}")
+    assert (result.downloaded, result.pinned, result.sha256) == (True, True, digest)
+    assert not fetch(little, models, accepted=True, sha256=digest).downloaded
+    with pytest.raises(UsageError, match=rf"little\.lock\.json says \(remove it if it is wrong\) {digest}"):
+        fetch(little, models, accepted=True, sha256="0" * 64)
+    with pytest.raises(UsageError, match=f"the catalogue says {digest}"):
+        fetch(replace(little, sha256=digest), models, accepted=True, sha256="0" * 64)
+    (models / "little.lock.json").unlink()
+    with pytest.raises(EmobeamError, match="remove it and fetch it again"):
+        fetch(little, models, accepted=True, sha256="0" * 64)
+
+
 def test_a_file_changed_in_the_folder_is_noticed(tmp_path: Path) -> None:
     published(tmp_path / "w.pt")
     little = model(f"file://{tmp_path}/w.pt")

@@ -12,7 +12,7 @@ import pickle
 import struct
 import subprocess
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,6 +295,16 @@ def test_modules_that_hold_themselves_end(tmp_path: Path) -> None:
         module_state(content)
 
 
+def test_modules_that_share_modules_end(tmp_path: Path) -> None:
+    """Thirty levels, each holding the one below twice, come to a billion modules."""
+    module: nn.Module = nn.Identity()
+    for _ in range(30):
+        module = nn.Sequential(module, module)
+    torch.save(module, tmp_path / "w.pt")
+    with pytest.raises(EmobeamError, match="more than 100000 modules"):
+        read_checkpoint(str(tmp_path / "w.pt"))
+
+
 def test_deep_nests_are_refused(tmp_path: Path) -> None:
     put_into_zip(program(b"]" * 5000 + b"a" * 4999), tmp_path / "w.pt")
     with pytest.raises(PickleRefused, match="nested too deeply"):
@@ -307,6 +317,75 @@ def test_shared_tuples_are_not_multiplied(tmp_path: Path) -> None:
     assert isinstance(read_pickle(str(tmp_path / "w.pt")).content, tuple)
 
 
+NESTED = b")" + b"2\x86" * 60
+KEYS = {
+    "dictionary": b"(" + NESTED + b"K\x01d",
+    "item": b"}" + NESTED + b"K\x01s",
+    "items": b"}(" + NESTED + b"K\x01u",
+    "ordered": b"ccollections\nOrderedDict\n(" + NESTED + b"K\x01\x86l\x85R",
+    "set": b"cbuiltins\nset\n(" + NESTED + b"l\x85R",
+    "frozen": b"(" + NESTED + b"\x91",
+    "added": b"\x8f(" + NESTED + b"\x90",
+    "list": b"}]K\x01s",
+    "huge": b"}" + b"\x8a\x09" + b"\xff" * 8 + b"\x01" + b"K\x01s",
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("read", [read_pickle, read_checkpoint])
+def test_keys_that_take_for_ever_to_hash_are_refused(name: str, read: Callable[[str], Any], tmp_path: Path) -> None:
+    """Sixty levels of a pair of itself: Python's own hash of it, torch's careful reader too, would not come back."""
+    put_into_zip(program(KEYS[name]), tmp_path / "w.pt")
+    with pytest.raises((PickleRefused, EmobeamError), match="as a key"):
+        read(str(tmp_path / "w.pt"))
+
+
+def test_one_view_is_one_tensor(tmp_path: Path) -> None:
+    data = tensor(b"K\x02K\x03\x86", b"K\x01K\x02\x86")
+    put_into_zip(program(b"]" + (data + b"a") * 3), tmp_path / "w.pt", **NUMBERS)
+    first, *others = read_pickle(str(tmp_path / "w.pt")).content
+    assert all(other is first for other in others)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_short_file_does_not_fill_the_memory(new: bool, tmp_path: Path) -> None:
+    """A thousand views of one storage, each another, come to a thousand times the file."""
+    numbers = torch.zeros(100_000)
+    torch.save([numbers[step:] for step in range(1000)], tmp_path / "w.pt", _use_new_zipfile_serialization=new)
+    assert (tmp_path / "w.pt").stat().st_size < 600_000
+    with pytest.raises(PickleRefused, match=r"its tensors take more than 17 MB"):
+        read_pickle(str(tmp_path / "w.pt"))
+
+
+def test_a_list_is_not_copied_for_ever(tmp_path: Path) -> None:
+    long = b"](" + b"K\x01" * 100_000 + b"e" + b"q\x000"
+    put_into_zip(program(long, b"cbuiltins\nlist\nq\x010", b"]", b"h\x01h\x00\x85Ra" * 2000), tmp_path / "w.pt")
+    with pytest.raises(PickleRefused, match="again and again"):
+        read_pickle(str(tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x8c\x08\x1b]0;evil\x8c\x01a\x93",
+        b"\x8c\x05torch\x8c\x05a\nb\x1bc\x93",
+        b"\x8c\x06\x1b[2Jxx)R",
+        b"](K\x01K\x02e" + word("\x1b[2J") + b"b",
+    ],
+)
+def test_no_file_writes_to_a_terminal(data: bytes, tmp_path: Path) -> None:
+    put_into_zip(program(data), tmp_path / "w.pt")
+    with pytest.raises(PickleRefused) as caught:
+        read_pickle(str(tmp_path / "w.pt"))
+    assert str(caught.value).isprintable()
+
+
+def test_what_training_scripts_keep_beside_the_weights_is_read(tmp_path: Path) -> None:
+    content = {"milestones": Counter([3, 3, 5]), "state": defaultdict(dict, {0: {"step": 1}})}
+    torch.save(content, tmp_path / "w.pt")
+    assert read_pickle(str(tmp_path / "w.pt")).content == content
+
+
 def test_settings_are_noted_not_made(tmp_path: Path) -> None:
     content = {"factory": functools.partial(nn.ReLU, inplace=True), "place": torch.device("cpu"), "set": {1, 2}}
     torch.save(content, tmp_path / "w.pt")
@@ -316,13 +395,14 @@ def test_settings_are_noted_not_made(tmp_path: Path) -> None:
     assert found["set"] == {1, 2}
 
 
+words = st.integers(-(2**63), 2**64 - 1)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=9),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | words, inner, max_size=3)
         | st.tuples(inner, inner)
-        | st.frozensets(st.integers() | st.text(max_size=3), max_size=3)
+        | st.frozensets(words | st.text(max_size=3) | st.tuples(words, st.text(max_size=3)), max_size=3)
     ),
     max_leaves=12,
 )

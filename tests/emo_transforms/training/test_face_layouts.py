@@ -120,6 +120,66 @@ def test_tables(named: Path, extension: str) -> None:
     assert len(data.official) == 2
 
 
+def listed(named: Path, splits: list[str]) -> str:
+    names = [
+        f"{split}/{name}/{n:03d}.jpg"
+        for split, count in (("train", 3), ("val", 1))
+        for name in SMALL
+        for n in range(count)
+    ]
+    rows = [
+        {"path": name, "expression": name.split("/")[1], "split": split}
+        for name, split in zip(names, splits, strict=True)
+    ]
+    pd.DataFrame(rows).to_csv(named / "list.csv", index=False)
+    return str(named / "list.csv")
+
+
+def test_rows_of_a_test_split_are_left_out(named: Path) -> None:
+    data = read_face_data(listed(named, ["train", "test", "TEST"] * 2 + ["val", "test"]))
+    assert data.train.ids == ("train/Happiness/000.jpg", "train/Sadness/000.jpg")
+    assert data.official is not None
+    assert data.official.ids == ("val/Happiness/000.jpg",)
+    assert data.left_out == {"test split": 5}
+    (named / "list.csv").unlink()
+    write_faces(named / "test", 2, seed=2, size=16, names=SMALL)
+    data = read_face_data(str(named))
+    assert (len(data.train), data.left_out) == (6, {"test split": 4})
+
+
+@pytest.mark.parametrize("split", ["dev", "", " ", "fold3"])
+def test_a_split_nobody_knows_is_refused(named: Path, split: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"2 rows have a split that is neither train, val nor test \('{split.strip()}'\)"
+    ):
+        read_face_data(listed(named, ["train"] * 6 + [split] * 2))
+
+
+def test_a_missing_split_in_parquet_is_refused(named: Path) -> None:
+    table = pd.DataFrame({"path": ["train/Sadness/000.jpg"] * 2, "expression": ["sad"] * 2})
+    table.assign(split=pd.array(["train", None], dtype="string")).to_parquet(named / "list.parquet")
+    with pytest.raises(UsageError, match=r"1 rows have a split .* \(''\)"):
+        read_face_data(str(named / "list.parquet"))
+
+
+def test_the_official_split_is_never_trained_on(named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = read_face_data(str(named / "train"), validation=str(named))
+    assert alone.official is not None
+    assert alone.official.uris == tuple(str(named / "val" / name / "000.jpg") for name in SMALL)
+    for other in (named / "train", named / "train" / ".." / "train", f"file://{named / 'train'}"):
+        with pytest.raises(
+            EmobeamError, match="6 of 6 images of the official validation split are among those to train"
+        ):
+            read_face_data(str(named / "train"), validation=str(other))
+    monkeypatch.chdir(named.parent)
+    with pytest.raises(EmobeamError, match="6 of 6 images"):
+        read_face_data("named/train", validation=str(named / "train"))
+    (named / "empty").mkdir()
+    listed(named, ["test"] * 8)
+    with pytest.raises(EmobeamError, match=r"--validation .*list.csv: holds no labelled image"):
+        read_face_data(str(named / "train"), validation=str(named / "list.csv"))
+
+
 def test_affectnets_tables_with_boxes(named: Path) -> None:
     (named / "Manually_Annotated_Images").mkdir()
     for split in ("train", "val"):

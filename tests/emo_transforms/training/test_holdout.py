@@ -12,6 +12,7 @@ from emo_transforms.training.holdout import (
     OVERSHOOT,
     cut_holdout,
     group_of,
+    grouped_by,
     named_holdout,
     read_ids,
     read_persons,
@@ -44,6 +45,13 @@ AU = TASKS["au"]
 )
 def test_groups(task: str, name: str, group: str) -> None:
     assert group_of(TASKS[task], name) == group
+
+
+@pytest.mark.parametrize(
+    ("task", "by"), [("au", "recording"), ("ah", "participant"), ("emi", "clip"), ("expr", "recording")]
+)
+def test_what_is_held_out_together_is_called_what_it_is(task: str, by: str) -> None:
+    assert grouped_by(TASKS[task]) == by
 
 
 @settings(deadline=None, max_examples=60)

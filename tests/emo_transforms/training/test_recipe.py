@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from emo_transforms.head_config import USUAL_SIZES
+from emo_transforms.heads import Offer, new_head
 from emo_transforms.training.loop import learning_rate
 from emo_transforms.training.recipe import RECIPES, Recipe, recipe_named, recipe_to_json, window_length
 from schemas.records import EmobeamError, UsageError
@@ -49,10 +51,35 @@ def test_every_field_is_told_of() -> None:
 def test_settings_win_over_files_and_files_over_their_base(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"base": "emobeam", "lr": 1, "inputs": ["scores"], "name": "mine"}))
+    assert recipe_named(str(path), "au").name == "mine"
     recipe = recipe_named(str(path), "au", ["lr=0.5", "tune_smoothing=no", "levels=1", "inputs=s16,s32"])
-    assert (recipe.name, recipe.lr, recipe.tune_smoothing, recipe.levels) == ("mine", 0.5, False, 1)
+    assert (recipe.name, recipe.lr, recipe.tune_smoothing, recipe.levels) == ("mine+", 0.5, False, 1)
     assert recipe.inputs == ("s16", "s32")
     assert recipe.final_norm == RECIPES["emobeam"].final_norm
+
+
+def test_what_is_set_otherwise_has_another_name(tmp_path: Path) -> None:
+    assert recipe_named("paper", "au", ["lr=0.5"]).name == "paper+"
+    assert recipe_named("paper", "au", ["lr=0.0005"]).name == "paper", "as it has it"
+    assert recipe_named("paper", "au", ["lr=0.5", "name=fast"]).name == "fast"
+    path = tmp_path / "nameless.json"
+    path.write_text(json.dumps({"lr": 1}))
+    assert recipe_named(str(path), "au", ["batch=2"]).name == "paper+"
+    assert recipe_named("hsemotion", "va").name == "hsemotion", "what a recipe says of a task is its own"
+
+
+@pytest.mark.parametrize("architecture", USUAL_SIZES)
+def test_another_architecture_has_its_own_sizes(architecture: str) -> None:
+    base = recipe_named("emobeam", "va")
+    recipe = recipe_named("emobeam", "va", [f"architecture={architecture}"])
+    sizes = {key: getattr(recipe, key) for key in ("window", "time_patch", "hidden")}
+    assert sizes == USUAL_SIZES[architecture]
+    assert recipe.batch * recipe.window == pytest.approx(base.batch * base.window, rel=0.05)
+    own = recipe_named("emobeam", "va", [f"architecture={architecture}", "window=16", "hidden=5", "batch=3"])
+    assert (own.window, own.hidden, own.batch) == (16, 5, 3)
+    if architecture == "tcn":
+        made = new_head(TASKS["va"], Offer("f", {"s32": (4, 2, 2)}), architecture="tcn")
+        assert made.config.window == recipe.window > getattr(made.module, "receptive_field")  # noqa: B009
 
 
 @pytest.mark.parametrize(
@@ -110,5 +137,8 @@ def test_warm_up_cosine_and_constant() -> None:
     assert rates[60] == pytest.approx(0.5)
     assert rates[-1] < 0.001
     assert rates[10:] == sorted(rates[10:], reverse=True)
+    short = [learning_rate(recipe, step, 30) for step in range(30)]
+    assert short[:4] == pytest.approx([1 / 3, 2 / 3, 1, 1]), "a tenth of the steps at most"
+    assert learning_rate(recipe, 0, 5) == 1
     constant = recipe_named("paper", "au", ["schedule=constant"])
     assert {learning_rate(constant, step, 10) for step in range(10)} == {constant.lr}
