@@ -73,17 +73,19 @@ def cut_short(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[
         command = emobeam("extract", reference.inputs, "--output", features, "--segment-seconds", "1", "--workers", "1")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         commands[name] = (features, process)
-    pending = dict(commands)
+    pending, told = dict(commands), {}
     while pending:
-        time.sleep(0.02)
+        time.sleep(0.005)
         for name, (features, process) in list(pending.items()):
             if process.poll() is not None or any((features / "shards").glob("*.parquet")):
                 children = emobeam_processes(under=process) if process.poll() is None else []
-                began = time.monotonic()
-                process.send_signal(getattr(signal, name))
-                _, errors = process.communicate(timeout=60)
-                cuts[name] = Cut(features, process, time.monotonic() - began, children, errors)
+                process.send_signal(getattr(signal, name))  # waited for below: the other one works on
+                told[name] = time.monotonic(), children
                 del pending[name]
+    for name, (began, children) in told.items():
+        features, process = commands[name]
+        _, errors = process.communicate(timeout=60)
+        cuts[name] = Cut(features, process, time.monotonic() - began, children, errors)
     return cuts
 
 
