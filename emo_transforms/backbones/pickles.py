@@ -10,6 +10,7 @@ Both containers of ``torch.save`` are read: the zip of torch 1.6 and later, and 
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -58,8 +59,13 @@ def read_pickle(path: str) -> Pickled:
         file.seek(0)
         try:
             content = _read_zip(file) if zipped else _read_legacy(file)
-        except (PickleRefused, OSError):
+        except PickleRefused:
             raise
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Damage can point outside of the archive.
+            raise PickleRefused(f"damaged or no torch pickle ({error})") from error
         except RecursionError as error:
             raise PickleRefused("its objects are nested too deeply") from error
         except Exception as error:  # whatever bytes may do to parsers
