@@ -78,7 +78,7 @@ class ShardWriter:
         self._writer = pq.ParquetWriter(
             path,
             schema,
-            # Zstandard saves another eighth of the bytes and takes four times as long to write, three to read.
+            # Zstandard saves a few more bytes and takes several times as long to write and to read.
             compression="snappy",
             use_dictionary=["video"],
             write_statistics=plain,
@@ -138,7 +138,7 @@ class ShardWriter:
             values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
         import torch  # where rows are written it is loaded anyway; where shards are read it need not be
 
-        # torch rounds to the same bits as NumPy, seven times faster.
+        # torch rounds to the same bits as NumPy, and faster.
         flat = pa.array(torch.from_numpy(np.ascontiguousarray(values)).half().numpy().reshape(-1))
         length = int(np.prod(field.type.shape))
         return pa.ExtensionArray.from_storage(field.type, pa.FixedSizeListArray.from_arrays(flat, length))

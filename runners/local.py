@@ -36,7 +36,7 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "134217728",
 }
 """Environment of a worker. One pool keeps its memory low; big arrays that come and go with every frame stay mapped,
-which at 1080p saves a quarter of the detector's time. What the user has set goes first."""
+instead of being asked of the system anew. What the user has set goes first."""
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 """Takes the name of an event and its data: ``start``, ``frames``, ``done``, ``failed`` of an element (by ``key``),
