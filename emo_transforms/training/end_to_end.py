@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from emo_transforms.backbones import Backbone, describe_backbone, final_layer_state
 from emo_transforms.backbones.notes import NetworkInfo, read_info
@@ -37,7 +37,7 @@ from emo_transforms.training.crops_data import (
     workers_that_fit,
 )
 from emo_transforms.training.evaluation import Tuned, holdout_score, tune_on, values_of
-from emo_transforms.training.fitting import FitPlan, State, Tell, fit
+from emo_transforms.training.fitting import FitPlan, State, Tell, descend, fit, loss_figures
 from emo_transforms.training.loop import SeedResult, TrainSetup, learning_rate, without_holdout
 from emo_transforms.training.losses import TaskLoss, balance_of
 from emo_transforms.training.pixels import AUTHORS, FrameAugmentation, augment, normalise, to_float
@@ -215,15 +215,8 @@ class CropsLearner:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = self.network(self._normalised(changed))
         loss, parts = self._loss(logits, labels.to(device), valid.to(device))
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
-        self._optimiser.step()
-        figures = {"loss": float(loss.detach())}
-        return figures | (
-            {f"loss_{name}": float(part.detach()) for name, part in parts.items()} if len(parts) > 1 else {}
-        )
+        descend(loss, self._optimiser, self.network, recipe.clip_norm)
+        return loss_figures(loss, parts)
 
     def evaluate(self) -> Mapping[str, float]:
         if not self._setup.held:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emo_transforms import storage
 from schemas.records import EmobeamError, UsageError
@@ -233,3 +233,18 @@ def _read_state(folder: str) -> State | None:
     except Exception as error:  # torch, pickle and zip files each have their own
         raise EmobeamError(f"{uri}: not a checkpoint of emobeam ({error}); remove it to start anew") from error
     return state
+
+
+def descend(loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module, clip_norm: float) -> None:
+    """One step down a loss; gradients longer than ``clip_norm`` are shortened to it, 0 leaves them as they are."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+    optimiser.step()
+
+
+def loss_figures(loss: Tensor, parts: Mapping[str, Tensor]) -> dict[str, float]:
+    """The loss of a step and, where there are several, its parts, as an epoch's figures."""
+    figures = {f"loss_{name}": float(part.detach()) for name, part in parts.items()} if len(parts) > 1 else {}
+    return {"loss": float(loss.detach()), **figures}

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emo_transforms.cache import Dataset
 from emo_transforms.head_config import HeadConfig
 from emo_transforms.head_module import HeadModule
 from emo_transforms.heads import Head
 from emo_transforms.training.evaluation import Tuned, holdout_score, predict_logits, tune_on, values_of
-from emo_transforms.training.fitting import FitPlan, Tell, fit
+from emo_transforms.training.fitting import FitPlan, Tell, descend, fit, loss_figures
 from emo_transforms.training.loader import Batch, LoadConfig, Loader, make_loader
 from emo_transforms.training.losses import TaskLoss, balance_of
 from emo_transforms.training.plans import Plan, evaluation_plan, training_plan
@@ -240,15 +240,8 @@ class HeadLearner:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = batch_logits(self.module, batch, device)
         loss, parts = self._loss(logits, batch.labels.to(device), batch.valid.to(device))
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
-        self._optimiser.step()
-        figures = {"loss": float(loss.detach())}
-        return figures | (
-            {f"loss_{name}": float(part.detach()) for name, part in parts.items()} if len(parts) > 1 else {}
-        )
+        descend(loss, self._optimiser, self.module, recipe.clip_norm)
+        return loss_figures(loss, parts)
 
     def evaluate(self) -> Mapping[str, float]:
         if not self.setup.held:
