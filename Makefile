@@ -59,7 +59,7 @@ format: $(READY)
 
 # Renews the pinned list; it carries neither host names nor URLs.
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml --group dev --group detector --group demo --all-extras --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --group dev --group detector --group demo --extra openvino --extra onnx --extra s3 --universal --python-version 3.11 \
 	  --upgrade --quiet --no-header --no-emit-index-url --no-annotate -o requirements.lock
 
 clean:
