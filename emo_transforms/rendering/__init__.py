@@ -1,0 +1,1 @@
+"""Faces rendered from ICT-FaceKit with exactly known shape activations, for training without a data set."""
