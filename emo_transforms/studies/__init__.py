@@ -1,0 +1,1 @@
+"""What studies need of the predictions tables: events, summaries, baselines, agreement with human coding."""

@@ -1,0 +1,143 @@
+"""A person's own baseline: what the outputs read while the face is at rest, taken away from every value.
+
+Faces at rest read differently: strong brows look like AU4, a mouth with raised corners like AU12. Baltrusaitis, Mahmoud
+and Robinson (2015), Cross-dataset learning and person-specific normalisation for automatic action unit detection
+(FG), take the median over a person's recording as the neutral face, on the ground that most frames are near it;
+OpenFace's later post-processing takes a low quantile of each output instead, which holds where a unit is active for
+most of the time. Where a stretch is known to be neutral, its median needs neither assumption.
+
+With ``scale`` ``standardise`` what is left is divided by 1.4826 times the median absolute deviation over the same
+time, which is robust to the very activity it should measure (Leys et al. 2013, Journal of Experimental Social
+Psychology 49, 764-766).
+
+Outputs of a class group (expressions) are left as they are: they are shares of one whole, and taking something away
+from each would choose other winners.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_transforms.studies.persons import Persons
+from emo_transforms.studies.spans import Spans, overlap
+from emo_transforms.studies.traces import Trace
+from emo_transforms.studies.weighted import quantile, robust_spread
+from schemas.records import UsageError
+from schemas.task import Task
+
+Floats = NDArray[np.float64]
+Method = Literal["none", "median", "quantile"]
+Scale = Literal["subtract", "standardise"]
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """How baselines are made.
+
+    Attributes:
+        method: ``none``, ``median`` or ``quantile``, over the time a person was seen.
+        quantile: of ``quantile``, in (0, 1).
+        scale: ``subtract``, or ``standardise``: also divide by the robust spread.
+        segments: URI of the file of neutral stretches; ``""``: all the time the person was seen.
+    """
+
+    method: Method = "none"
+    quantile: float = 0.1
+    scale: Scale = "subtract"
+    segments: str = ""
+
+    def check(self) -> None:
+        """Raises :class:`UsageError` where the settings make no sense."""
+        if self.method == "none" and (self.segments or self.scale != "subtract"):
+            raise UsageError("--baseline-segments and --baseline-scale need a --baseline other than none")
+        if not 0 < self.quantile < 1:
+            raise UsageError(f"--baseline-quantile is {self.quantile}, expected a number between 0 and 1")
+
+    @property
+    def text(self) -> str:
+        """For tables: ``median``, ``quantile 0.1, standardised, neutral stretches``."""
+        if self.method == "none":
+            return "none"
+        parts = [self.method if self.method == "median" else f"quantile {self.quantile:g}"]
+        parts += ["standardised"] if self.scale == "standardise" else []
+        parts += ["neutral stretches"] if self.segments else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Baselines of all people.
+
+    Attributes:
+        level: by person, ``[K]``; 0 for outputs that are left as they are.
+        spread: by person, ``[K]`` what values are divided by; 1 where they aren't.
+        seconds: by person, how long they were seen in the time the baseline is taken from.
+        without: people of whom nothing was seen then; their values become NaN.
+    """
+
+    level: Mapping[str, Floats] = field(default_factory=dict)
+    spread: Mapping[str, Floats] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+    def applied(self, trace: Trace, names: list[str], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The values of a trace above the baseline of the person of each row (see :meth:`Persons.of`)."""
+        values = trace.values.astype(np.float64)
+        for index, name in enumerate(names):
+            mine = rows == index
+            if name in self.level:
+                values[mine] = (values[mine] - self.level[name]) / self.spread[name]
+            elif name in self.without:
+                values[mine] = np.nan
+        return values.astype(np.float32)
+
+
+def make_baselines(
+    task: Task, traces: Iterable[Trace], persons: Persons, config: BaselineConfig, neutral: Spans | None = None
+) -> Baselines:
+    """Baselines of everybody in the traces, over all videos of a person; each value counts as long as it was shown.
+
+    A spread of 0 (a value that never changed) makes the person's standardised values of that output NaN.
+
+    Args:
+        neutral: stretches to take them from; None: all the time.
+    """
+    if config.method == "none":
+        return Baselines()
+    values: dict[str, list[Floats]] = defaultdict(list)
+    weights: dict[str, list[Floats]] = defaultdict(list)
+    for trace in traces:
+        shown = trace.shown
+        if neutral is not None:
+            intervals = [(span.start, span.end) for span in neutral.of(*trace.key)]
+            shown = overlap(trace.times, trace.ends, intervals)
+        shown = np.where(np.isnan(trace.values).any(axis=1), 0.0, shown)
+        names, rows = persons.of(trace)
+        for index, name in enumerate(names):
+            if not name:
+                continue
+            held = (rows == index) & (shown > 0)
+            values[name].append(trace.values[held].astype(np.float64))
+            weights[name].append(shown[held])
+    kept = np.array([group.kind == "class" for group in task.groups for _ in group.outputs])
+    q = 0.5 if config.method == "median" else config.quantile
+    level, spread, seconds, without = {}, {}, {}, []
+    for name in sorted(values):
+        seen, weight = np.concatenate(values[name]), np.concatenate(weights[name])
+        seconds[name] = float(weight.sum())
+        if not weight.sum() > 0:
+            without.append(name)
+            continue
+        levels = np.array([quantile(column, weight, q) for column in seen.T])
+        spreads = np.ones(len(levels))
+        if config.scale == "standardise":
+            spreads = np.array([robust_spread(column, weight) for column in seen.T])
+            spreads[~(spreads > 0)] = np.nan
+        level[name], spread[name] = np.where(kept, 0.0, levels), np.where(kept, 1.0, spreads)
+    return Baselines(level, spread, seconds, tuple(without))

@@ -1,0 +1,121 @@
+"""Which person a row is about: the stitched identities of ``faces.parquet``, and names given by users."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emo_transforms import storage
+from emo_transforms.abaw.keys import match_names
+from emo_transforms.studies.spans import read_table, who_in
+from emo_transforms.studies.traces import Trace
+from schemas.records import UsageError
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of frames (both ends included) in which a face is one person."""
+
+    first: int
+    last: int
+    person: int
+
+
+@dataclass(frozen=True)
+class Persons:
+    """Who is who.
+
+    Attributes:
+        stretches: by (video, subject, face), in order of frames.
+        by_face: names given for (video, subject, face).
+        by_number: names given for (video, person of ``faces.parquet``); they win.
+        missing: names of videos in the users' file that mean no video here.
+    """
+
+    stretches: Mapping[tuple[str, str, int], Sequence[Stretch]]
+    by_face: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+    by_number: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    def of(self, trace: Trace) -> tuple[list[str], NDArray[np.int64]]:
+        """Names that occur in a trace, and for each of its rows which of them it is.
+
+        A row between two stretches belongs to the nearer one. A person without a given name is called
+        ``<video>#<number>``, so that it is never taken for a person of another video; ``""`` is nobody.
+        """
+        stretches = self.stretches.get(trace.key, ())
+        numbers = np.full(len(trace.frames), -1)
+        if stretches:
+            first, last = (np.array([getattr(each, end) for each in stretches]) for end in ("first", "last"))
+            frames = trace.frames[:, None]
+            away = np.maximum(np.maximum(first - frames, frames - last), 0)
+            numbers = np.array([each.person for each in stretches])[away.argmin(axis=1)]
+        found: dict[str, int] = {}
+        rows = np.zeros(len(numbers), np.int64)
+        for number in np.unique(numbers).tolist():
+            name = self._name(trace, number)
+            rows[numbers == number] = found.setdefault(name, len(found))
+        return list(found), rows
+
+    def _name(self, trace: Trace, number: int) -> str:
+        given = self.by_number.get((trace.video, number)) or self.by_face.get(trace.key)
+        if given:
+            return given
+        if number >= 0:
+            return f"{trace.video}#{number}"
+        # Without any faces.parquet a face is taken for one person; with one, nobody was ever seen here.
+        return "" if self.stretches else f"{trace.video}#{trace.subject or trace.face}"
+
+    def mixed(self, trace: Trace) -> bool:
+        """Whether one given name covers several stitched persons."""
+        if trace.key not in self.by_face:
+            return False
+        numbers = {each.person for each in self.stretches.get(trace.key, ())}
+        return len({number for number in numbers if (trace.video, number) not in self.by_number}) > 1
+
+
+def read_persons(output: str, videos: Iterable[str], uri: str = "") -> Persons:
+    """Reads ``faces.parquet`` of an output folder and a file of names.
+
+    Args:
+        uri: CSV with the columns ``video`` and ``person`` (a name), and optionally ``subject``, ``face`` (default 0) or
+            ``number`` (the person's number in ``faces.parquet``). One name in several videos is one person.
+
+    Raises:
+        UsageError, EmobeamError: the file can't be used; names file and line.
+    """
+    stretches: dict[tuple[str, str, int], list[Stretch]] = defaultdict(list)
+    faces = storage.join(output, "faces.parquet")
+    if storage.exists(faces):
+        fs, path = storage.file_system(faces)
+        with fs.open(path, "rb") as file:
+            columns = ["video", "subject", "face", "person", "first_frame", "last_frame"]
+            for row in pq.read_table(file, columns=columns).to_pylist():
+                key = (row["video"], row["subject"], row["face"])
+                stretches[key].append(Stretch(row["first_frame"], row["last_frame"], row["person"]))
+    if not uri:
+        return Persons(stretches)
+    rows = read_table(uri, "--persons", ("video", "person"))
+    matches = match_names([row["video"] for row in rows], videos)
+    by_face: dict[tuple[str, str, int], str] = {}
+    by_number: dict[tuple[str, int], str] = {}
+    for row in rows:
+        if not row["person"]:
+            raise UsageError(f"--persons {uri}, line {row['']}: names no person")
+        subject, face = who_in(row, uri, "--persons")
+        if row["video"] not in matches.found:
+            continue
+        video, side = matches.found[row["video"]]
+        number = row.get("number", "")
+        if number and not (number.isascii() and number.isdecimal()):
+            raise UsageError(f"--persons {uri}, line {row['']}: number '{number}' is no number of faces.parquet")
+        if number:
+            by_number[video, int(number)] = row["person"]
+        else:
+            by_face[video, side or subject or "", face or 0] = row["person"]
+    return Persons(stretches, by_face, by_number, tuple(matches.missing))

@@ -1,0 +1,185 @@
+"""Predictions tables as traces: what one face showed over the time of one video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emo_transforms import storage
+from emo_transforms.abaw.decisions import checked_thresholds
+from emo_transforms.abaw.keys import match_names
+from emo_transforms.events import frame_ends
+from emo_transforms.parts import read_part_footer
+from schemas.records import EmobeamError, InputError, UsageError
+from schemas.task import Task
+from schemas.tasks import TASKS
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The rows of one face of one subject in one video.
+
+    Attributes:
+        frames: ``[n]`` native frame numbers, ascending.
+        times, ends: ``[n]`` s; a frame is shown from its time until its end.
+        values: ``[n, K]``, one column per output of the task, NaN where nobody was seen.
+        sampled: ``[n]`` frames that were looked at themselves.
+        start, stop: of the video, in s; a face other than 0 has rows only from its first to its last sighting.
+    """
+
+    video: str
+    subject: str
+    face: int
+    frames: NDArray[np.int32]
+    times: Floats
+    ends: Floats
+    values: NDArray[np.float32]
+    sampled: NDArray[np.bool_]
+    start: float
+    stop: float
+
+    @property
+    def shown(self) -> Floats:
+        """``[n]`` seconds for which each frame is shown."""
+        return self.ends - self.times
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Video, subject and face."""
+        return self.video, self.subject, self.face
+
+
+@dataclass(frozen=True)
+class Source:
+    """The predictions of one task in an output folder.
+
+    Attributes:
+        output: the folder.
+        task: whose predictions.
+        parts: URI of the table of each video, sorted by id.
+        thresholds: of each output, float32[K]: those of the heads, 0.5 where they have none.
+        untrained: a head whose values mean nothing made them.
+        subjects: names of all subjects in the parts.
+        heads: name, weights and digest of the heads, as ``run.json`` has them.
+    """
+
+    output: str
+    task: Task
+    parts: Mapping[str, str]
+    thresholds: NDArray[np.float32]
+    untrained: bool
+    subjects: frozenset[str]
+    heads: Sequence[Mapping[str, Any]]
+
+
+def predicted_tasks(output: str) -> list[str]:
+    """Names of the frame-level tasks that an output folder holds predictions of.
+
+    Raises:
+        EmobeamError: there is no such folder.
+    """
+    if not storage.exists(output):
+        raise EmobeamError(f"{output}: no such folder; name the output of emobeam annotate or predict")
+    return [
+        task.name
+        for task in TASKS.values()
+        if task.scope == "frame" and storage.names(storage.join(output, "predictions", task.name), ".parquet")
+    ]
+
+
+def open_source(output: str, task: Task, only: str = "") -> Source:
+    """Lists the predictions of a task.
+
+    Args:
+        only: names of videos, separated by commas; ``""``: all.
+
+    Raises:
+        EmobeamError: there are none, or a part is damaged.
+        UsageError: a clip-level task, or ``only`` names a video that isn't there.
+    """
+    if task.scope == "clip":
+        raise UsageError(f"task {task.name} has one set of values per clip, which has no course in time")
+    there = predicted_tasks(output)
+    if task.name not in there:
+        held = f"it holds {', '.join(there)}" if there else "run emobeam annotate or predict first"
+        raise EmobeamError(f"{output}: no predictions of task {task.name}; {held}")
+    folder = storage.join(output, "predictions", task.name)
+    uris = [storage.join(folder, f"{name}.parquet") for name in sorted(storage.names(folder, ".parquet"))]
+    footers = {uri: read_part_footer(uri) for uri in uris}
+    parts = {footer["video"]: uri for uri, footer in footers.items()}
+    if only:
+        names = [name.strip() for name in only.split(",") if name.strip()]
+        matches = match_names(names, sorted(parts))
+        if matches.missing or not names:
+            lacking = ", ".join(matches.missing) or repr(only)
+            raise UsageError(f"--only: no predictions of a video called {lacking}")
+        wanted = {video for video, _ in matches.found.values()}
+        parts = {video: uri for video, uri in parts.items() if video in wanted}
+    heads = _heads(output, task)
+    made_by = [entry for footer in footers.values() for entry in footer.get("heads", [])]
+    untrained = any(head[1] == "untrained" for head in made_by)
+    given = next((head["thresholds"] for head in heads if head.get("thresholds")), ())
+    subjects = frozenset(subject for footer in footers.values() for subject in footer["subjects"])
+    limits = checked_thresholds(task, given)
+    return Source(output, task, dict(sorted(parts.items())), limits, untrained, subjects, heads)
+
+
+def _heads(output: str, task: Task) -> list[dict[str, Any]]:
+    uri = storage.join(output, "run.json")
+    if not storage.exists(uri):
+        return []
+    heads: list[dict[str, Any]] = storage.read_json(uri).get("heads", {}).get(task.name, [])
+    return heads
+
+
+def read_traces(source: Source, video: str, fps: float = 0.0) -> list[Trace]:
+    """All faces of a video.
+
+    Args:
+        fps: frames per second where the table has no times (folders of crops); 0: unknown.
+
+    Raises:
+        InputError: the table can't be read, or has no times and ``fps`` is 0.
+    """
+    uri = source.parts[video]
+    fs, path = storage.file_system(uri)
+    try:
+        with fs.open(path, "rb") as file:
+            table = pq.read_table(file)
+        subjects = np.array(table["subject"].to_pylist(), object)
+        faces = table["face"].to_numpy()
+        frames = table["frame"].to_numpy().astype(np.int32)
+        times = table["time"].to_numpy().astype(np.float64)
+        stacked = [table[name].to_numpy().astype(np.float32) for name in source.task.outputs]
+        origin = np.array(table["source"].to_pylist(), object)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        text = f"{uri}: the predictions can't be read ({error}); run emobeam predict again"
+        raise InputError(text, stage="open", reason="damaged", permanent=True) from error
+    values = np.stack(stacked, axis=1)
+    values[origin == "absent"] = np.nan
+    if np.isnan(times).any():
+        if not fps > 0:
+            text = f"{video}: the table has no times (a folder of crops); name the frame rate by --fps"
+            raise InputError(text, stage="open", reason="unsupported", permanent=True)
+        times = (frames - 1) / fps
+    start = float(times.min()) if len(times) else 0.0
+    stop = float(frame_ends(np.unique(times), None)[-1]) if len(times) else 0.0
+    traces = []
+    for subject, face in sorted(set(zip(subjects.tolist(), faces.tolist(), strict=True))):
+        mine = np.flatnonzero((subjects == subject) & (faces == face))
+        mine = mine[np.argsort(frames[mine], kind="stable")]
+        # A face that leaves before the video ends is shown until the next frame of the video.
+        clock = times[mine]
+        later = times[times > clock[-1]]
+        ends = frame_ends(clock, float(later.min()) if len(later) else stop)
+        sampled = origin[mine] == "sampled"
+        traces.append(Trace(video, subject, int(face), frames[mine], clock, ends, values[mine], sampled, start, stop))
+    return traces
