@@ -1,0 +1,235 @@
+"""What an output folder says about its run: videos and outcomes, models, warnings, time, figures. Reads, never writes.
+
+Every file but the predictions tables may be missing; what it would have told is then left out of the page.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emo_transforms import storage
+from emo_transforms.abaw.keys import match_names
+from emo_transforms.cache import read_failures
+from emo_transforms.parts import read_part_footer
+from schemas.records import EmobeamError
+from schemas.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """One video of the run.
+
+    Attributes:
+        outcome: ``ok``, ``no_face``, ``partial``, ``failed``, or ``unknown`` where no table of videos tells.
+        frames: native frames; ``sampled`` of them were looked at, ``lost`` of those could not be decoded, and
+            ``with_face`` show at least one face.
+        duration: in s, or None.
+        size, digest: fingerprint of the file.
+    """
+
+    id: str
+    outcome: str = "unknown"
+    stage: str = ""
+    reason: str = ""
+    message: str = ""
+    frames: int = 0
+    sampled: int = 0
+    lost: int = 0
+    with_face: int = 0
+    duration: float | None = None
+    width: int | None = None
+    height: int | None = None
+    size: int | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All but the predictions themselves.
+
+    Attributes:
+        output: the folder.
+        features: the feature cache it was made from, ``""`` where that isn't there any more.
+        videos: sorted by id.
+        parts: URIs of the predictions tables by task and video.
+        faces: rows of ``faces.parquet`` by video.
+        run: ``run.json``; empty where there is none.
+        extracts: the cache's run records, the oldest first.
+        dataset: the cache's ``dataset.json``; may be empty.
+        metrics: figures by task (``metrics.json``, or those of ``--truth``).
+        failures: the cache's failure records that are about a whole video: path of the input by video.
+    """
+
+    output: str
+    features: str
+    videos: tuple[VideoInfo, ...]
+    parts: Mapping[str, Mapping[str, str]]
+    faces: Mapping[str, Sequence[Mapping[str, Any]]]
+    run: Mapping[str, Any] = field(default_factory=dict)
+    extracts: Sequence[Mapping[str, Any]] = ()
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Tasks with predictions, in the order of ``schemas.tasks.TASKS``."""
+        return [task for name, task in TASKS.items() if self.parts.get(name)]
+
+
+def gather(output: str, *, only: str = "") -> Gathered:
+    """Looks through an output folder.
+
+    Args:
+        only: names of videos, separated by commas; all where empty.
+
+    Raises:
+        EmobeamError: it is no output folder, nothing was predicted in it, or ``only`` names no video of it.
+    """
+    output = output.rstrip("/") or output
+    parts = _parts(output)
+    run = _json(storage.join(output, "run.json"))
+    features = _features(output, run)
+    known = {video.id: video for video in _videos(output)}
+    for video in {video for tables in parts.values() for video in tables}:
+        known.setdefault(video, VideoInfo(video))
+    if only:
+        chosen = _chosen(only, sorted(known))
+        known = {video: info for video, info in known.items() if video in chosen}
+        parts = {task: {v: uri for v, uri in tables.items() if v in chosen} for task, tables in parts.items()}
+    faces: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in _table(storage.join(output, "faces.parquet")):
+        faces[row["video"]].append(row)
+    metrics = _json(storage.join(output, "metrics.json")).get("tasks", {})
+    return Gathered(
+        output,
+        features,
+        tuple(known[video] for video in sorted(known)),
+        parts,
+        faces,
+        run,
+        _extracts(features),
+        _json(storage.join(features, "dataset.json")) if features else {},
+        metrics if isinstance(metrics, dict) else {},
+    )
+
+
+def _parts(output: str) -> dict[str, dict[str, str]]:
+    folder = storage.join(output, "predictions")
+    found: dict[str, dict[str, str]] = {}
+    for task in TASKS:
+        place = storage.join(folder, task)
+        names = sorted(storage.names(place, ".parquet"))
+        uris = [storage.join(place, f"{name}.parquet") for name in names]
+        if uris:
+            found[task] = {read_part_footer(uri)["video"]: uri for uri in uris}
+    if found:
+        return found
+    if not storage.exists(output):
+        raise EmobeamError(f"{output}: no such folder; name the output of emobeam annotate or emobeam predict")
+    if storage.exists(storage.join(output, "dataset.json")):
+        raise EmobeamError(
+            f"{output}: a feature cache, in which nothing is predicted; run emobeam predict {output} --output OUT "
+            "and report on OUT"
+        )
+    if storage.exists(storage.join(output, "run.json")):
+        raise EmobeamError(f"{output}: holds no predictions of any video; emobeam inspect {output} tells why")
+    raise EmobeamError(f"{output}: not an output folder of emobeam annotate or emobeam predict (no predictions in it)")
+
+
+def _features(output: str, run: Mapping[str, Any]) -> str:
+    for place in (str(run.get("features") or ""), storage.join(output, "features")):
+        try:
+            if place and storage.exists(storage.join(place, "dataset.json")):
+                return place
+        except Exception:  # a store that needs other credentials; the page does without the cache
+            continue
+    return ""
+
+
+def _videos(output: str) -> list[VideoInfo]:
+    rows = _table(storage.join(output, "videos.parquet"))
+    names = VideoInfo.__dataclass_fields__
+    return [
+        VideoInfo(row["video"], **{key: row[key] for key in names if row.get(key) is not None and key != "id"})
+        for row in rows
+    ]
+
+
+def _extracts(features: str) -> list[dict[str, Any]]:
+    if not features:
+        return []
+    folder = storage.join(features, "runs")
+    records = (_json(storage.join(folder, f"{name}.json")) for name in sorted(storage.names(folder, ".json")))
+    return [record for record in records if record]
+
+
+def _json(uri: str) -> dict[str, Any]:
+    if not storage.exists(uri):
+        return {}
+    data = storage.read_json(uri)
+    return data if isinstance(data, dict) else {}
+
+
+def _table(uri: str) -> list[dict[str, Any]]:
+    if not storage.exists(uri):
+        return []
+    try:
+        with storage.open_read(uri) as file:
+            rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise EmobeamError(f"{uri}: can't be read ({error}); run emobeam predict again") from error
+    return rows
+
+
+def _chosen(only: str, videos: Sequence[str]) -> set[str]:
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    matches = match_names(names, videos)
+    if matches.missing or not names:
+        raise EmobeamError(f"--only: there is no video called {', '.join(matches.missing) or repr(only)}")
+    return {video for video, _ in matches.found.values()}
+
+
+def seconds_by_step(found: Gathered) -> dict[str, float]:
+    """Wall time of all workers by step of stage 1, over all runs, and of stage 2 as a whole, in s."""
+    steps: dict[str, float] = defaultdict(float)
+    for record in found.extracts:
+        for step, value in (record.get("seconds_by_step") or {}).items():
+            steps[str(step)] += float(value)
+    order = ["probe", "decode", "detect", "align", "embed", "write"]
+    sorted_steps = sorted(steps, key=lambda step: (order.index(step) if step in order else len(order), step))
+    times = {step: steps[step] for step in sorted_steps}
+    if isinstance(found.run.get("seconds"), int | float):
+        times["predict"] = float(found.run["seconds"])
+    return times
+
+
+def warnings_of(found: Gathered) -> tuple[list[str], list[str]]:
+    """What is untrained (its numbers mean nothing), and all other warnings of the run."""
+    untrained = []
+    backbone = found.run.get("backbone") or (found.dataset.get("models") or {}).get("backbone") or {}
+    if backbone.get("weights") == "untrained":
+        untrained.append("backbone")
+    heads: Mapping[str, Any] = found.run.get("heads") or {}
+    for task, entries in sorted(heads.items()):
+        if any(entry.get("weights") == "untrained" for entry in entries):
+            untrained.append(f"head of task {task}")
+    others = [str(text) for text in found.run.get("warnings") or [] if not str(text).endswith(": untrained")]
+    for task, entries in sorted(heads.items()):
+        for entry in entries:
+            text = f"{entry.get('name')} {entry.get('weights')}".lower()
+            if "experimental" in text and not any("experimental" in other and task in other for other in others):
+                others.append(f"task {task}: the head {entry.get('name')} is experimental")
+    return untrained, others
+
+
+def failed_uris(found: Gathered) -> dict[str, str]:
+    """Where inputs lay that failed, by video, as far as the cache's records tell."""
+    if not found.features:
+        return {}
+    return {failure.video: failure.uri for failure in read_failures(found.features).values() if failure.uri}
