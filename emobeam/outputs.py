@@ -1,0 +1,174 @@
+"""What is made of an output folder: events, summaries, a page, files for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from emobeam.arguments import Place, checked, given
+from emobeam.results import Exported, Findings
+
+if TYPE_CHECKING:
+    from emobeam.telling import Telling
+    from pipelines.events import StudyResult
+    from pipelines.report import ReportResult
+
+Limits = Mapping[str, float] | Sequence[str] | float
+"""Thresholds: by output, as texts ``AU12=0.6``, or one number."""
+
+
+def export(
+    output: Place,
+    *,
+    format: Literal["csv", "openface", "elan", "datasets"],
+    destination: Place,
+    tasks: str | Sequence[str] = (),
+    rate: Literal["sampled", "native"] | None = None,
+    only: str | Sequence[str] = "",
+    media: Place = "",
+    min_duration: float = 0.2,
+    merge_gap: float = 0.2,
+    progress: bool = False,
+) -> Exported:
+    """Predictions for other programs, as ``emobeam export``.
+
+    Args:
+        output: the folder of :func:`annotate` or :func:`predict`.
+        destination: folder to write, as a whole; the command calls it ``--output``.
+
+    The other options are those of the command, see ``emobeam export --help``.
+
+    Raises:
+        UsageError, EmobeamError: see ``pipelines.export.run_export``.
+    """
+    args, _ = checked("export", given(locals()))
+    from emobeam.telling import Telling
+    from pipelines.export import ExportRequest, run_export
+
+    fields = ("output", "destination", "format", "tasks", "only", "media", "min_duration", "merge_gap")
+    request = ExportRequest(**{key: args[key] for key in fields}, rate=args["rate"] or "")
+    done = run_export(request, Telling(progress=progress))
+    return Exported(done.format, done.destination, done.videos, done.files, done.rows, done.skipped)
+
+
+def report(
+    output: Place,
+    *,
+    destination: Place = "",
+    truth: Place = "",
+    partition: str = "",
+    only: str | Sequence[str] = "",
+    videos: Place = "",
+    thumbnails: bool = True,
+    rate: float = 10.0,
+    progress: bool = False,
+) -> ReportResult:
+    """One self-contained HTML page with the timelines, as ``emobeam report``.
+
+    Args:
+        output: the folder of :func:`annotate` or :func:`predict`.
+        destination: the page. Default: ``report.html`` in that folder; the command calls it ``--output``.
+
+    The other options are those of the command, see ``emobeam report --help``.
+
+    Returns:
+        Where the page lies (``path``), and what is in it.
+
+    Raises:
+        UsageError, EmobeamError: see ``pipelines.report.run_report``.
+    """
+    told = given(locals())
+    destination, told["out"] = told.pop("destination"), told["output"]
+    args, _ = checked("report", told | {"output": destination})
+    from emobeam.telling import Telling
+    from pipelines.report import ReportRequest, run_report
+
+    names = ("output", "truth", "partition", "only", "videos", "thumbnails", "rate")
+    request = ReportRequest(args["out"], *(args[name] for name in names))
+    return run_report(request, Telling(progress=progress))
+
+
+def events(
+    output: Place,
+    *,
+    task: str | None = None,
+    thresholds: Limits = (),
+    off: Limits = (),
+    min_duration: float = 0.2,
+    merge_gap: float = 0.2,
+    only: str | Sequence[str] = "",
+    destination: Place = "",
+    **more: Any,
+) -> Findings:
+    """Onset, offset, duration and peak of every event, as ``emobeam events``.
+
+    Args:
+        output: the folder of :func:`annotate` or :func:`predict`.
+        thresholds, off: where events begin and end: ``{"AU12": 0.6}``, one number for all action units, or texts as on
+            the command line. Default: the head's thresholds.
+        min_duration, merge_gap: s.
+        destination: a ``.csv`` or ``.parquet`` file to write, too; the command calls it ``--output``.
+        more: the command's other options (``baseline``, ``persons``, ``speech`` ...), with ``_`` for ``-``.
+
+    Raises:
+        UsageError, EmobeamError: see ``pipelines.events.run_events``.
+    """
+    told = given(locals())
+    args, _ = checked("events", told | {"thresholds": _limits(thresholds), "off": _limits(off)})
+    from emobeam.telling import Telling
+    from pipelines.events import run_events
+    from pipelines.requests import study_config
+
+    return _findings(run_events(args["output"], study_config(args), destination=args["destination"] or ""), Telling())
+
+
+def summarise(
+    output: Place,
+    *,
+    by: Literal["video", "person", "segment"] = "video",
+    segments: Place = "",
+    task: str | None = None,
+    thresholds: Limits = (),
+    off: Limits = (),
+    only: str | Sequence[str] = "",
+    destination: Place = "",
+    **more: Any,
+) -> Findings:
+    """Means, share of time active, events per minute and time seen, as ``emobeam summarise``.
+
+    Args:
+        by: what a row is about.
+        segments: with ``by="segment"``: CSV ``video,start,end,label`` in s, or ELAN.
+
+    Other arguments and errors are as for :func:`events`.
+    """
+    told = given(locals())
+    args, _ = checked("summarise", told | {"thresholds": _limits(thresholds), "off": _limits(off)})
+    from emobeam.telling import Telling
+    from pipelines.requests import study_config
+    from pipelines.summarise import run_summarise
+
+    done = run_summarise(
+        args["output"],
+        study_config(args),
+        by=args["by"],
+        segments=args["segments"],
+        segments_tier=args["segments_tier"],
+        destination=args["destination"] or "",
+    )
+    return _findings(done, Telling())
+
+
+def _findings(done: StudyResult, ui: Telling) -> Findings:
+    for text in done.summary["warnings"]:
+        ui.warn(text)
+    return Findings(done.table, done.summary, done.failed)
+
+
+def _limits(limits: Limits) -> list[str]:
+    """Thresholds as the command line takes them."""
+    if isinstance(limits, Mapping):
+        return [f"{name}={limit:g}" for name, limit in limits.items()]
+    if isinstance(limits, (int, float, str)):
+        return [str(limits)]
+    return [str(limit) for limit in limits]

@@ -1,0 +1,78 @@
+"""What a job tells a program: warnings as Python warnings, information as log records, a bar only if asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pipelines.console import Ui, make_ui
+
+_PACKAGES = ("emobeam", "pipelines", "runners", "emo_transforms", "schemas", "contextlib")
+
+_LOG = logging.getLogger("emobeam")
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Keeps back what libraries log while they are imported (Beam misses optional parts), and the handler they add."""
+    before = logging.root.manager.disable
+    stand_in = logging.NullHandler()
+    logging.root.addHandler(stand_in)
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        logging.root.removeHandler(stand_in)
+
+
+class EmobeamWarning(UserWarning):
+    """Something that makes results mean less than they seem to (untrained weights above all), or a video left out."""
+
+
+class Telling:
+    """The ``Ui`` of a program.
+
+    Attributes:
+        warned: all warnings of the job, in order, each once.
+    """
+
+    def __init__(self, *, progress: bool = False) -> None:
+        self._shown: Ui | None = make_ui(quiet=False) if progress else None
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        _LOG.info("%s", text)
+        if self._shown is not None:
+            self._shown.say(text)
+
+    def warn(self, text: str) -> None:
+        if text not in self.warned:
+            self.warned.append(text)
+            warnings.warn(text, EmobeamWarning, stacklevel=_depth())
+
+    def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
+        if self._shown is not None:
+            self._shown.start(name, total, items, unit, measure)
+
+    def event(self, event: str, data: Mapping[str, Any]) -> None:
+        if event == "died":
+            _LOG.warning("a worker process died (exit status %s); its work goes to another", data["code"])
+        elif self._shown is not None:
+            self._shown.event(event, data)
+
+    def finish(self) -> None:
+        if self._shown is not None:
+            self._shown.finish()
+
+
+def _depth() -> int:
+    """``stacklevel`` of the code that called emobeam, so that a warning names the user's own line."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+        frame, depth = frame.f_back, depth + 1
+    return depth

@@ -1,0 +1,247 @@
+"""From the options of a command to what a run is asked for; the console script and the Python interface share it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.records import UsageError
+
+if TYPE_CHECKING:
+    from emo_transforms.studies.study import StudyConfig
+    from pipelines.extract import ExtractRequest
+    from pipelines.predict_request import PredictRequest
+    from runners.presets import EngineConfig
+
+_ALIGN = {"style": "align", "margin": "margin"}
+"""Options by the setting they make."""
+
+_OF_THE_CROPS = (
+    *("fps", "segment_seconds", "crops_fps", "decoder", "decode_timeout", "decode_memory", "min_face", "min_score"),
+    *("detector", "videos"),
+)
+"""Options that say how crops are made from videos, and mean nothing once they are made."""
+
+
+def extract_request(
+    args: Mapping[str, Any], output: str, beam_args: Sequence[str] = (), *, named: Collection[str] = ()
+) -> ExtractRequest:
+    """What stage 1 is asked for.
+
+    Args:
+        args: values of the options of ``emobeam extract`` by the names of ``pipelines.options``.
+        output: folder of the cache.
+        beam_args: what goes to Beam.
+        named: those of the options that the user has set; the others hold their defaults.
+
+    Raises:
+        UsageError, EmobeamError: the options contradict each other, or an input can't be found.
+    """
+    from emo_transforms.planning import find_videos
+    from emo_transforms.stored_crops import config_from, origin_of, same_place
+
+    # Mistakes in the inputs are told before anything heavy is loaded.
+    crops = args["crops"]
+    if not crops and (args["videos"] or args["crops_fps"]):
+        raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
+    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+    stored = bool(videos) and videos[0].kind == "cache"
+    if stored:
+        _check_stored(args["inputs"][0], same_place(output, args["inputs"]), named)
+    store = args["store"] or ()
+    if store == ("crops",) and {"backbone", "backbone_weights", "input_size"} & set(named):
+        raise UsageError("--store crops alone runs no backbone; leave the backbone's options out, or add what it gives")
+
+    from emo_transforms.backbones import named as named_backbone
+    from emo_transforms.engines import resolve_engine
+    from pipelines.extract import ExtractRequest, resolve_config
+    from runners.beam_options import check_beam_args
+    from runners.local import local_config
+    from schemas import config
+
+    engine = engine_config(args)
+    check_beam_args(beam_args, engine.runner if engine else "direct")
+    device = concrete_device(args["device"], engine)
+    fps = args["fps"] if args["fps"] is not None else (0.0 if crops else 6.0)
+    name, weights = named_backbone(args["backbone"], args["backbone_weights"])
+    if engine is not None and Path(weights).is_file():
+        weights = _place(weights, engine)
+    backbone = config.BackboneConfig(name=name, weights=weights, input_size=args["input_size"] or 0)
+    settings = config.ExtractConfig(
+        source=crops or "video",
+        backbone=backbone,
+        sampling=config.SamplingConfig(fps, args["segment_seconds"], args["crops_fps"]),
+        decoder=config.DecoderConfig(
+            name="pyav" if args["decoder"] == "auto" else args["decoder"],
+            timeout=args["decode_timeout"],
+            memory_mb=args["decode_memory"],
+        ),
+        detector=config.DetectorConfig(min_face=args["min_face"], keep=args["min_score"], mode=args["detector"]),
+        align=config.AlignConfig(style=args["align"], margin=args["margin"]),
+        device=device,
+        engine=resolve_engine(args["engine"], device),
+        kernel_batch=16 if device == "cpu" else 128,
+        maps=args["maps"],
+        store=store,
+        views=args["views"],
+    )
+    if stored:
+        origin = origin_of(args["inputs"])
+        given = {field: getattr(settings.align, field) for field in _ALIGN if _ALIGN[field] in named}
+        align = replace(origin[0].align, **given)
+        settings = config_from(origin, replace(settings, align=align))
+    return ExtractRequest(
+        videos=videos,
+        output=_place(output, engine),
+        dataset=resolve_config(settings),
+        inputs=args["inputs"],
+        local=local_config(args["workers"], verbose=args["verbose"]),
+        beam_args=tuple(beam_args),
+        engine=engine,
+    )
+
+
+def _check_stored(features: str, into_itself: bool, named: Collection[str]) -> None:
+    if into_itself:
+        raise UsageError(f"--output: {features} is the cache the crops come from; choose another output")
+    idle = [f"--{name.replace('_', '-')}" for name in _OF_THE_CROPS if name in named]
+    if idle:
+        raise UsageError(
+            f"{', '.join(idle)}: {features} is a feature cache, whose crops are made already; leave it out, or name "
+            "the videos"
+        )
+
+
+def predict_request(
+    args: Mapping[str, Any], features: str, beam_args: Sequence[str] = (), command: str = "predict"
+) -> PredictRequest:
+    """What stage 2 is asked for; see :func:`extract_request`.
+
+    Args:
+        command: ``predict`` or ``annotate``; only ``predict`` takes ``only`` for itself.
+    """
+    from pipelines.predict_request import PredictRequest
+    from runners.beam_options import check_beam_args
+    from runners.local import local_config
+    from schemas.config import PredictConfig
+
+    engine = engine_config(args)
+    check_beam_args(beam_args, engine.runner if engine else "direct")
+    return PredictRequest(
+        features=_place(features, engine),
+        output=_place(args["output"], engine),
+        heads=[_place(head, engine) for head in args["heads"]] if engine else args["heads"],
+        tasks=args["tasks"],
+        config=PredictConfig(
+            faces=args["faces"],
+            max_gap=args["max_gap"],
+            window_gap=args["window_gap"],
+            stride=args["stride"],
+            device=concrete_device(args["device"], engine),
+        ),
+        only=args["only"] if command == "predict" else "",
+        subjects=args["subjects"],
+        edition=args["edition"] or 0,
+        template=args["template"],
+        truth=args["truth"],
+        partition=args["partition"],
+        local=local_config(args["workers"], verbose=args["verbose"]),
+        beam_args=tuple(beam_args),
+        engine=engine,
+        command=command,
+    )
+
+
+def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
+    """The engine that a command names, None for this machine.
+
+    Raises:
+        UsageError: options of one engine with another, or none where one is needed.
+    """
+    runner = args.get("runner", "direct")
+    _check_engine_options(runner, args)
+    if runner == "direct":
+        return None
+    from runners.dataflow import DataflowConfig
+    from runners.presets import EngineConfig, worker_environment
+
+    dataflow = None
+    if runner == "dataflow":
+        names = ("project", "region", "temp_location", "image", "machine_type", "accelerator")
+        dataflow = DataflowConfig(**{name: args[name] for name in names}, detach=args.get("detach", False))
+    config = EngineConfig(
+        runner=runner,
+        workers=args["workers"],
+        **{name: args[name] for name in _OF_CLUSTERS if name != "worker_environment"},
+        dataflow=dataflow,
+    )
+    if runner == "dataflow":
+        return config
+    environment = worker_environment(args["worker_environment"], embedded=config.embedded)
+    return replace(config, environment=environment)
+
+
+def _place(uri: str, engine: EngineConfig | None) -> str:
+    """Workers of another engine start in another folder, so what is below this one is named in full for them."""
+    from emo_transforms.storage import is_local, local_path
+
+    return str(local_path(uri).absolute()) if engine is not None and is_local(uri) else uri
+
+
+_OF_CLUSTERS = {
+    "flink_master": ("flink",),
+    "flink_version": ("flink",),
+    "spark_master": ("spark",),
+    "job_server_jar": ("flink", "spark"),
+    "job_endpoint": ("flink", "spark"),
+    "worker_environment": ("flink", "spark"),
+    "shared_files": ("flink", "spark"),
+}
+_OF_DATAFLOW = ("project", "region", "temp_location", "image", "accelerator", "detach")
+"""Options by the engines they belong to; those with a default of their own are let pass."""
+
+
+def _check_engine_options(runner: str, args: Mapping[str, Any]) -> None:
+    owners = {**_OF_CLUSTERS, **dict.fromkeys(_OF_DATAFLOW, ("dataflow",))}
+    for name, engines in owners.items():
+        if name != "flink_version" and args.get(name) and runner not in engines:
+            raise UsageError(f"--{name.replace('_', '-')} belongs to --runner {' or '.join(engines)}, not to {runner}")
+
+
+def study_config(args: Mapping[str, Any]) -> StudyConfig:
+    """What events and summaries are asked for, by the names of ``pipelines.cli_studies``."""
+    from emo_transforms.studies.baseline import BaselineConfig
+    from emo_transforms.studies.study import StudyConfig
+
+    names = ("min_duration", "merge_gap", "persons", "speech", "speech_tier", "only", "fps")
+    return StudyConfig(
+        task=args["task"] or "",
+        thresholds=tuple(args["thresholds"]),
+        off=tuple(args["off"]),
+        baseline=BaselineConfig(
+            method=args["baseline"],
+            quantile=args["baseline_quantile"],
+            scale=args["baseline_scale"],
+            segments=args["baseline_segments"],
+        ),
+        **{name: args[name] for name in names},
+    )
+
+
+def concrete_device(name: str, engine: EngineConfig | None = None) -> str:
+    """The concrete device; ``auto`` must not mean another one on each worker.
+
+    On another engine ``auto`` is the CPU, unless an accelerator is asked for there.
+    """
+    if engine is not None:
+        accelerated = engine.dataflow is not None and engine.dataflow.accelerator
+        return ("cuda" if accelerated else "cpu") if name == "auto" else name
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return name
