@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emobeam.jobs import annotate, extract, predict, score
     from emobeam.loading import load_features, load_predictions
-    from emobeam.outputs import events, export, report, summarise
+    from emobeam.outputs import agree, events, export, report, summarise
     from emobeam.results import Annotated, Exported, Extracted, Findings, Predicted, Score
     from emobeam.rows import FeatureRows
     from emobeam.telling import EmobeamWarning
@@ -36,6 +36,7 @@ __all__ = [
     "Predicted",
     "Score",
     "UsageError",
+    "agree",
     "annotate",
     "events",
     "export",
@@ -50,7 +51,7 @@ __all__ = [
 
 _PLACES = {
     **dict.fromkeys(("annotate", "extract", "predict", "score"), "emobeam.jobs"),
-    **dict.fromkeys(("events", "export", "report", "summarise"), "emobeam.outputs"),
+    **dict.fromkeys(("agree", "events", "export", "report", "summarise"), "emobeam.outputs"),
     **dict.fromkeys(("load_features", "load_predictions"), "emobeam.loading"),
     **dict.fromkeys(("Annotated", "Exported", "Extracted", "Findings", "Predicted", "Score"), "emobeam.results"),
     **dict.fromkeys(("EmobeamError", "InputError", "UsageError"), "schemas.records"),

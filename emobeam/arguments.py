@@ -70,6 +70,8 @@ def _plain(param: Any, value: Any) -> Any:
     """A Python value as a user would write it on the command line."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if param.nargs > 1:
+        return tuple(value)
     if _several(param):
         return [value] if isinstance(value, str) else [_text(each) for each in value]
     return value if isinstance(value, (str, int, float, bool)) else ",".join(str(_text(each)) for each in value)

@@ -10,6 +10,7 @@ from emobeam.results import Exported, Findings
 
 if TYPE_CHECKING:
     from emobeam.telling import Telling
+    from pipelines.agree import AgreeResult
     from pipelines.events import StudyResult
     from pipelines.report import ReportResult
 
@@ -157,6 +158,57 @@ def summarise(
         destination=args["destination"] or "",
     )
     return _findings(done, Telling())
+
+
+def agree(
+    output: Place,
+    human: Place,
+    *,
+    format: Literal["elan", "csv"] | None = None,
+    tier_map: Place = "",
+    coded: Place = "",
+    task: str | None = None,
+    thresholds: Limits = (),
+    off: Limits = (),
+    only: str | Sequence[str] = "",
+    destination: Place = "",
+    progress: bool = False,
+    **more: Any,
+) -> AgreeResult:
+    """Agreement of predictions with human coding, as ``emobeam agree``.
+
+    Args:
+        human: ELAN documents or CSV files, one file or a folder.
+        destination: folder for the tables, too; the command calls it ``--output``.
+
+    Other arguments and errors are as for :func:`events`.
+
+    Returns:
+        Arrow tables ``units``, ``videos`` and ``pairs`` (matched events); ``summary["unmatched"]`` lists what could not
+        be compared.
+    """
+    told = given(locals())
+    told["style"] = told.pop("format")
+    args, _ = checked("agree", told | {"thresholds": _limits(thresholds), "off": _limits(off)})
+    from emobeam.telling import Telling
+    from pipelines.agree import run_agree
+    from pipelines.requests import agree_config, study_config
+
+    ui = Telling(progress=progress)
+    done = run_agree(
+        args["output"],
+        args["human"],
+        study_config(args),
+        agree_config(args),
+        style=args["style"] or "",
+        tier_map=args["tier_map"],
+        coded=args["coded"],
+        destination=args["destination"],
+        ui=ui,
+    )
+    for text in done.summary["warnings"]:
+        ui.warn(text)
+    return done
 
 
 def _findings(done: StudyResult, ui: Telling) -> Findings:

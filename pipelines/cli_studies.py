@@ -235,20 +235,15 @@ def agree(
       emobeam agree out/ --human coding/ --output agreement/
       emobeam agree out/ --human coder1.csv --task va --human-range 1 9 --json
     """
-    from emo_transforms.studies.comparing import AgreeConfig
-    from emo_transforms.studies.matching import MatchConfig
     from pipelines.agree import print_agreement, run_agree
     from pipelines.console import make_ui
+    from pipelines.requests import agree_config
 
-    config = AgreeConfig(
-        match=MatchConfig(by=args.pop("match"), iou=args.pop("iou"), tolerance=args.pop("tolerance")),
-        **{name: args.pop(name) for name in ("grid", "human_on", "human_range", "block", "resamples", "seed")},
-    )
     result = run_agree(
         output,
         human,
         _config(args),
-        config,
+        agree_config(args),
         style=style or "",
         tier_map=tier_map,
         coded=coded,

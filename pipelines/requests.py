@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.records import UsageError
 
 if TYPE_CHECKING:
+    from emo_transforms.studies.comparing import AgreeConfig
     from emo_transforms.studies.study import StudyConfig
     from pipelines.extract import ExtractRequest
     from pipelines.predict_request import PredictRequest
@@ -227,6 +228,17 @@ def study_config(args: Mapping[str, Any]) -> StudyConfig:
             segments=args["baseline_segments"],
         ),
         **{name: args[name] for name in names},
+    )
+
+
+def agree_config(args: Mapping[str, Any]) -> AgreeConfig:
+    """How predictions are compared with human coding, by the names of ``pipelines.cli_studies``."""
+    from emo_transforms.studies.comparing import AgreeConfig
+    from emo_transforms.studies.matching import MatchConfig
+
+    return AgreeConfig(
+        match=MatchConfig(by=args["match"], iou=args["iou"], tolerance=args["tolerance"]),
+        **{name: args[name] for name in ("grid", "human_on", "human_range", "block", "resamples", "seed")},
     )
 
 
