@@ -1,0 +1,116 @@
+"""``inspect`` of a head's folder."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from emo_transforms import storage
+from emo_transforms.cache import read_dataset
+from emo_transforms.costs import describe as describe_cost
+from emo_transforms.head_config import HeadConfig, config_from_json, config_to_json
+from emo_transforms.head_files import BACKBONE_FILE, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from emo_transforms.heads import check_head, load_head
+from pipelines.console import command
+from pipelines.inspect_problems import Problem, extract_command, run_records, sizes_below
+from schemas.records import EmobeamError
+
+_LONG = ("trained_on", "tuned_on", "metrics", "provenance")
+
+
+def describe_head(path: str, features: str = "") -> dict[str, Any]:
+    """A head as plain data; see :func:`pipelines.inspect.describe`.
+
+    Args:
+        features: URI of a cache: does the head fit it?
+    """
+    uri = storage.join(path, CONFIG_FILE)
+    try:
+        config = config_from_json(storage.read_bytes(uri))
+    except EmobeamError as error:
+        raise EmobeamError(f"{uri}: {error}") from error
+    data = json.loads(config_to_json(config))
+    cost = describe_cost(config)
+    problems = [*_files(path, config), *_untrained(path, config), *_fit(path, config, features)]
+    return {
+        "kind": "head",
+        "path": path,
+        **{key: value for key, value in data.items() if key not in _LONG},
+        "window_seconds": config.window_seconds,
+        "parameters": cost.parameters,
+        "final_parameters": cost.final_parameters,
+        "macs_per_frame": cost.macs_per_frame,
+        "trained_on": len(config.trained_on),
+        "tuned_on": len(config.tuned_on),
+        "metrics": data.get("metrics") or {},
+        "provenance": data.get("provenance") or {},
+        "seeds": sorted(_seeds(path), key=lambda name: (len(name), name)),
+        "bytes_by_part": sizes_below(path),
+        "problems": [problem.to_json() for problem in problems],
+    }
+
+
+def _seeds(path: str) -> list[str]:
+    fs, root = storage.file_system(storage.join(path, "seeds"))
+    if not fs.exists(root):
+        return []
+    return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False)]
+
+
+def _files(path: str, config: HeadConfig) -> list[Problem]:
+    problems = []
+    again = _train(path, config)
+    try:
+        load_head(path)
+    except EmobeamError as error:
+        kind = "damaged" if storage.exists(storage.join(path, WEIGHTS_FILE)) else "missing"
+        problems.append(Problem("error", kind, str(error), again))
+    backbone = config.provenance.get("backbone")
+    if isinstance(backbone, dict):
+        file = str(backbone.get("file", BACKBONE_FILE))
+        if not storage.exists(storage.join(path, file)):
+            what = f"{file}, the backbone that was trained with the head, is missing; copy the head again"
+            problems.append(Problem("error", "missing", what, again))
+    if config.provenance and not storage.exists(storage.join(path, CARD_FILE)):
+        problems.append(Problem("note", "missing", f"the model card {CARD_FILE} is missing; copy the head again"))
+    if storage.exists(storage.join(path, ".training")):
+        what = "a run of training was broken off here; the same command goes on where it ended"
+        problems.append(Problem("warning", "missing", what, again))
+    return problems
+
+
+def _train(path: str, config: HeadConfig) -> str:
+    """The command that trained it, as far as the head tells; words in capitals stand for what it doesn't."""
+    about = config.provenance
+    features, labels = str(about.get("features") or "FEATURES"), str(about.get("labels") or "LABELS")
+    return command("train", features, "--task", config.task, "--labels", labels, "--output", path)
+
+
+def _untrained(path: str, config: HeadConfig) -> list[Problem]:
+    if config.weights != "untrained":
+        return []
+    what = "the head is untrained: its values mean nothing"
+    return [Problem("warning", "untrained", what, _train(f"{path.rstrip('/')}-trained", config))]
+
+
+def _fit(path: str, config: HeadConfig, features: str) -> list[Problem]:
+    if not features:
+        return []
+    dataset = read_dataset(features)
+    try:
+        warnings = check_head(
+            load_head(path),
+            features_id=dataset.config.features_id,
+            map_shapes=dict(dataset.map_shapes),
+            rate=dataset.config.sampling.fps,
+            crop_style=dataset.config.align.style,
+            vectors={"embedding": dataset.embedding, "scores": dataset.scores},
+        )
+    except EmobeamError as error:
+        fresh = extract_command(f"{features.rstrip('/')}-{config.task}", dataset.config, run_records(features))
+        own = config.provenance.get("backbone")
+        file = own.get("file", BACKBONE_FILE) if isinstance(own, dict) else ""
+        weights = storage.join(path, str(file)) if file else "FILE"
+        mend = f"{fresh} --backbone {config.backbone} --backbone-weights {weights}"
+        return [Problem("error", "unfit", f"doesn't fit {features}: {error}", mend)]
+    return [Problem("warning", "unfit", text) for text in warnings]
