@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +24,8 @@ from schemas.tables import SEGMENTS, VIDEOS
 
 def read_index(features: str) -> list[dict[str, Any]]:
     """Rows of ``segments.parquet``; empty where there is none yet or it can't be read (it is only an index)."""
-    fs, path = storage.file_system(storage.join(features, "segments.parquet"))
     try:
-        with fs.open(path, "rb") as file:
-            table = pq.read_table(file)
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(features, "segments.parquet"))))
     except (OSError, pa.ArrowException):  # pyarrow tells of some damage by plain OSErrors
         return []
     rows: list[dict[str, Any]] = table.to_pylist() if table.schema.equals(SEGMENTS) else []
@@ -43,21 +42,47 @@ def make_index(features: str, *, trust: bool = True) -> tuple[list[dict[str, Any
     Returns:
         Rows of ``segments.parquet``, and the table of videos (see ``schemas.tables.VIDEOS``), sorted by id.
     """
-    known = {row["shard"]: row for row in read_index(features)} if trust else {}
-    segments = []
-    for shard in sorted(storage.names(storage.join(features, "shards"), ".parquet")):
-        segments.append(known.get(shard) or _segment_row(features, shard))
-    segments.sort(key=lambda row: (row["video"], row["segment"], row["shard"]))
+    segments = _segments(features, trust)
     videos = _video_rows(segments, read_failures(features).values())
     return segments, pa.Table.from_pylist(videos, VIDEOS)
+
+
+def _segments(features: str, trust: bool) -> list[dict[str, Any]]:
+    known = {row["shard"]: row for row in read_index(features)} if trust else {}
+    sizes = storage.sizes(storage.join(features, "shards"), ".parquet")
+    new = sorted(sizes.keys() - known.keys())
+    with ThreadPoolExecutor(1 if storage.is_local(features) else _FOOTERS_AT_ONCE) as pool:
+        read = pool.map(lambda shard: _segment_row(features, shard, sizes[shard]), new)
+        segments = [*read, *(known[shard] for shard in sizes.keys() & known.keys())]
+    segments.sort(key=lambda row: (row["video"], row["segment"], row["shard"]))
+    return segments
 
 
 def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
     """Writes ``segments.parquet`` and ``videos.parquet``, see :func:`make_index`; returns the latter."""
     segments, table = make_index(features, trust=trust)
-    _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
-    _write_table(storage.join(features, "videos.parquet"), table)
+    _write_index(features, segments, table)
     return table
+
+
+def settle_index(features: str, current: Mapping[str, Fingerprint | None], cache_id: str) -> pa.Table:
+    """What ends a run: :func:`settle`, and indexes that know of it, by one listing of the shards.
+
+    Returns:
+        The table of videos.
+    """
+    segments = _segments(features, trust=True)
+    _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
+    gone = settle(features, current, cache_id, segments)
+    segments = [row for row in segments if row["shard"] not in gone]
+    table = pa.Table.from_pylist(_video_rows(segments, read_failures(features).values()), VIDEOS)
+    _write_index(features, segments, table)
+    return table
+
+
+def _write_index(features: str, segments: list[dict[str, Any]], videos: pa.Table) -> None:
+    _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
+    _write_table(storage.join(features, "videos.parquet"), videos)
 
 
 def _write_table(uri: str, table: pa.Table) -> None:
@@ -65,10 +90,12 @@ def _write_table(uri: str, table: pa.Table) -> None:
         pq.write_table(table, path, compression="zstd")
 
 
-def _segment_row(features: str, shard: str) -> dict[str, Any]:
-    uri = shard_uri(features, shard)
-    footer = read_footer(uri)
-    return {**_footer_row(footer, shard), "bytes": storage.size(uri)}
+_FOOTERS_AT_ONCE = 16
+"""Of an object store, which answers late but many at a time."""
+
+
+def _segment_row(features: str, shard: str, size: int) -> dict[str, Any]:
+    return {**_footer_row(read_footer(shard_uri(features, shard), size=size), shard), "bytes": size}
 
 
 def _footer_row(footer: Footer, shard: str) -> dict[str, Any]:
@@ -165,7 +192,12 @@ def _of_one_content(segments: list[dict[str, Any]], failures: list[Failure]) -> 
     return contents[chosen] if chosen else []
 
 
-def settle(features: str, current: Mapping[str, Fingerprint | None], cache_id: str) -> None:
+def settle(
+    features: str,
+    current: Mapping[str, Fingerprint | None],
+    cache_id: str,
+    segments: Iterable[dict[str, Any]] | None = None,
+) -> set[str]:
     """Makes the failure records of the given videos true again at the end of a run.
 
     One record per failed or partial video stays, with all it lost; records of segments that have their shard
@@ -173,9 +205,14 @@ def settle(features: str, current: Mapping[str, Fingerprint | None], cache_id: s
 
     Args:
         current: fingerprint of each video of the run, None where the input could not be read.
+        segments: rows of the index, read where they aren't given.
+
+    Returns:
+        Names of the shards that went.
     """
     rows = defaultdict(list)
-    for row in read_index(features):
+    gone = set()
+    for row in read_index(features) if segments is None else segments:
         if row["video"] in current:
             rows[row["video"]].append(row)
     records: dict[str, dict[str, Failure]] = defaultdict(dict)
@@ -187,7 +224,9 @@ def settle(features: str, current: Mapping[str, Fingerprint | None], cache_id: s
             for row in rows[video]:
                 if not _is_of(row, print_):
                     storage.remove(shard_uri(features, row["shard"]))
+                    gone.add(row["shard"])
         _settle_records(features, video, print_, mine, records[video], cache_id)
+    return gone
 
 
 def _is_of(row: Mapping[str, Any], print_: Fingerprint) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.listing import below, has_video_extension, is_hidden, locate, uri_of, walk_files
+from emo_transforms.storage import read_range
+from emo_transforms.stores import reading
 from schemas.records import EmobeamError, Fingerprint, InputError, UsageError, Video
 
 DIGEST_BYTES = 256 * 1024
@@ -228,17 +230,12 @@ def fingerprint(uri: str) -> Fingerprint:
     Raises:
         InputError: the file is ``missing``, or can't be read (``io``); both may end differently next time.
     """
-    fs, path = locate(uri)
-    digest = hashlib.sha256()
     try:
-        size = int(fs.size(path))
-        with fs.open(path, "rb") as file:
-            if size <= 2 * DIGEST_BYTES:
-                digest.update(file.read())
-            else:
-                digest.update(file.read(DIGEST_BYTES))
-                file.seek(size - DIGEST_BYTES)
-                digest.update(file.read(DIGEST_BYTES))
+        fs, path = locate(uri)
+        size = reading(uri, lambda: int(fs.size(path)))
+        cut = min(size, DIGEST_BYTES) if size > 2 * DIGEST_BYTES else size
+        digest = hashlib.sha256(read_range(uri, 0, cut))
+        digest.update(read_range(uri, size - DIGEST_BYTES, size) if cut < size else b"")
     except FileNotFoundError as error:
         raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
     except OSError as error:

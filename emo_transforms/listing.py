@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Sequence
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -67,6 +68,7 @@ def walk_files(uri: str) -> tuple[AbstractFileSystem, str, list[str]]:
         EmobeamError: it, or a folder in it, can't be read.
     """
     fs, root = locate(uri)
+    fs.invalidate_cache(root)  # others may have put files there since it was listed last
     try:
         if not fs.isdir(root):
             problem = "is not a folder" if fs.exists(root) else "no such file or folder"
@@ -110,3 +112,22 @@ def file_sizes(uri: str) -> dict[str, int]:
         entries = fs.ls(path, detail=True)
         sizes = {posixpath.basename(e["name"]): int(e["size"]) for e in entries if e["type"] == "file"}
     return {name: sizes[name] for name in sorted(sizes) if name and not name.startswith(".")}
+
+
+def sizes_of(uris: Sequence[str]) -> list[int]:
+    """Sizes of files in bytes, -1 where one isn't there; in a store by one listing per folder."""
+    sizes = {}
+    folders: dict[tuple[int, str], tuple[AbstractFileSystem, dict[str, str]]] = {}
+    for uri in dict.fromkeys(uris):
+        fs, path = locate(uri)
+        if isinstance(fs, LocalFileSystem):
+            sizes[uri] = os.path.getsize(path) if os.path.isfile(path) else -1
+        else:
+            folders.setdefault((id(fs), posixpath.dirname(path)), (fs, {}))[1][path] = uri
+    for (_, folder), (fs, wanted) in folders.items():
+        try:
+            entries = {str(entry["name"]): int(entry["size"] or 0) for entry in fs.ls(folder, detail=True)}
+        except FileNotFoundError:
+            entries = {}
+        sizes |= {uri: entries.get(path, -1) for path, uri in wanted.items()}
+    return [sizes[uri] for uri in uris]

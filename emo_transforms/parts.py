@@ -29,9 +29,8 @@ def part_uri(output: str, task: str, video: str) -> str:
 
 def read_part_footer(uri: str) -> dict[str, Any]:
     """The JSON document in the footer of a part; raises :class:`EmobeamError` where there is none."""
-    fs, path = storage.file_system(uri)
     try:
-        with fs.open(path, "rb") as file:
+        with storage.open_read(uri) as file:
             metadata = pq.read_metadata(file).metadata or {}
             data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
         if not {"task", "video", "subjects"} <= set(data):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emo_transforms.storage import file_system
+from emo_transforms.storage import is_local, open_read
+from emo_transforms.storage import size as size_of
 from schemas.config import SCHEMA_VERSION
 from schemas.records import EmobeamError, InputError
 from schemas.tables import FOOTER_KEY, map_column
@@ -155,14 +157,16 @@ def _is_heavy(field: pa.Field) -> bool:
     return isinstance(field.type, pa.FixedShapeTensorType)
 
 
-def read_footer(uri: str) -> Footer:
+def read_footer(uri: str, *, size: int | None = None) -> Footer:
     """The footer of a shard.
+
+    Args:
+        size: of the file in bytes, where it is known already; then a store is asked once.
 
     Raises:
         EmobeamError: the file is no shard of emobeam, or one of a newer version.
     """
-    fs, path = file_system(uri)
-    with fs.open(path, "rb") as file, _readable(uri):
+    with open_read(uri, size=_size(uri) if size is None else size) as file, _readable(uri):
         metadata = pq.read_metadata(file).metadata or {}
     return _parse_footer(uri, metadata)
 
@@ -177,10 +181,10 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, *, view: int | Non
     Raises:
         EmobeamError: the file is damaged.
     """
-    fs, path = file_system(uri)
-    with fs.open(path, "rb") as file:
+    with open_read(uri, size=_size(uri)) as file:
         with _readable(uri):
-            parquet = pq.ParquetFile(file)
+            # A store is asked once for all neighbouring columns of a row group.
+            parquet = pq.ParquetFile(file, pre_buffer=not is_local(uri))
         one_view = view is not None and "view" in parquet.schema_arrow.names
         wanted = [*columns, "view"] if one_view and columns is not None else columns
         for group in range(parquet.num_row_groups):
@@ -191,6 +195,12 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, *, view: int | Non
                 if not len(table):
                     continue
             yield table
+
+
+@lru_cache(maxsize=1 << 16)
+def _size(uri: str) -> int | None:
+    """Of a shard in a store, asked once: its name is a digest of what it holds."""
+    return None if is_local(uri) else size_of(uri)
 
 
 def maps_of(table: pa.Table, name: str) -> NDArray[np.float16]:

@@ -8,24 +8,29 @@ half a file when the writer raises.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import re
 import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import psutil
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
+from emo_transforms import stores
 from schemas.records import EmobeamError
 
 _TEMPORARY = ".emobeam-"
+_unfinished: set[Path] = set()
 _STALE_AFTER = 24 * 3600.0
 _STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -35,9 +40,22 @@ class OutputError(EmobeamError):
 
 
 def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URI and the path on it."""
+    """The file system of a URI and the path on it. ``::`` in a name is part of the name."""
+    if is_local(uri):
+        fs = LocalFileSystem()
+        return fs, str(fs._strip_protocol(str(local_path(uri))))
+    if "::" in uri and not _CHAINED.search(uri):
+        kind = fsspec.get_filesystem_class(uri.partition("://")[0])
+        return fsspec.filesystem(uri.partition("://")[0], **kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
+    if uri.startswith(("gs://", "gcs://")) and os.environ.get("STORAGE_EMULATOR_HOST"):
+        # Else gcsfs asks for the kind of each bucket by gRPC, which emulators don't speak, and waits a minute.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     fs, path = url_to_fs(uri)
     return fs, str(path)
+
+
+_CHAINED = re.compile(r"^[a-z0-9_+.-]+::|::[a-z0-9_+.-]+://", re.IGNORECASE)
+"""``simplecache::gs://...`` and ``zip://a::gs://...`` of fsspec."""
 
 
 def is_local(uri: str) -> bool:
@@ -59,31 +77,94 @@ def join(uri: str, *parts: str) -> str:
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = _fresh(uri)
-    return bool(fs.exists(path))
+    return stores.reading(uri, lambda: bool(fs.exists(path)))
+
+
+def file_exists(uri: str) -> bool:
+    """Whether a file is there; in an object store by a single request."""
+    fs, path = file_system(uri)
+    return os.path.isfile(path) if is_local(uri) else stores.there(fs, path)
 
 
 def names(uri: str, suffix: str) -> set[str]:
     """Names (without folder and suffix) of the files in a folder, by one listing; empty if there is none."""
     fs, path = _fresh(uri)
     try:
-        entries = fs.ls(path, detail=False)
+        entries = stores.reading(uri, lambda: fs.ls(path, detail=False))
     except FileNotFoundError:
         return set()
-    found = (str(entry).rsplit("/", 1)[-1] for entry in entries)
-    return {name.removesuffix(suffix) for name in found if name.endswith(suffix) and not name.startswith(".")}
+    return set(_named((str(entry) for entry in entries), suffix))
+
+
+def sizes(uri: str, suffix: str) -> dict[str, int]:
+    """Names (without folder and suffix) and sizes in bytes of the files in a folder; empty if there is none."""
+    fs, path = _fresh(uri)
+    try:
+        entries = stores.reading(uri, lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+        return {}
+    size_of = {str(entry["name"]): int(entry["size"] or 0) for entry in entries}
+    return {name: size_of[entry] for name, entry in _named(size_of, suffix).items()}
+
+
+def _named(entries: Iterable[str], suffix: str) -> dict[str, str]:
+    found = {entry.rsplit("/", 1)[-1]: entry for entry in entries}
+    return {n.removesuffix(suffix): entry for n, entry in found.items() if n.endswith(suffix) and n[0] != "."}
 
 
 def size(uri: str) -> int:
     """Size of a file in bytes."""
     fs, path = _fresh(uri)
-    return int(fs.size(path))
+    return stores.reading(uri, lambda: int(fs.size(path)))
 
 
 def read_bytes(uri: str) -> bytes:
     """Content of a file."""
-    with fsspec.open(uri, "rb") as file:
-        data: bytes = file.read()
-    return data
+    fs, path = file_system(uri)
+    return stores.reading(uri, lambda: bytes(fs.cat_file(path)))
+
+
+@contextmanager
+def open_read(uri: str, *, size: int | None = None) -> Iterator[IO[bytes]]:
+    """Yields a seekable file to read from: in an object store, ranged requests for what is read.
+
+    Args:
+        size: in bytes, where it is known already; of large objects that saves the question.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    fs, path = file_system(uri)
+    if is_local(uri):
+        with open(path, "rb") as file:
+            yield file
+        return
+    with stores.opened(fs, path, size) as remote:
+        yield remote  # type: ignore[misc]  # a RawIOBase is all that readers of Parquet ask for
+
+
+@contextmanager
+def open_text(uri: str, *, encoding: str = "utf-8-sig", errors: str = "strict") -> Iterator[IO[str]]:
+    """Yields a file to read text from, line by line; an object is read as a whole. Raises ``OSError``."""
+    if is_local(uri):
+        with open(file_system(uri)[1], encoding=encoding, errors=errors) as file:
+            yield file
+        return
+    with io.TextIOWrapper(io.BytesIO(read_bytes(uri)), encoding=encoding, errors=errors) as text:
+        yield text
+
+
+def read_range(uri: str, start: int, end: int) -> bytes:
+    """Bytes ``start`` to ``end`` (excluded) of a file; raises ``OSError``."""
+    fs, path = file_system(uri)
+    return stores.read_range(fs, path, start, end)
+
+
+def download(uri: str, destination: str, *, size: int | None = None, alive: Callable[[], None] = lambda: None) -> None:
+    """Copies a file to a local path, part by part; ``alive`` is called after each. Raises ``OSError``."""
+    fs, path = file_system(uri)
+    length = size if size is not None else stores.reading(uri, lambda: int(fs.size(path)), alive=alive)
+    stores.download(fs, path, destination, length, alive)
 
 
 def read_json(uri: str) -> Any:
@@ -99,20 +180,25 @@ def remove(uri: str) -> None:
     """Removes a file if it is there."""
     fs, path = file_system(uri)
     try:
-        fs.rm_file(path)
+        stores.patiently(lambda: fs.rm_file(path))
     except FileNotFoundError:
         return
 
 
 def make_folder(uri: str) -> None:
-    """Makes a folder with its parents; raises :class:`OutputError` where that isn't possible."""
+    """Makes a folder with its parents; raises :class:`OutputError` where that isn't possible.
+
+    Object stores have no folders: nothing is asked of them, least of all to make a bucket nobody meant.
+    """
     if is_local(uri):
         with _explained(uri):
             local_path(uri).mkdir(parents=True, exist_ok=True)
         return
+    if uri.partition("://")[0] in stores.OBJECT_STORES:
+        return
     with _accepted(uri):
         fs, path = file_system(uri)
-        fs.makedirs(path, exist_ok=True)
+        stores.patiently(lambda: fs.makedirs(path, exist_ok=True))
 
 
 @contextmanager
@@ -127,6 +213,7 @@ def atomic_file(uri: str) -> Iterator[str]:
             destination = local_path(uri)
             destination.parent.mkdir(parents=True, exist_ok=True)
             temporary = destination.parent / _temporary_name()
+            _unfinished.add(temporary)
             try:
                 yield str(temporary)
                 with open(temporary, "rb") as file:
@@ -134,13 +221,20 @@ def atomic_file(uri: str) -> Iterator[str]:
                 os.replace(temporary, destination)
             finally:
                 temporary.unlink(missing_ok=True)
+                _unfinished.discard(temporary)
             return
         with tempfile.TemporaryDirectory(prefix="emobeam-") as folder:
             temporary = Path(folder) / "object"
             yield str(temporary)
             with _accepted(uri):
                 fs, path = file_system(uri)
-                fs.put_file(str(temporary), path)
+                stores.patiently(lambda: fs.put_file(str(temporary), path))
+
+
+def discard_unfinished() -> None:
+    """Removes what this process is just writing; for processes that are about to end without unwinding."""
+    for temporary in list(_unfinished):
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -163,8 +257,7 @@ def local_copy(uri: str) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="emobeam-") as folder:
         copy = os.path.join(folder, uri.rsplit("/", 1)[-1] or "object")
-        fs, path = file_system(uri)
-        fs.get_file(path, copy)
+        download(uri, copy)
         yield copy
 
 
@@ -219,7 +312,7 @@ def _explained(uri: str) -> Iterator[None]:
 @contextmanager
 def _accepted(uri: str) -> Iterator[None]:
     # Every client has its own exceptions for refused credentials and missing buckets, few of them OSErrors;
-    # what may pass by itself they have tried again before they raise.
+    # what may pass by itself has been tried again before.
     try:
         yield
     except Exception as error:

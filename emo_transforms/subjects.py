@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import fsspec
 import pandas as pd
 
+from emo_transforms import storage
 from emo_transforms.abaw.keys import match_names
 from schemas.records import EmobeamError, UsageError, Video
 
@@ -67,8 +68,8 @@ def read_overrides(uri: str) -> dict[str, dict[str, int]]:
         EmobeamError: there is no such file.
     """
     try:
-        with fsspec.open(uri, "rb") as file:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        data = io.BytesIO(storage.read_bytes(uri))
+        table = pd.read_csv(data, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise EmobeamError(f"--subjects {uri}: no such file") from error
     except ValueError as error:  # pandas' own exceptions and wrong encodings

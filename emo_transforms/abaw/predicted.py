@@ -89,9 +89,8 @@ class TablePredictions:
 
     def read(self, place: Place) -> Series:
         uri = self.parts[place]
-        fs, path = storage.file_system(uri)
         try:
-            with fs.open(path, "rb") as file:
+            with storage.open_read(uri) as file:
                 table = pq.read_table(file)
             keep = np.array([name == place[1] for name in table["subject"].to_pylist()], bool)
             if "face" in table.column_names:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import fsspec
-
 from emo_transforms import storage
 from schemas.records import EmobeamError
 
@@ -21,7 +19,7 @@ def read_lines(uri: str, *, strip: bool = True) -> Iterator[tuple[int, str]]:
         EmobeamError: the file can't be read, or isn't UTF-8; names file and line.
     """
     try:
-        with fsspec.open(uri, "rt", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with storage.open_text(uri, errors="surrogateescape") as file:
             for line, text in enumerate(file, start=1):
                 # Bytes that aren't UTF-8 have become surrogates, so that it can be said where they are.
                 if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
