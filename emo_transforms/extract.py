@@ -1,8 +1,8 @@
-"""The Beam transform of stage 1, around :func:`emo_transforms.extraction.extract_segment`."""
+"""The Beam transform of stage 1, around :mod:`emo_transforms.extraction`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,10 @@ import torch
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
-from emo_transforms.cache import write_failure
-from emo_transforms.extraction import Tools, extract_segment, segment_failure
+from emo_transforms import beam_records  # noqa: F401  (registers the coders of what goes in and out)
+from emo_transforms.extraction import Reporter, Tools, do_segment
 from schemas.config import ExtractConfig
-from schemas.records import InputError, Segment
-
-Reporter = Callable[[str, Mapping[str, Any]], None]
-"""Takes the name of an event (``start``, ``frames``, ``done``, ``failed``) and what belongs to it."""
+from schemas.records import Failure, Segment
 
 
 class _ExtractDoFn(beam.DoFn):  # type: ignore[misc]
@@ -37,25 +34,20 @@ class _ExtractDoFn(beam.DoFn):  # type: ignore[misc]
 
     def process(self, segment: Segment) -> Iterator[Any]:
         assert self._tools is not None
-        self._report("start", {"key": segment.shard})
-
-        def progress(frames: int) -> None:
-            Metrics.counter("emobeam", "frames").inc(frames)
-            self._report("frames", {"key": segment.shard, "frames": frames})
-
-        try:
-            record = extract_segment(segment, self._tools, self._features, progress)
-        except InputError as error:
-            failure = segment_failure(segment, error)
-            write_failure(self._features, segment.shard, failure)
+        with self._tools.lock:  # an engine may run several bundles side by side in one process
+            result = do_segment(segment, self._tools, self._features, self._told)
+        if isinstance(result, Failure):
             Metrics.counter("emobeam", "segments_failed").inc()
-            self._report("failed", {"key": segment.shard})
-            yield beam.pvalue.TaggedOutput("failures", failure)
+            yield beam.pvalue.TaggedOutput("failures", result)
             return
         Metrics.counter("emobeam", "segments").inc()
-        Metrics.counter("emobeam", "faces").inc(record.rows)
-        self._report("done", {"key": segment.shard, "rows": record.rows, "seconds": record.seconds})
-        yield record
+        Metrics.counter("emobeam", "faces").inc(result.rows)
+        yield result
+
+    def _told(self, event: str, data: Mapping[str, Any]) -> None:
+        if event == "frames":
+            Metrics.counter("emobeam", "frames").inc(data["frames"])
+        self._report(event, data)
 
 
 @dataclass

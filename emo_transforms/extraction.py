@@ -7,8 +7,10 @@ around it is ``emo_transforms.extract``.
 from __future__ import annotations
 
 import io
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +19,11 @@ from PIL import Image
 
 from emo_transforms import storage
 from emo_transforms.backbones import Backbone, load_backbone
-from emo_transforms.cache import shard_uri
+from emo_transforms.cache import shard_uri, write_failure
 from emo_transforms.crops import read_crop
 from emo_transforms.decoding import DecoderProcess
 from emo_transforms.detection.detectors import make_detector
+from emo_transforms.downloads import video_copy
 from emo_transforms.faces import Detector, Faces, Picture, crop_face, source_crop
 from emo_transforms.feature_rows import (
     Clock,
@@ -30,6 +33,7 @@ from emo_transforms.feature_rows import (
     shard_schema,
     with_views,
 )
+from emo_transforms.segment_codec import expanded
 from emo_transforms.shards import Footer, ShardWriter
 from emo_transforms.stored_crops import network_crop, seen_before, stored_rows
 from emo_transforms.tracking import SegmentTracker
@@ -42,11 +46,19 @@ _DETECT_BYTES = {"cpu": 8_000_000, "cuda": 128_000_000}
 _DETECT_FRAMES = 16
 
 
+Reporter = Callable[[str, Mapping[str, Any]], None]
+"""Takes the name of an event (``start``, ``frames``, ``done``, ``failed``) and what belongs to it."""
+
+
 class Tools:
-    """What a worker loads once: the decoding process, the detector, the backbone; each where it is needed."""
+    """What a worker loads once: the decoding process, the detector, the backbone; each where it is needed.
+
+    Not for several threads at once; ``lock`` is there to be held.
+    """
 
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
+        self.lock = threading.Lock()
         self.backbone: Backbone | None = None
         self.detector: Detector | None = None
         self.decoder: DecoderProcess | None = None
@@ -86,18 +98,19 @@ def extract_segment(
         OutputError: nothing can be written at all.
     """
     uri = shard_uri(features, segment.shard)
-    if storage.exists(uri):
+    if storage.file_exists(uri):
         return ShardRecord(segment.shard, segment.video.id, rows=0, sampled=0, lost=0, bytes=0, existed=True)
     clock = Clock()
     seen = _Seen()
     rows = _stored_rows if segment.origin else _crop_rows if segment.images else _video_rows
-    with _picture_source(segment) as path, storage.atomic_file(uri) as temporary:
+    with _picture_source(segment, lambda: progress(0)) as path, storage.atomic_file(uri) as temporary:
         writer = ShardWriter(temporary, shard_schema(tools.config, tools.backbone))
         try:
             found = with_views(rows(segment, path, tools, clock, seen, progress), tools.config, clock)
             embed_and_write(found, segment, tools.config, tools.backbone, writer, clock)
             with clock("write"):
                 writer.close(_footer(segment, tools.config, writer, seen))
+            nbytes = os.path.getsize(temporary)
         except BaseException:
             writer.abandon()
             raise
@@ -107,29 +120,26 @@ def extract_segment(
         rows=writer.rows,
         sampled=len(segment.sampled),
         lost=len(segment.sampled) - len(seen.faces),
-        bytes=storage.size(uri),
+        bytes=nbytes,
         seconds=dict(clock.seconds),
     )
 
 
 @contextmanager
-def _picture_source(segment: Segment) -> Iterator[str]:
+def _picture_source(segment: Segment, alive: Callable[[], None]) -> Iterator[str]:
     if segment.images or segment.origin:
         yield segment.video.uri
         return
-    copy = storage.local_copy(segment.video.uri)
-    try:
-        path = copy.__enter__()
-    except FileNotFoundError as error:
-        text = f"{segment.video.uri}: no longer there"
-        raise InputError(text, stage="open", reason="missing", permanent=False) from error
-    except OSError as error:
-        text = f"{segment.video.uri}: can't be read ({error})"
-        raise InputError(text, stage="open", reason="io", permanent=False) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(video_copy(segment.video.uri, segment.fingerprint, alive))
+        except FileNotFoundError as error:
+            text = f"{segment.video.uri}: no longer there"
+            raise InputError(text, stage="open", reason="missing", permanent=False) from error
+        except OSError as error:
+            text = f"{segment.video.uri}: can't be read ({error})"
+            raise InputError(text, stage="open", reason="io", permanent=False) from error
         yield path
-    finally:
-        copy.__exit__(None, None, None)
 
 
 def _video_rows(
@@ -296,6 +306,29 @@ def _footer(segment: Segment, config: ExtractConfig, writer: ShardWriter, seen: 
         features_id=config.features_id,
         cache_id=config.cache_id,
     )
+
+
+def do_segment(segment: Segment, tools: Tools, features: str, report: Reporter) -> ShardRecord | Failure:
+    """Makes the shard of a segment, or writes the record of why there is none.
+
+    Raises:
+        OutputError: nothing can be written at all.
+    """
+    report("start", {"key": segment.shard})
+
+    def progress(frames: int) -> None:
+        report("frames", {"key": segment.shard, "frames": frames})
+
+    try:
+        segment = expanded(segment, storage.read_bytes)
+        record = extract_segment(segment, tools, features, progress)
+    except InputError as error:
+        failure = segment_failure(segment, error)
+        write_failure(features, segment.shard, failure)
+        report("failed", {"key": segment.shard})
+        return failure
+    report("done", {"key": segment.shard, "rows": record.rows, "seconds": record.seconds})
+    return record
 
 
 def segment_failure(segment: Segment, error: InputError) -> Failure:

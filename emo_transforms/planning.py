@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from emo_transforms.crops import crops_fingerprint, list_crops, resolve_crops
+from emo_transforms.downloads import video_copy
 from emo_transforms.inputs import fingerprint, keep_only, resolve_inputs
 from emo_transforms.sampling import plan_crop_segments, plan_segments
-from emo_transforms.storage import local_copy
 from emo_transforms.stored_crops import all_caches, resolve_caches
 from schemas.config import ExtractConfig, digest_of
 from schemas.records import Fingerprint, InputError, Probe, Segment, UsageError, Video
@@ -65,13 +65,13 @@ def plan_video(video: Video, print_: Fingerprint, config: ExtractConfig, probe: 
             raise InputError(text, stage="open", reason="empty", permanent=False)
         times = _crop_times(video, config, images[-1][0], probe)
         return plan_crop_segments(video, print_, images, times, config.sampling, config.cache_id)
-    found = _probe(video.uri, probe)
+    found = _probe(video.uri, print_, probe)
     return plan_segments(video, print_, found, config.sampling, config.cache_id)
 
 
-def _probe(uri: str, probe: Prober) -> Probe:
+def _probe(uri: str, print_: Fingerprint, probe: Prober) -> Probe:
     try:
-        with local_copy(uri) as path:
+        with video_copy(uri, print_) as path:
             return probe(path)
     except FileNotFoundError as error:
         raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
@@ -81,7 +81,7 @@ def _probe(uri: str, probe: Prober) -> Probe:
 
 def _crop_times(video: Video, config: ExtractConfig, last: int, probe: Prober) -> Mapping[int, float] | None:
     if video.time_uri:
-        times = _probe(video.time_uri, probe).times()
+        times = _probe(video.time_uri, fingerprint(video.time_uri), probe).times()
         # Organisers' folders hold up to two frames more than a demuxer finds; they get no invented time.
         return dict(enumerate(times, start=1))
     if config.sampling.crops_fps:

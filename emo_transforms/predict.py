@@ -148,23 +148,35 @@ class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
         assert self._tools is not None
         transform = self._transform
         report: Reporter = transform.reporter or (lambda event, data: None)
-        report("start", {"key": item.video})
+        rows = do_video(item, self._tools, transform.features, transform.output, transform.config, report)
+        Metrics.counter("emobeam", "videos_not_predicted" if rows is None else "videos_predicted").inc()
+        if rows is not None:
+            yield rows
 
-        def alive() -> None:
-            report("frames", {"key": item.video, "frames": 0})
 
-        try:
-            rows = predict_video(item, self._tools, transform.features, transform.output, transform.config, alive)
-        except storage.OutputError:
-            raise
-        except EmobeamError as error:
-            Metrics.counter("emobeam", "videos_not_predicted").inc()
-            report("failed", {"key": item.video, "message": str(error)[:2000]})
-            return
-        Metrics.counter("emobeam", "videos_predicted").inc()
-        report("frames", {"key": item.video, "frames": item.sampled})
-        report("done", {"key": item.video, "rows": sum(rows.values())})
-        yield rows
+def do_video(
+    item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig, report: Reporter
+) -> dict[str, int] | None:
+    """Predicts one video and tells of it; rows by task, None where the video can't be predicted.
+
+    Raises:
+        OutputError: nothing can be written at all.
+    """
+    report("start", {"key": item.video})
+
+    def alive() -> None:
+        report("frames", {"key": item.video, "frames": 0})
+
+    try:
+        rows = predict_video(item, tools, features, output, config, alive)
+    except storage.OutputError:
+        raise
+    except EmobeamError as error:
+        report("failed", {"key": item.video, "message": str(error)[:2000]})
+        return None
+    report("frames", {"key": item.video, "frames": item.sampled})
+    report("done", {"key": item.video, "rows": sum(rows.values())})
+    return rows
 
 
 @dataclass

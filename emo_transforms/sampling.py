@@ -81,6 +81,8 @@ def plan_segments(
                 seekable=probe.seekable,
                 note=probe.note,
                 shard=shard_name(video.id, fingerprint, start, cache_id),
+                zero=probe.pts[0],
+                time_base=probe.time_base,
             )
         )
     return _counted(segments)

@@ -8,6 +8,7 @@ from pipelines.console import Ui
 from pipelines.extract import ExtractRequest, ExtractResult, run_extract
 from pipelines.predict import PredictResult, run_predict
 from pipelines.predict_request import PredictRequest, check_request, head_specs
+from runners.checks import check_engine
 from runners.local import LocalPool
 
 
@@ -27,6 +28,8 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
     """
     check_request(predict)
     head_specs(predict, extract.dataset)
+    if extract.engine is not None:
+        check_engine(extract.engine, inputs=predict.heads, outputs=[predict.output], warn=lambda text: None)
     with LocalPool(extract.local) as pool:
         extracted = run_extract(extract, ui, pool)
         return AnnotateResult(extracted, run_predict(replace(predict, videos=extract.videos), ui, pool))

@@ -273,9 +273,10 @@ def _cache_problems(
     return problems
 
 
-def _submit(path: str, task: str) -> str:
-    """By the rules of the usual edition; ``run.json`` doesn't tell which one it was."""
-    return command("submit", path, "--task", task, "--edition", str(edition_of(task_named(task), 0)))
+def _submit(path: str, task: str, run: Mapping[str, Any]) -> str:
+    """By the rules of the run's edition, else of the usual one."""
+    edition = run.get("edition") or edition_of(task_named(task), 0)
+    return command("submit", path, "--task", task, "--edition", str(edition))
 
 
 def _late_files(path: str, run: Mapping[str, Any]) -> list[Problem]:
@@ -289,7 +290,7 @@ def _late_files(path: str, run: Mapping[str, Any]) -> list[Problem]:
     for task, report in (run.get("submissions") or {}).items():
         gone = [file for file in report.get("files") or () if not storage.exists(file)]
         if gone:
-            mend = _submit(path, task)
+            mend = _submit(path, task, run)
             problems.append(Problem("warning", "missing", f"the submission of {task} is gone: {named(gone)}", mend))
     for task, when in newest.items():
         folder = storage.join(path, "submission", task)
@@ -299,7 +300,7 @@ def _late_files(path: str, run: Mapping[str, Any]) -> list[Problem]:
         files = [str(file) for file in fs.find(root)]
         old = tuple(file for file in files if 0 < changed_at(file) < when - _LATE)
         if old:
-            mend = _submit(path, task)
+            mend = _submit(path, task, run)
             what = f"the submission of {task} is older than the predictions: {named(old)}"
             problems.append(Problem("error", "stale", what, mend, old))
     latest = max(newest.values(), default=0.0)

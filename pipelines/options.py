@@ -179,12 +179,62 @@ prediction = _apply(
     ]
 )
 
+detach = click.option("--detach", is_flag=True, help="Dataflow: send the job and don't wait for its end.")
+
 running = _apply(
     [
         click.option(
-            "--runner", type=click.Choice(["direct"]), default="direct", help="Engine; direct is this machine."
+            "--runner",
+            type=click.Choice(["direct", "flink", "spark", "dataflow"]),
+            default="direct",
+            help="Engine; direct is this machine.",
         ),
-        click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes; 0 is one per core."),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=0),
+            default=0,
+            help="direct: processes, 0 is one per core; Flink: parallelism, Spark: cores, Dataflow: machines at most; "
+            "0 leaves it to the engine.",
+        ),
+        click.option(
+            "--flink-master", default="", show_default=False, metavar="HOST:PORT", help="REST of the cluster."
+        ),
+        click.option("--flink-version", default="1.20", help="Which job server is fetched where none is named."),
+        click.option(
+            "--spark-master", default="", show_default=False, metavar="spark://HOST:PORT", help="The cluster."
+        ),
+        click.option(
+            "--job-server-jar",
+            default="",
+            show_default=False,
+            metavar="JAR",
+            help="Beam's job server for Flink or Spark.  [default: fetched from Maven Central]",
+        ),
+        click.option(
+            "--job-endpoint",
+            default="",
+            show_default=False,
+            metavar="HOST:PORT",
+            help="A job server that runs already; then neither jar nor Java is needed here.",
+        ),
+        click.option(
+            "--worker-environment",
+            default="",
+            show_default=False,
+            metavar="HOW",
+            help="Flink, Spark: process[:COMMAND], external:HOST:PORT, docker:IMAGE or loopback.",
+        ),
+        click.option("--shared-files", is_flag=True, help="Local paths mean the same on all workers."),
+        click.option("--project", default="", show_default=False, metavar="ID", help="Dataflow: Google Cloud project."),
+        click.option("--region", default="", show_default=False, help="Dataflow: such as europe-west4."),
+        click.option(
+            "--temp-location", default="", show_default=False, metavar="gs://...", help="Dataflow: its own files."
+        ),
+        click.option("--image", default="", show_default=False, help="Dataflow: the worker image."),
+        click.option("--machine-type", default="n2-standard-8", help="Dataflow: of the workers."),
+        click.option(
+            "--accelerator", default="", show_default=False, metavar="TYPE", help="Dataflow: such as nvidia-tesla-t4."
+        ),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For the networks."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
         click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,16 +32,24 @@ from emo_transforms.predict import (
 )
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
+from pipelines.jobs import VideoJob
+from pipelines.predict_record import write_record
+from pipelines.predict_remote import predict_remotely
 from pipelines.predict_request import PredictRequest, head_specs
-from pipelines.records import machine, new_run_id, versions
+from pipelines.remote_tasks import PredictTask
 from pipelines.score import run_score
-from pipelines.submit import run_submit, submission_data
+from pipelines.submit import run_submit
+from runners.checks import check_engine
 from runners.local import LocalPool, Work, run_locally
+from runners.remote import WorkersLost
 from runners.worker import PipeReporter
-from schemas.config import PredictConfig, to_json
+from schemas.config import PredictConfig
 from schemas.records import UsageError, VideoFeatures
 from schemas.tables import FACES
 from schemas.tasks import task_named
+
+_SENT_AGAIN = 3
+"""How often a job is sent again that lost its workers; videos that are done cost little then."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     """
     began = time.monotonic()
     dataset = read_dataset(request.features)
+    _check_places(request, ui)
     specs, tools, warnings = head_specs(request, dataset)
     untrained = tuple(
         task for task, heads in tools.heads.items() if any(h.config.weights == "untrained" for h in heads)
@@ -113,6 +123,27 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     table = _wanted(request, every)
     items = _items(request, table, segments, tools)
     todo = [item for item in items if missing_parts(item, tools, request.output, request.config)]
+    failed = _predict_there(request, specs, dataset, todo, ui) if request.engine else {}
+    if not request.engine:
+        failed = _predict_here(request, specs, dataset, todo, ui, pool)
+    rows = _settle(request, tools, [item.video for item in items if item.video not in failed])
+    _write_table(storage.join(request.output, "videos.parquet"), table)
+    submissions = _submissions(request, tools, ui)
+    scores = _scores(request, tools, ui)
+    result = PredictResult(table, rows, untrained, submissions, scores, failed, time.monotonic() - began)
+    write_record(request, dataset, specs, tools, result, warnings)
+    return result
+
+
+def _predict_here(
+    request: PredictRequest,
+    specs: tuple[HeadSpec, ...],
+    dataset: Dataset,
+    todo: Sequence[VideoFeatures],
+    ui: Ui,
+    pool: LocalPool | None,
+) -> dict[str, str]:
+    """Why videos could not be predicted, by video."""
     work = [Work(item.video, item.sampled, item) for item in todo]
     job = PredictJob(
         specs,
@@ -135,14 +166,29 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
         crashes = pool.run(job, work, listen) if pool else run_locally(job, work, request.local, listen)
     finally:
         ui.finish()
-    failed |= {crash.work.key: crash.message for crash in crashes}
-    rows = _settle(request, tools, [item.video for item in items if item.video not in failed])
-    _write_table(storage.join(request.output, "videos.parquet"), table)
-    submissions = _submissions(request, tools, ui)
-    scores = _scores(request, tools, ui)
-    result = PredictResult(table, rows, untrained, submissions, scores, failed, time.monotonic() - began)
-    _write_run(request, dataset, tools, result, warnings)
-    return result
+    return failed | {crash.work.key: crash.message for crash in crashes}
+
+
+def _predict_there(
+    request: PredictRequest, specs: tuple[HeadSpec, ...], dataset: Dataset, todo: Sequence[VideoFeatures], ui: Ui
+) -> dict[str, str]:
+    """As :func:`_predict_here`, on another engine; with nothing to do no job is sent."""
+    if not todo or request.engine is None:
+        return {}
+    job = VideoJob(specs, dataset, request.features, request.output, request.config)
+    task = PredictTask(pickle.dumps(job))
+    for attempt in range(1, _SENT_AGAIN + 1):
+        try:
+            return predict_remotely(todo, task, request.output, request.engine, tuple(request.beam_args), ui)
+        except WorkersLost as error:
+            ui.warn(f"{error}; sending what is left again ({attempt} of {_SENT_AGAIN})")
+    return predict_remotely(todo, task, request.output, request.engine, tuple(request.beam_args), ui)
+
+
+def _check_places(request: PredictRequest, ui: Ui) -> None:
+    if request.engine is not None and request.command == "predict":
+        places = [request.features, *request.heads]
+        check_engine(request.engine, inputs=places, outputs=[request.output], warn=ui.warn)
 
 
 def _prepare(request: PredictRequest) -> None:
@@ -290,37 +336,3 @@ def _predicted(request: PredictRequest, tools: PredictTools, ui: Ui) -> list[str
 def _write_table(uri: str, table: pa.Table) -> None:
     with storage.atomic_file(uri) as path:
         pq.write_table(table, path, compression="zstd")
-
-
-def _write_run(
-    request: PredictRequest, dataset: Dataset, tools: PredictTools, result: PredictResult, warnings: Sequence[str]
-) -> None:
-    outcomes: dict[str, int] = defaultdict(int)
-    for outcome in result.videos["outcome"].to_pylist():
-        outcomes[outcome] += 1
-    record = {
-        "run": new_run_id(),
-        "job": request.command,
-        "features": request.features,
-        "features_id": dataset.config.features_id,
-        "cache_id": dataset.config.cache_id,
-        "backbone": {
-            "name": dataset.config.backbone.name,
-            "weights": dataset.config.backbone.weights,
-            "sha256": dataset.config.backbone.weights_sha256,
-        },
-        "heads": {
-            task: [{"name": n, "weights": w, "sha256": s} for n, w, s in tools.identity(task)] for task in tools.heads
-        },
-        "config": to_json(request.config),
-        "warnings": [*warnings, *(f"task {task}: untrained" for task in result.untrained)],
-        "outcomes": dict(outcomes),
-        "not_predicted": dict(result.failed),
-        "rows": dict(result.rows),
-        "submissions": {task: submission_data(report) for task, report in result.submissions.items()},
-        "scores": dict(result.scores),
-        "machine": machine(),
-        "versions": versions(),
-        "seconds": round(result.seconds, 3),
-    }
-    storage.write_json(storage.join(request.output, "run.json"), record)

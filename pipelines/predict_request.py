@@ -12,6 +12,7 @@ from emo_transforms.heads import check_head
 from emo_transforms.predict import HeadSpec, PredictTools, load_tools
 from emo_transforms.subjects import read_overrides
 from runners.local import LocalConfig
+from runners.presets import EngineConfig
 from schemas.config import PredictConfig
 from schemas.records import EmobeamError, UsageError, Video
 from schemas.tasks import task_named
@@ -28,6 +29,7 @@ class PredictRequest:
         only: restricts the videos (names separated by commas).
         edition: 0 writes no submission.
         truth: labels to score the predictions with, ``""`` for none.
+        engine: where the run takes place; None is this machine, as ``local`` says.
         templates: organisers' template by task; ``""`` stands for any task.
     """
 
@@ -45,6 +47,7 @@ class PredictRequest:
     partition: str = ""
     local: LocalConfig = field(default_factory=LocalConfig)
     beam_args: Sequence[str] = ()
+    engine: EngineConfig | None = None
     command: str = "predict"
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
+from runners.presets import owned_options
 from schemas.records import UsageError
 
 _OURS = ("runner", "direct_num_workers", "direct_running_mode")
 
 
-def check_beam_args(args: Sequence[str]) -> None:
+def check_beam_args(args: Sequence[str], runner: str = "direct") -> None:
     """Refuses options that Beam doesn't know (Beam itself drops them without a word) or that emobeam sets.
+
+    Options of Flink and Spark that only their job server knows pass where they are written ``--name=value``.
 
     Raises:
         UsageError: naming the option and what to do.
@@ -25,8 +29,10 @@ def check_beam_args(args: Sequence[str]) -> None:
         known, unknown = parser.parse_known_args(list(args))
     except (argparse.ArgumentError, SystemExit) as error:
         raise UsageError(f"after --: {error}") from error
+    java = runner in ("flink", "spark")
+    unknown = [name for name in unknown if not (java and re.fullmatch(r"--[a-z][a-zA-Z_]*=.*", name))]
     if unknown:
         raise UsageError(f"after --: Beam has no option {unknown[0]}; emobeam's own options stand before --")
-    for name in _OURS:
+    for name in _OURS if runner == "direct" else owned_options(runner):
         if getattr(known, name, None) != parser.get_default(name):
-            raise UsageError(f"after --: --{name} is set by emobeam; use --runner and --workers before --")
+            raise UsageError(f"after --: --{name} is set by emobeam; use its own options before --")

@@ -108,6 +108,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     events: int
     log: Path
+    job: Job | None = None
     buffer: bytes = b""
     assigned: dict[str, Work] = field(default_factory=dict)
     in_flight: str = ""
@@ -161,7 +162,10 @@ class LocalPool:
         self._reset(job, work, listener)
         for worker in self._workers if work else []:
             worker.worked = False
-            self._send(worker, job)
+            if worker.job is job and not worker.unanswered:
+                self._assign(worker)
+            else:
+                self._hand(worker, job)
         while len(self._workers) < min(self.config.workers, len(work)):
             self._start_worker()
         try:
@@ -203,7 +207,11 @@ class LocalPool:
         worker = _Worker(process, read_end, log)
         self._workers.append(worker)
         self._selector.register(read_end, selectors.EVENT_READ, worker)
-        self._send(worker, self._job)
+        self._hand(worker, self._job)
+
+    def _hand(self, worker: _Worker, job: Job | None) -> None:
+        worker.job = job
+        self._send(worker, job)
 
     def _send(self, worker: _Worker, message: Any) -> None:
         assert worker.process.stdin is not None

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, Protocol
 
+from emo_transforms import storage
 from schemas.records import EmobeamError
 
 
@@ -67,6 +68,7 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[Any]) -> None:
         try:
             inbox.put(_receive(stream))
         except EOFError:
+            storage.discard_unfinished()
             os._exit(0)
         except Exception:
             _die()

@@ -141,6 +141,61 @@ class Segment:
     """For crops stored in another cache: URI of the shard that holds them."""
     shard: str = ""
     """Name of the shard file without folder and extension (see ``config.shard_name``)."""
+    zero: int = 0
+    """Presentation time stamp of the video's first displayed frame."""
+    time_base: tuple[int, int] = (0, 1)
+    """Unit of ``pts`` in s: ``times`` are ``(pts - zero) * numerator / denominator``; (0, 1) where that isn't so."""
+    timeline: str = ""
+    """Between two stages: URI of a file with what is too long to travel (frames, times, stamps, names of images)."""
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """One input as a worker gets it to look at, with what the launcher knows from index and failure records.
+
+    Attributes:
+        complete: contents of which the cache has all shards.
+        failed: contents of which nothing can be had, as an earlier run found.
+        given_up: names of shards that an earlier run could not make and no later one will.
+        content: for crops stored in another cache: what that cache says the content is; else None.
+        stored: for crops stored in another cache: names of its shards in the order of their segments.
+    """
+
+    video: Video
+    complete: tuple[Fingerprint, ...] = ()
+    failed: tuple[Fingerprint, ...] = ()
+    given_up: tuple[str, ...] = ()
+    content: Fingerprint | None = None
+    stored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What looking at one input found, without its segments.
+
+    Attributes:
+        content: None where the input could not be read.
+        segments: that are to be made, as far as the one who looked knew.
+        done: segments that need no work.
+        sampled: sampled frames of ``segments``.
+        error: the reason why there is nothing to be had, as a word; ``""`` if there is none.
+    """
+
+    video: str
+    content: Fingerprint | None
+    segments: int = 0
+    done: int = 0
+    sampled: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class NotDone:
+    """An element that a worker could not do, and why."""
+
+    key: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("schemas", "emo_transforms", "pipelines", "runners")
+PACKAGES = ("emobeam", "schemas", "emo_transforms", "pipelines", "runners")
 HEAVY = ("torch", "apache_beam", "av", "timm", "pyarrow")
 
 NOT_ALLOWED = {
     "schemas": {"torch", "torchvision", "timm", "av", "decord", "PIL", "fsspec"}
-    | {"emo_transforms", "pipelines", "runners"},
-    "emo_transforms": {"pipelines", "runners"},
-    "runners": {"pipelines"},
+    | {"emo_transforms", "pipelines", "runners", "emobeam"},
+    "emo_transforms": {"pipelines", "runners", "emobeam"},
+    "pipelines": {"emobeam"},
+    "runners": {"pipelines", "emobeam"},
+    "emobeam": {"runners"},
 }
-WITH_BEAM = {"extract.py", "predict.py"}
+WITH_BEAM = {"beam_records.py", "extract.py", "plan.py", "predict.py"}
 """The files of ``emo_transforms`` that may import Beam."""
 
 
@@ -90,6 +92,11 @@ def test_help_is_fast(arguments: str) -> None:
     loaded = loaded_by(f"from pipelines.cli import main; sys.argv = ['emobeam', *'{arguments}'.split()]; main()")
     assert {"pipelines", "click"} <= loaded
     assert not loaded & {*HEAVY, "pandas", "numpy", "decord"}
+
+
+def test_the_python_interface_is_there_at_once() -> None:
+    loaded = loaded_by("import emobeam; assert set(emobeam.__all__) <= set(dir(emobeam))")
+    assert not loaded & {*HEAVY, "numpy", "pandas", "polars", "click", "rich"}
 
 
 def test_records_and_configuration_load_nothing_heavy() -> None:

@@ -98,6 +98,18 @@ def test_a_task_is_not_disturbed_by_others(reference: Run, several: tuple[Path, 
     assert table == part(reference.output, "au", "talk")
 
 
+def test_the_record_keeps_the_heads_of_tables_made_before(reference: Run, tmp_path: Path, pool: LocalPool) -> None:
+    head = make_head(tmp_path / "va", "va", seed=1)
+    predict(reference.features, tmp_path / "out", pool, heads=(head,), only="talk")
+    predict(reference.features, tmp_path / "out", pool, tasks=("au",), only="talk", edition=8)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [(task, heads[0]["uri"]) for task, heads in sorted(record["heads"].items())] == [("au", ""), ("va", head)]
+    assert record["edition"] == 8
+    shutil.rmtree(tmp_path / "out" / "predictions" / "va")
+    predict(reference.features, tmp_path / "out", pool, tasks=("au",), only="talk")
+    assert list(json.loads((tmp_path / "out" / "run.json").read_text())["heads"]) == ["au"]
+
+
 def test_all_faces_of_two_people(reference: Run, several: tuple[Path, Told]) -> None:
     table = part(several[0], "va", PAIR)
     by_face = {face: [row for row in table if row["face"] == face] for face in {row["face"] for row in table}}

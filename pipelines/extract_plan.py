@@ -1,0 +1,142 @@
+"""What stage 1 has to do: a look at every input, and what is said of it before work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from emo_transforms import storage
+from emo_transforms.cache import Dataset, failure_name, read_failures, write_failure
+from emo_transforms.decoding import DecoderProcess
+from emo_transforms.index import read_index
+from emo_transforms.looking import Index, Look, complete_videos, look_at, note_failure, tasks_of
+from emo_transforms.stored_crops import StoredCrops, carried_failures, read_stored
+from pipelines.console import Ui, duration_text, size_text
+from runners.local import Work
+from schemas.config import ExtractConfig
+from schemas.records import Fingerprint, Video, VideoTask
+
+PACKED = 0.7
+"""Stored bytes per byte of float16 maps, about (measured by tests/benchmarks/cache.py)."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known before any input is looked at: one listing, the index, the failure records.
+
+    Attributes:
+        shards: names of the shards that are there.
+        carried: whether another cache had failures of a video, by video.
+    """
+
+    tasks: Sequence[VideoTask]
+    shards: set[str]
+    index: Index
+    carried: Mapping[str, bool]
+
+
+@dataclass
+class Plan:
+    """What is to be done, and what is known of every input.
+
+    Attributes:
+        prints: the content of every input that was looked at; None where it could not be read.
+        seconds: of video.
+        sampled: frames to look at, those of earlier runs included.
+        done: segments done before.
+    """
+
+    work: list[Work]
+    prints: dict[str, Fingerprint | None]
+    seconds: float = 0.0
+    sampled: int = 0
+    done: int = 0
+
+
+def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
+    """Reads what the cache says of the inputs; carries over what another cache could not do of its videos."""
+    shards = storage.names(storage.join(output, "shards"), ".parquet")
+    failures = read_failures(output)
+    index = complete_videos(read_index(output), shards)
+    stored = {uri: read_stored(uri) for uri in {video.uri for video in videos if video.kind == "cache"}}
+    carried = {video.id: _carry(output, video, stored[video.uri], config) for video in videos if video.kind == "cache"}
+    return Known(list(tasks_of(videos, config, index, failures, stored)), shards, index, carried)
+
+
+def _carry(output: str, video: Video, stored: StoredCrops, config: ExtractConfig) -> bool:
+    carried = carried_failures(video, stored, config)
+    for failure in carried:
+        print_ = Fingerprint(failure.size, failure.digest)
+        name = failure.shards[0] if failure.shards else failure_name(video.id, print_, config.cache_id)
+        write_failure(output, name, failure)
+    return bool(carried)
+
+
+def plan_here(known: Known, output: str, config: ExtractConfig, workers: int, ui: Ui) -> Plan:
+    """Looks at every input, ``workers`` at a time, and leaves out what the cache already has.
+
+    A video that the index knows whole needs no probing; names of shards decide for the others.
+    """
+    plan = Plan(work=[], prints={})
+    ui.start("probe", len(known.tasks), len(known.tasks), "videos", measure="videos")
+    for task, look in _looks(known.tasks, config, max(1, workers)):
+        video = task.video
+        plan.prints[video.id] = look.content
+        note_failure(output, video, look, config)
+        todo = look.todo(task.given_up, known.shards)
+        plan.work += [Work(segment.shard, len(segment.sampled), segment) for segment in todo]
+        _count(plan, video, look, known.index)
+        plan.done -= len(todo)
+        failed = look.error or (known.carried.get(video.id) and not (look.segments or look.complete))
+        ui.event("frames", {"frames": 1})
+        ui.event("failed" if failed else "done", {"key": video.id})
+    ui.finish()
+    return plan
+
+
+def _looks(tasks: Sequence[VideoTask], config: ExtractConfig, count: int) -> Iterator[tuple[VideoTask, Look]]:
+    with ExitStack() as stack:
+        decoders: SimpleQueue[DecoderProcess] = SimpleQueue()
+        for _ in range(count):
+            decoders.put(stack.enter_context(DecoderProcess(config.decoder)))
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+
+        def look(task: VideoTask) -> tuple[VideoTask, Look]:
+            decoder = decoders.get()
+            try:
+                return task, look_at(task, config, decoder.probe)
+            finally:
+                decoders.put(decoder)
+
+        yield from pool.map(look, tasks)
+
+
+def _count(plan: Plan, video: Video, look: Look, index: Index) -> None:
+    if look.complete and look.content is not None:
+        rows: Sequence[Mapping[str, Any]] = index[video.id, look.content.size, look.content.digest]
+        plan.seconds += max((row["last_time"] for row in rows if row["last_time"] is not None), default=0.0)
+        plan.sampled += sum(row["sampled"] for row in rows)
+        plan.done += len(rows)
+        return
+    last = look.segments[-1].times if look.segments else ()
+    plan.seconds += last[-1] if last else 0.0
+    plan.sampled += sum(len(segment.sampled) for segment in look.segments)
+    plan.done += len(look.segments)
+
+
+def announce(plan: Plan, videos: Sequence[Video], dataset: Dataset, ui: Ui) -> None:
+    """Says what there is, what is done and what the rest will take on the disk."""
+    maps = sum(2 * shape[0] * shape[1] * shape[2] for shape in dataset.map_shapes.values())
+    row = maps * PACKED + 4 * (dataset.embedding + dataset.scores)
+    todo = sum(work.weight for work in plan.work)
+    size = size_text(todo * row * (1 + dataset.config.views))
+    crops = " and the crops" if "crops" in dataset.config.store else ""
+    ui.say(
+        f"{len(videos)} videos, {duration_text(plan.seconds)} of video, {plan.sampled} frames to look at; "
+        f"{plan.done} segments done before, {len(plan.work)} to do ({todo} frames"
+        + (f", about {size} of cache{crops} at one face a frame)" if row else ", crops only)")
+    )

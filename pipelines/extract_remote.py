@@ -1,0 +1,131 @@
+"""Stage 1 on Flink, Spark or Dataflow: workers look at the inputs, plan the segments and make the shards."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+
+from emo_transforms.beam_records import LeaveRecords, ReadRecords, Redistribute
+from emo_transforms.exchange import Exchange, open_exchange
+from emo_transforms.plan import PlanVideos
+from emo_transforms.storage import join
+from pipelines.console import Ui
+from pipelines.extract_plan import Known
+from pipelines.jobs import SegmentJob
+from pipelines.remote_progress import Stage
+from pipelines.remote_tasks import ExtractTask
+from runners.beats import Beats, Heard
+from runners.presets import EngineConfig, hints_of
+from runners.remote import RemoteResult, run_remotely
+from runners.supervised import Supervised
+from schemas.config import ExtractConfig
+from schemas.records import Fingerprint, Looked, NotDone, Segment, VideoTask
+
+
+@dataclass
+class RemoteExtract:
+    """What the launcher knows after a run, complete or not.
+
+    Attributes:
+        prints: content of the inputs that were looked at; None where one could not be read.
+        segments, done, frames: to do in this run, done before, and sampled frames to do, as workers found.
+    """
+
+    prints: dict[str, Fingerprint | None] = field(default_factory=dict)
+    segments: int = 0
+    done: int = 0
+    frames: int = 0
+    result: RemoteResult = field(default_factory=RemoteResult)
+
+
+def extract_graph(
+    pipeline: Any,
+    uris: list[str],
+    config: ExtractConfig,
+    features: str,
+    exchange: Exchange,
+    engine: EngineConfig,
+) -> None:
+    """The graph of stage 1: tasks -> look and plan -> segments -> shards; small records come back as files."""
+    beats = Beats(exchange)
+    task = ExtractTask(pickle.dumps(SegmentJob(config, features)), features)
+    grouped = engine.runner == "spark"
+    plan = (
+        pipeline
+        | "Tasks" >> beam.Create(uris, reshuffle=False)
+        | "Videos" >> ReadRecords(VideoTask, grouped)
+        | "Plan" >> PlanVideos(config, features, exchange, beats)
+    )
+    _ = (
+        plan.segments
+        | "Segments" >> Redistribute(Segment, grouped)
+        | "Extract" >> Supervised("ExtractSegment", task, beats, hints=hints_of(engine))
+        | "NotDone" >> LeaveRecords(NotDone, exchange, "notdone", files=4)
+    )
+    _ = plan.looked | "Looked" >> LeaveRecords(Looked, exchange, "looked")
+
+
+def extract_remotely(
+    known: Known,
+    output: str,
+    config: ExtractConfig,
+    engine: EngineConfig,
+    beam_args: tuple[str, ...],
+    run_id: str,
+    ui: Ui,
+) -> tuple[RemoteExtract, BaseException | None]:
+    """Runs stage 1 on an engine; an error of the run comes back, so that what was done can be settled first."""
+    outcome = RemoteExtract()
+    failed: BaseException | None = None
+    keep = engine.dataflow is not None and engine.dataflow.detach
+    with open_exchange(join(output, "runs"), run_id, keep=keep) as exchange:
+        uris = exchange.put_tasks(known.tasks)
+
+        def build(pipeline: Any) -> None:
+            extract_graph(pipeline, uris, config, output, exchange, engine)
+
+        progress = _Progress(ui, len(known.tasks))
+        try:
+            outcome.result = run_remotely(build, engine, beam_args, exchange, progress.hear, ui.say, ui.warn)
+        except BaseException as error:
+            failed = error
+        finally:
+            progress.finish()
+        for record in exchange.records("looked", Looked):
+            outcome.prints[record.video] = record.content
+            outcome.segments += record.segments
+            outcome.done += record.done
+            outcome.frames += record.sampled
+    return outcome, failed
+
+
+class _Progress:
+    """Tells people how far the workers are: first the look at the inputs, then the segments they found."""
+
+    def __init__(self, ui: Ui, videos: int) -> None:
+        self._ui = ui
+        self._videos = videos
+        self._stage = Stage(ui)
+        self._extracting = False
+        ui.start("probe", videos, videos, "videos", measure="videos")
+
+    def hear(self, heard: Heard) -> None:
+        counts = heard.counts
+        if not self._extracting:
+            looked = min(counts["videos"], self._videos)
+            self._stage.tell("frames", looked)
+            self._stage.tell("done", looked)
+            if looked < self._videos:
+                return
+            self._ui.finish()
+            self._extracting = True
+            self._stage = Stage(self._ui)
+            self._ui.start("extract", counts["planned_frames"], counts["planned"], "segments")
+        for event in ("frames", "done", "failed"):
+            self._stage.tell(event, counts[event])
+
+    def finish(self) -> None:
+        self._ui.finish()

@@ -1,0 +1,78 @@
+"""``run.json``: what the tables of an output folder were made with, and how the last run went."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from emo_transforms import storage
+from emo_transforms.cache import Dataset
+from emo_transforms.predict import HeadSpec, PredictTools
+from pipelines.predict_request import PredictRequest
+from pipelines.records import machine, new_run_id, versions
+from pipelines.submit import submission_data
+from schemas.config import to_json
+from schemas.records import EmobeamError
+
+if TYPE_CHECKING:
+    from pipelines.predict import PredictResult
+
+
+def write_record(
+    request: PredictRequest,
+    dataset: Dataset,
+    specs: Sequence[HeadSpec],
+    tools: PredictTools,
+    result: PredictResult,
+    warnings: Sequence[str],
+) -> None:
+    """Writes ``run.json``. Heads of tasks that an earlier run predicted stay in it as long as their tables do."""
+    uri = storage.join(request.output, "run.json")
+    backbone = dataset.config.backbone
+    record = {
+        "run": new_run_id(),
+        "job": request.command,
+        "features": request.features,
+        "features_id": dataset.config.features_id,
+        "cache_id": dataset.config.cache_id,
+        "backbone": {"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
+        "heads": _earlier_heads(request.output, uri) | _heads(specs, tools),
+        "config": to_json(request.config),
+        "edition": request.edition or None,
+        "warnings": [*warnings, *(f"task {task}: untrained" for task in result.untrained)],
+        "outcomes": dict(Counter(result.videos["outcome"].to_pylist())),
+        "not_predicted": dict(result.failed),
+        "rows": dict(result.rows),
+        "submissions": {task: submission_data(report) for task, report in result.submissions.items()},
+        "scores": dict(result.scores),
+        "runner": request.engine.runner if request.engine else "direct",
+        "machine": machine(),
+        "versions": versions(),
+        "seconds": round(result.seconds, 3),
+    }
+    storage.write_json(uri, record)
+
+
+def _heads(specs: Sequence[HeadSpec], tools: PredictTools) -> dict[str, list[dict[str, Any]]]:
+    uris: dict[str, list[str]] = defaultdict(list)
+    for spec in specs:
+        uris[spec.task].append(spec.uri)
+    return {
+        task: [
+            {"name": name, "weights": weights, "sha256": sha256, "uri": uri, "thresholds": list(head.config.thresholds)}
+            for (name, weights, sha256), uri, head in zip(tools.identity(task), uris[task], heads, strict=True)
+        ]
+        for task, heads in tools.heads.items()
+    }
+
+
+def _earlier_heads(output: str, uri: str) -> dict[str, Any]:
+    if not storage.exists(uri):
+        return {}
+    try:
+        heads = storage.read_json(uri).get("heads", {})
+    except EmobeamError:  # it is about to be written anew
+        return {}
+    there = storage.names(storage.join(output, "predictions"), "")
+    return {task: entries for task, entries in heads.items() if task in there}

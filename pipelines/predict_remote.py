@@ -1,0 +1,65 @@
+"""Stage 2 on Flink, Spark or Dataflow: workers predict videos, the launcher settles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+
+from emo_transforms.beam_records import LeaveRecords, ReadRecords
+from emo_transforms.exchange import Exchange, open_exchange
+from pipelines.console import Ui
+from pipelines.records import new_run_id
+from pipelines.remote_progress import Stage
+from pipelines.remote_tasks import PredictTask
+from runners.beats import Beats, Heard
+from runners.presets import EngineConfig, hints_of
+from runners.remote import run_remotely
+from runners.supervised import Supervised
+from schemas.records import NotDone, VideoFeatures
+
+
+def predict_graph(pipeline: Any, uris: list[str], task: PredictTask, exchange: Exchange, engine: EngineConfig) -> None:
+    """The graph of stage 2: videos of the cache -> predictions; what could not be done comes back as files."""
+    _ = (
+        pipeline
+        | "Tasks" >> beam.Create(uris, reshuffle=False)
+        | "Videos" >> ReadRecords(VideoFeatures, engine.runner == "spark")
+        | "Predict" >> Supervised("PredictVideo", task, Beats(exchange), hints=hints_of(engine))
+        | "NotDone" >> LeaveRecords(NotDone, exchange, "notdone", files=4)
+    )
+
+
+def predict_remotely(
+    items: Sequence[VideoFeatures],
+    task: PredictTask,
+    output: str,
+    engine: EngineConfig,
+    beam_args: tuple[str, ...],
+    ui: Ui,
+) -> dict[str, str]:
+    """Predicts videos on an engine; why some could not be, by video.
+
+    Raises:
+        RunStopped: see ``runners.remote``.
+    """
+    with open_exchange(output, new_run_id()) as exchange:
+        uris = exchange.put_tasks(items)
+
+        def build(pipeline: Any) -> None:
+            predict_graph(pipeline, uris, task, exchange, engine)
+
+        stage = Stage(ui)
+
+        def hear(heard: Heard) -> None:
+            stage.tell("frames", heard.counts["frames"])
+            stage.tell("done", heard.counts["done"])
+            stage.tell("failed", heard.counts["failed"])
+
+        ui.start("predict", sum(item.sampled for item in items), len(items), "videos")
+        try:
+            run_remotely(build, engine, beam_args, exchange, hear, ui.say, ui.warn)
+        finally:
+            ui.finish()
+        return {record.key: record.message for record in exchange.records("notdone", NotDone)}

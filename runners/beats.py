@@ -1,0 +1,83 @@
+"""How workers on other machines tell how far they are: small files in the exchange of the run.
+
+Engines tell little of it while a job runs, each in its own way, and Flink's job server nothing at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from emo_transforms import storage
+from emo_transforms.exchange import Exchange
+
+_INTERVAL = 5.0
+_FOLDER = "progress"
+
+
+class Beats:
+    """Counts events and writes the sums every few seconds; each copy on a worker has a file of its own.
+
+    Takes the events ``looked`` (an input: segments and frames to do), ``frames``, ``done``, ``failed``, and ``bundle``
+    (write at once).
+    """
+
+    def __init__(self, exchange: Exchange, interval: float = _INTERVAL) -> None:
+        self.exchange = exchange
+        self.interval = interval
+        self._counts: Counter[str] = Counter()
+        self._name = ""
+        self._written = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Beats, (self.exchange, self.interval)
+
+    def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        if event == "looked":
+            self._counts.update(videos=1, planned=data["segments"], planned_frames=data["frames"])
+        elif event == "frames":
+            self._counts["frames"] += data["frames"]
+        elif event in ("done", "failed", "died"):
+            self._counts[event] += 1
+        now = time.monotonic()
+        if event == "bundle" or not self._written or now - self._written >= self.interval:
+            self._write(now)
+
+    def _write(self, now: float) -> None:
+        self._written = now
+        self._name = self._name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        beat = {**self._counts, "python": platform.python_version(), "host": socket.gethostname()}
+        # Whether anybody sees it or not, the work goes on.
+        with suppress(Exception):
+            self.exchange.put(_FOLDER, f"{self._name}.json", json.dumps(beat).encode())
+
+
+@dataclass
+class Heard:
+    """What all workers told so far. ``pythons`` are their versions of Python, by host."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    workers: int = 0
+    pythons: dict[str, str] = field(default_factory=dict)
+
+
+def hear(exchange: Exchange) -> Heard:
+    """Adds up what workers have left so far."""
+    heard = Heard()
+    folder = exchange.place(_FOLDER)
+    for name in storage.names(folder, ".json"):
+        with suppress(Exception):  # half a second later it will be there
+            beat = json.loads(storage.read_bytes(storage.join(folder, f"{name}.json")))
+            heard.pythons[beat.pop("host")] = beat.pop("python")
+            heard.counts.update(beat)
+            heard.workers += 1
+    return heard

@@ -1,0 +1,237 @@
+"""What can be known before a job is sent to another engine, told at once instead of by a job that waits for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from emo_transforms import storage
+from runners.dataflow import check_dataflow
+from runners.jars import check_jar, check_java, check_versions, jar_of, minor
+from runners.presets import EngineConfig
+from schemas.records import UsageError
+
+_TIMEOUT = 10.0
+_LOOPBACK = re.compile(r"localhost$|127\.|\[?::1\]?$|0\.0\.0\.0$")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster says of itself; 0 and ``""`` where it says nothing."""
+
+    slots: int = 0
+    free: int = 0
+    version: str = ""
+    restarts: bool | None = None
+
+
+def check_engine(
+    config: EngineConfig, *, inputs: Sequence[str], outputs: Sequence[str], warn: Callable[[str], None]
+) -> Cluster:
+    """All checks that belong to an engine.
+
+    Args:
+        inputs: files and folders that workers read.
+        outputs: folders that workers write.
+        warn: told what may be a mistake.
+
+    Raises:
+        UsageError, EmobeamError: naming what is missing or wrong, and what to do.
+    """
+    if config.runner == "dataflow":
+        if config.dataflow is None:
+            raise UsageError("--runner dataflow needs --project, --region, --temp-location and --image")
+        check_dataflow(config.dataflow, inputs=inputs, outputs=outputs)
+        return Cluster()
+    _check_named(config)
+    check_places(config, inputs, outputs)
+    check_environment(config, warn)
+    if config.job_endpoint:
+        if config.job_endpoint != "embed":
+            check_port("--job-endpoint", config.job_endpoint, "is a job server running there?")
+        return Cluster()
+    cluster = Cluster()
+    if not config.embedded:
+        cluster = check_flink(config) if config.runner == "flink" else check_spark(config)
+        if cluster.restarts is False:
+            warn(
+                "the cluster has no restart strategy (restart-strategy.type in Flink's configuration): whenever it "
+                "loses a worker the job ends and is sent again from here"
+            )
+    check_java()
+    check_versions(config, check_jar(config, jar_of(config)), cluster.version, warn)
+    return cluster
+
+
+def _check_named(config: EngineConfig) -> None:
+    if not config.master and not config.job_endpoint:
+        example = "--flink-master HOST:8081" if config.runner == "flink" else "--spark-master spark://HOST:7077"
+        raise UsageError(f"--runner {config.runner} needs {example}, or --job-endpoint HOST:PORT of a job server")
+
+
+def check_flink(config: EngineConfig) -> Cluster:
+    """Asks a job manager how it is.
+
+    Raises:
+        UsageError: it can't be reached, isn't Flink, or has fewer slots than are asked for.
+    """
+    url = config.flink_master if "://" in config.flink_master else f"http://{config.flink_master}"
+    where = f"--flink-master {config.flink_master}"
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/overview", timeout=_TIMEOUT) as answer:
+            data = json.loads(answer.read())
+        slots, free, version = int(data["slots-total"]), int(data["slots-available"]), str(data["flink-version"])
+        cluster = Cluster(slots, free, version, restarts_jobs(url))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{where}: what answers there is not Flink's job manager; name its REST port, 8081 by default"
+        ) from error
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise UsageError(
+            f"{where}: can't be reached ({reason}); name HOST:PORT of the job manager's REST interface"
+        ) from error
+    if not cluster.slots:
+        raise UsageError(f"{where}: the cluster has no task manager; start one, or look why they don't register")
+    if config.workers > cluster.slots:
+        raise UsageError(
+            f"--workers {config.workers}: the cluster at {config.flink_master} has {cluster.slots} slots, and a "
+            f"job that wants more waits for ever; ask for {cluster.slots} at most, or start more task managers"
+        )
+    return cluster
+
+
+def restarts_jobs(url: str) -> bool | None:
+    """Whether a cluster starts jobs again; None where it doesn't tell. Flink 1 asks for it in its own configuration."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with urllib.request.urlopen(f"{url.rstrip('/')}/jobmanager/config", timeout=_TIMEOUT) as answer:
+            settings = {str(each["key"]): str(each["value"]) for each in json.loads(answer.read())}
+        kind = settings.get("restart-strategy.type", settings.get("restart-strategy", "none"))
+        return kind.lower() not in ("none", "off", "disable")
+    return None
+
+
+def check_spark(config: EngineConfig) -> Cluster:
+    """Whether a Spark master takes connections; raises :class:`UsageError` where it doesn't."""
+    found = re.fullmatch(r"spark://(.+)", config.spark_master)
+    if not found:
+        if config.spark_master.startswith(("yarn", "k8s://", "mesos://")):
+            return Cluster()
+        raise UsageError(f"--spark-master {config.spark_master}: write spark://HOST:7077, or local[N] for a try")
+    places = found[1].split(",")
+    errors = []
+    for place in places:
+        try:
+            check_port("--spark-master", place, "")
+            return Cluster()
+        except UsageError as error:
+            errors.append(str(error))
+    raise UsageError(f"{errors[0]} name host and port of the master, 7077 by default (the web page's port is another)")
+
+
+def check_port(option: str, place: str, advice: str) -> None:
+    """Whether something listens at ``HOST:PORT``; raises :class:`UsageError` where nothing does."""
+    split = urlsplit(f"//{place}")
+    try:
+        host, port = split.hostname or "", split.port or 0
+    except ValueError:
+        host, port = "", 0
+    if not host or not port:
+        raise UsageError(f"{option} {place}: write HOST:PORT")
+    try:
+        socket.create_connection((host, port), timeout=_TIMEOUT).close()
+    except OSError as error:
+        raise UsageError(
+            f"{option} {place}: can't be reached ({error.strerror or error}); {advice}".rstrip("; ")
+        ) from error
+
+
+def on_this_machine(master: str) -> bool:
+    """Whether an address is this machine's."""
+    host = urlsplit(master if "://" in master else f"//{master}").hostname or ""
+    return bool(_LOOPBACK.match(host)) or host in (socket.gethostname(), socket.getfqdn())
+
+
+def check_places(config: EngineConfig, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Local paths mean nothing to workers on other machines or in containers.
+
+    Raises:
+        UsageError: such a path, where nobody promised that it is shared.
+    """
+    for uri in (*inputs, *outputs):
+        if uri.startswith("memory://"):
+            raise UsageError(f"{uri}: memory:// lives in one process only, and workers are processes of their own")
+    if config.embedded or config.shared_files:
+        return
+    inside = config.environment.kind == "docker"
+    if on_this_machine(config.master or config.job_endpoint) and not inside:
+        return
+    for kind, uris in (("input", inputs), ("output", outputs)):
+        for uri in uris:
+            if storage.is_local(uri):
+                who = "containers" if inside else f"workers of {config.master or config.job_endpoint}"
+                raise UsageError(
+                    f"{kind} {uri}: {who} can't see this machine's files; name a bucket (gs://, s3://), or a path "
+                    "that is mounted everywhere, and say so with --shared-files"
+                )
+
+
+def check_environment(config: EngineConfig, warn: Callable[[str], None]) -> None:
+    """Where Python workers come from, as far as it can be seen from here.
+
+    Raises:
+        UsageError: the command isn't there, the pool doesn't answer, or their Python or Beam is another one.
+    """
+    environment = config.environment
+    local = config.embedded or on_this_machine(config.master or config.job_endpoint)
+    if environment.kind == "loopback" and not config.embedded:
+        warn("--worker-environment loopback: all work is done by processes of this machine, not of the cluster")
+    if environment.kind == "external" and local:
+        check_port(
+            "--worker-environment external:",
+            environment.value,
+            "start one beside every worker: emobeam-worker --worker_pool --service_port=PORT",
+        )
+    if environment.kind == "process" and local:
+        if not shutil.which(environment.value):
+            raise UsageError(
+                f"--worker-environment process:{environment.value}: no such program; install emobeam there "
+                "(it brings emobeam-worker), or name another command"
+            )
+        _check_worker_versions(environment.value)
+
+
+def _check_worker_versions(command: str) -> None:
+    """Asks our own worker program for its versions; others are left alone."""
+    if Path(command).name != "emobeam-worker":
+        return
+    from runners.boot import versions
+
+    told = subprocess.run([command, "--versions"], capture_output=True, text=True, check=False, timeout=120)
+    try:
+        theirs = json.loads(told.stdout)
+    except ValueError:
+        last = (told.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise UsageError(f"--worker-environment process:{command}: doesn't start ({last})") from None
+    compare_versions(theirs, versions(), command)
+
+
+def compare_versions(theirs: dict[str, str], ours: dict[str, str], where: str) -> None:
+    """Python must agree in its minor version, Beam and emobeam wholly; raises :class:`UsageError` where they don't."""
+    for name, here in ours.items():
+        there = theirs.get(name, "")
+        same = minor(there) == minor(here) if name == "python" else there == here
+        if not same:
+            raise UsageError(
+                f"{where}: has {name} {there or 'unknown'}, and here it is {here}; install the same on workers"
+            )

@@ -1,0 +1,127 @@
+"""The Java side of Flink and Spark runs: Java itself, and the jar of Beam's job server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from runners.presets import EngineConfig
+from schemas.records import EmobeamError
+
+OLDEST_JAVA = 11
+NEWEST_TRIED_JAVA = 17
+
+_DRIVER = {"flink": "FlinkJobServerDriver", "spark": "SparkJobServerDriver"}
+
+
+def check_java(java: str = "") -> str:
+    """The Java that will run the job server: ``java``, else that of JAVA_HOME, else the first on the path.
+
+    Raises:
+        EmobeamError: there is none, or it is too old.
+    """
+    home = os.environ.get("JAVA_HOME", "")
+    found = java or (str(Path(home) / "bin" / "java") if home else "") or shutil.which("java") or ""
+    if not found or not shutil.which(found):
+        raise EmobeamError(
+            f"Flink and Spark are reached through Java, and there is none ({found or 'java'}); install Java "
+            f"{NEWEST_TRIED_JAVA} (PATH or JAVA_HOME), or name a job server elsewhere: --job-endpoint HOST:PORT"
+        )
+    told = subprocess.run([found, "-version"], capture_output=True, text=True, check=False, timeout=60)
+    version = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    if version is None or int(version[1]) < OLDEST_JAVA:
+        said = version[1] if version else (told.stderr.strip().splitlines() or ["nothing"])[0]
+        raise EmobeamError(
+            f"{found}: is Java {said}; Beam's job servers need {OLDEST_JAVA} or newer (17 is well tried)"
+        )
+    return found
+
+
+def check_jar(config: EngineConfig, jar: str) -> str:
+    """A job server's jar for this engine.
+
+    Raises:
+        EmobeamError: there is none, it is damaged, or of another engine.
+    """
+    option = "--job-server-jar"
+    if not Path(jar).is_file():
+        raise EmobeamError(f"{option} {jar}: no such file")
+    try:
+        with zipfile.ZipFile(jar) as archive:
+            manifest = archive.read("META-INF/MANIFEST.MF").decode(errors="replace").replace("\r\n ", "")
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise EmobeamError(f"{option} {jar}: not a jar that can be started ({error}); fetch it again") from error
+    if _DRIVER[config.runner] not in manifest:
+        raise EmobeamError(
+            f"{option} {jar}: is not a Beam job server for {config.runner} (no {_DRIVER[config.runner]} in it); "
+            f"the right one is org.apache.beam:beam-runners-{config.runner}-...-job-server"
+        )
+    return jar
+
+
+def versions_in(jar: str) -> tuple[str, str]:
+    """The versions of Beam and of Flink in a jar; ``""`` where it doesn't tell."""
+    beam = flink = ""
+    with zipfile.ZipFile(jar) as archive:
+        for name in archive.namelist():
+            if name == "org/apache/beam/sdk/sdk.properties":
+                beam = _property(archive.read(name).decode(errors="replace"))
+            elif re.fullmatch(r"META-INF/maven/org\.apache\.flink/flink-(core|runtime|clients)/pom\.properties", name):
+                flink = flink or _property(archive.read(name).decode(errors="replace"))
+    named = re.search(r"flink-(\d+\.\d+)-job-server", Path(jar).name)
+    return beam, flink or (named[1] if named else "")
+
+
+def _property(text: str) -> str:
+    found = re.search(r"^version=(\S+)", text, flags=re.MULTILINE)
+    return found[1] if found and "@" not in found[1] and "$" not in found[1] else ""
+
+
+def check_versions(config: EngineConfig, jar: str, cluster_version: str, warn: Callable[[str], None]) -> None:
+    """Jar against cluster and against Beam here.
+
+    Raises:
+        EmobeamError: the jar is for another minor version of Flink; such jobs die of unreadable messages, or hang.
+    """
+    beam, flink = versions_in(jar)
+    if cluster_version and flink and minor(cluster_version) != minor(flink):
+        raise EmobeamError(
+            f"{jar}: is for Flink {minor(flink)}, and the cluster runs {cluster_version}; take the jar for "
+            f"{minor(cluster_version)} (--flink-version {minor(cluster_version)} or --job-server-jar)"
+        )
+    here = metadata.version("apache-beam")
+    if beam and minor(beam) != minor(here):
+        warn(f"the job server is of Beam {beam}, and Beam here is {here}; equal versions are what is tried best")
+
+
+def minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def jar_of(config: EngineConfig) -> str:
+    """Path of the job server's jar: the named one, or Beam's own from Maven Central (kept in Beam's cache).
+
+    Raises:
+        EmobeamError: it can't be fetched.
+    """
+    from apache_beam.utils.subprocess_server import JavaJarServer
+
+    named = config.job_server_jar
+    if named and "://" not in named:
+        return str(Path(named).expanduser())
+    target = f":runners:flink:{config.flink_version}:job-server:shadowJar"
+    if config.runner == "spark":
+        target = ":runners:spark:3:job-server:shadowJar"
+    url = named or JavaJarServer.path_to_beam_jar(target)
+    try:
+        return str(JavaJarServer.local_jar(url))
+    except Exception as error:
+        raise EmobeamError(
+            f"{url}: the job server can't be fetched ({error}); download it elsewhere and name it: --job-server-jar JAR"
+        ) from error

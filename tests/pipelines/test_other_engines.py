@@ -1,0 +1,160 @@
+"""Jobs as other engines get them, through Beam's own job service in this process: what they write and what they tell.
+
+Real Flink and Spark clusters are in tests/engines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that
+
+from emo_transforms.beam_records import read_tasks
+from emo_transforms.exchange import Exchange, open_exchange
+from emo_transforms.plan import PlanVideos
+from emo_transforms.planning import find_videos
+from emo_transforms.segment_codec import encode_segment
+from pipelines.extract import ExtractRequest, run_extract
+from pipelines.extract_plan import know
+from pipelines.extract_remote import extract_graph
+from pipelines.predict import run_predict
+from pipelines.predict_request import PredictRequest
+from runners.local import RunStopped
+from runners.presets import EngineConfig
+from schemas.records import EmobeamError, Segment, VideoTask
+from tests.clips import not_a_video, truncated
+from tests.pipelines.conftest import Run
+from tests.pipelines.runs import ONE_SECOND, Told, dataset_of, files, videos
+
+EMBEDDED = EngineConfig("flink", job_endpoint="embed")
+
+
+def shards(features: Path) -> dict[str, bytes]:
+    return files(features, "shards/*")
+
+
+def extract_there(
+    inputs: list[Path], features: Path, engine: EngineConfig = EMBEDDED, told: Told | None = None
+) -> Told:
+    told = told or Told()
+    found = find_videos([str(path) for path in inputs], "video")
+    run_extract(ExtractRequest(found, str(features), dataset_of(ONE_SECOND), engine=engine), told)
+    return told
+
+
+@pytest.fixture(scope="module")
+def there(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
+    output = tmp_path_factory.mktemp("there")
+    return output, extract_there([reference.inputs], output / "features")
+
+
+def test_the_same_bytes_as_here(there: tuple[Path, Told], reference: Run) -> None:
+    output, told = there
+    assert shards(output / "features") == shards(reference.features)
+    assert files(output / "features", "*.parquet") == files(reference.features, "*.parquet")
+    assert files(output / "features", "failures/*") == files(reference.features, "failures/*")
+    assert told.items("extract") == len(shards(reference.features))
+    assert [event for event, _ in told.events].count("done") == 4 + len(shards(reference.features))
+
+
+def test_nothing_is_left_of_the_exchange_and_the_record_tells_of_the_run(there: tuple[Path, Told]) -> None:
+    output, _ = there
+    (record,) = (output / "features" / "runs").iterdir()
+    told = json.loads(record.read_text())
+    assert told["runner"] == "flink"
+    assert told["segments_of_this_run"] == len(shards(output / "features"))
+    assert {"decode", "detect", "embed", "write"} <= told["seconds_by_step"].keys()
+
+
+def test_predictions_and_submission_are_the_same(there: tuple[Path, Told], reference: Run) -> None:
+    output, _ = there
+    request = PredictRequest(str(output / "features"), str(output), edition=8, engine=EMBEDDED)
+    result = run_predict(request, Told())
+    assert result.failed == {}
+    assert files(output, "predictions/**/*.parquet") == files(reference.output, "predictions/**/*.parquet")
+    assert files(output, "submission/**/*") == files(reference.output, "submission/**/*")
+    assert not [path for path in output.iterdir() if path.name.startswith(".")]
+
+
+def test_a_second_run_does_what_has_changed(reference: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "nobody.mp4").write_bytes((reference.inputs / "nobody.mp4").read_bytes())
+    not_a_video(folder / "text.mp4")
+    truncated(folder / "short.mp4", frames=25)
+    extract_there([folder], tmp_path / "features")
+    outcomes = {video: row["outcome"] for video, row in videos(tmp_path / "features").items()}
+    assert (outcomes["text"], outcomes["nobody"]) == ("failed", "no_face")
+    first = shards(tmp_path / "features")
+    (folder / "nobody.mp4").write_bytes((reference.inputs / "absent.mp4").read_bytes())
+    again = extract_there([folder], tmp_path / "features")
+    assert again.items("extract") == 3
+    assert len(shards(tmp_path / "features").keys() - first.keys()) == 3
+    assert videos(tmp_path / "features")["nobody"]["outcome"] == "ok"
+    assert videos(tmp_path / "features")["text"]["outcome"] == "failed"
+
+
+def test_workers_that_do_not_see_the_folder_are_told(tmp_path: Path) -> None:
+    with pytest.raises(EmobeamError, match="doesn't see what the launcher wrote"):
+        read_tasks(str(tmp_path / "elsewhere.jsonl"), VideoTask)
+
+
+def test_a_job_that_fails_says_why(reference: Run, tmp_path: Path) -> None:
+    dataset = dataset_of(ONE_SECOND)
+    config = replace(dataset.config, backbone=replace(dataset.config.backbone, weights="/nowhere/weights.pth"))
+    found = find_videos([str(reference.inputs)], "video")
+    request = ExtractRequest(found, str(tmp_path / "f"), replace(dataset, config=config), engine=EMBEDDED)
+    with pytest.raises(RunStopped, match=r"flink: .*weights\.pth.*the same command goes on from there"):
+        run_extract(request, Told())
+
+
+def test_elements_between_stages_are_small(reference: Run, tmp_path: Path) -> None:
+    exchange = Exchange(str(tmp_path / "exchange"))
+    config = dataset_of(ONE_SECOND).config
+    known = know(str(tmp_path), find_videos([str(reference.inputs)], "video"), config)
+
+    def small(segments: list[Segment]) -> None:
+        assert len(segments) == len(shards(reference.features))
+        assert max(len(encode_segment(segment)) for segment in segments) < 1000
+
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        plan = pipeline | beam.Create(known.tasks) | PlanVideos(config, str(tmp_path), exchange)
+        assert_that(plan.segments, small)
+
+
+def test_the_graph_stays_small_and_has_one_heavy_step(tmp_path: Path, reference: Run) -> None:
+    config = dataset_of(ONE_SECOND).config
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    uris = [f"gs://bucket/features/runs/exchange/tasks/{number:09d}.jsonl" for number in range(400)]  # 100,000 videos
+    extract_graph(pipeline, uris, config, "gs://bucket/features", Exchange("gs://bucket/exchange"), EMBEDDED)
+    proto = pipeline.to_runner_api()
+    assert proto.ByteSize() < 2_000_000
+    names = [transform.unique_name for transform in proto.components.transforms.values()]
+    heavy = [name for name in names if name.endswith("/ExtractSegment")]
+    assert len(heavy) == 1
+    coders = {coder.spec.payload for coder in proto.components.coders.values() if b"SegmentCoder" in coder.spec.payload}
+    assert coders, "segments travel by their own coder"
+
+
+def test_exchanges_of_dead_launchers_go_and_those_of_live_ones_stay(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    with open_exchange(str(runs), "20260101T000000Z-aaaaaa") as mine:
+        mine.put("tasks", "a.jsonl", b"x")
+        dead = Path(mine.uri.replace(f"-{os.getpid()}-", "-4194399-"))
+        dead.mkdir()
+        (dead / "left").write_bytes(b"x")
+        elsewhere = runs / ".emobeam-otherhost-12-20990101T000000Z-bbbbbb.work"
+        elsewhere.mkdir()
+        old = runs / ".emobeam-otherhost-12-20200101T000000Z-cccccc.work"
+        old.mkdir()
+        with open_exchange(str(runs), "20260101T000001Z-dddddd"):
+            assert Path(mine.uri).exists()
+        assert not dead.exists()
+        assert not old.exists()
+        assert elsewhere.exists()
+    assert not Path(mine.uri).exists()

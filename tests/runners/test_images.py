@@ -1,0 +1,265 @@
+"""The images' files agree with lock lists, sources and command line. Images themselves aren't built here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from pipelines.cli import cli
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "runners" / "images"
+FLEX = IMAGES / "flex_template"
+BIN = Path(sys.executable).parent
+
+Instruction = tuple[str, str]
+
+
+def instructions(dockerfile: Path) -> list[Instruction]:
+    """Instructions with their text, continued lines joined."""
+    lines = [line for line in dockerfile.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [(word, text) for word, _, text in (line.partition(" ") for line in joined.splitlines() if line.strip())]
+
+
+def arguments(dockerfile: Path) -> dict[str, str]:
+    """Build arguments with their first default."""
+    found: dict[str, str] = {}
+    for word, text in instructions(dockerfile):
+        if word == "ARG" and "=" in text:
+            name, _, value = text.partition("=")
+            found.setdefault(name, value)
+    return found
+
+
+def locked(name: str) -> dict[str, str]:
+    """Versions by package, of lines that hold on the Python of the image."""
+    found = {}
+    for line in (ROOT / name).read_text().splitlines():
+        requirement, _, marker = line.partition(" ; ")
+        if "python_full_version >=" not in marker:
+            package, _, version = requirement.partition("==")
+            found[package] = version
+    return found
+
+
+def copied(dockerfile: Path) -> list[str]:
+    """Sources of COPY that come out of the repository."""
+    sources: list[str] = []
+    for word, text in instructions(dockerfile):
+        if word == "COPY" and "--from=" not in text:
+            sources += text.split()[:-1]
+    return sources
+
+
+DOCKERFILES = sorted(IMAGES.rglob("Dockerfile"))
+
+
+def test_both_dockerfiles_are_looked_at() -> None:
+    assert len(DOCKERFILES) == 2
+
+
+def test_versions_are_those_of_the_lock_and_of_the_makefile() -> None:
+    args = arguments(IMAGES / "Dockerfile")
+    assert args["BEAM_VERSION"] == locked("requirements-dataflow.lock")["apache-beam"]
+    assert args["BEAM_VERSION"] == locked("requirements.lock")["apache-beam"]
+    assert args["UV_VERSION"] in re.findall(r"^UV_VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert args["VERSION"] == project["version"]
+    assert args["PYTHON_VERSION"] == project["requires-python"].removeprefix(">=")
+    major, minor = args["PYTHON_VERSION"].split(".")
+    assert f"python{major}{minor}-template-launcher-base" in arguments(FLEX / "Dockerfile")["LAUNCHER"]
+
+
+def test_what_decides_bytes_has_one_version_here_and_in_the_image() -> None:
+    ours, theirs = locked("requirements.lock"), locked("requirements-dataflow.lock")
+    deciding = (
+        *("apache-beam", "av", "decord2", "facenet-pytorch", "numpy", "opencv-python-headless", "openvino", "pillow"),
+        *("pyarrow", "safetensors", "timm", "torch", "torchvision"),
+    )
+    assert {name: ours[name] for name in deciding} == {name: theirs[name] for name in deciding}
+    # tenacity is capped by one of Google's clients, h11 and anyio differ in a marker only
+    assert {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]} <= {"tenacity"}
+    assert {"mypy", "pytest", "ruff", "playwright", "moto"}.isdisjoint(theirs)
+
+
+def test_the_lock_lists_name_no_hosts() -> None:
+    for name in ("requirements.lock", "requirements-dataflow.lock"):
+        assert not re.search(r"://|--(extra-)?index|@ ", (ROOT / name).read_text())
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.name))
+def test_every_source_exists_and_reaches_the_build(dockerfile: Path) -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert rules[0] == "*"
+    let_in = [rule[1:] for rule in rules if rule.startswith("!")]
+    assert copied(dockerfile)
+    for source in copied(dockerfile):
+        assert (ROOT / source).exists(), source
+        assert any(fnmatch(source, rule) or source.startswith(rule + "/") for rule in let_in), source
+
+
+def test_every_package_of_the_project_is_copied() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(packages["packages"]) <= set(copied(IMAGES / "Dockerfile"))
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.name))
+def test_stages_are_declared_before_they_are_copied_from(dockerfile: Path) -> None:
+    stages: set[str] = set()
+    for word, text in instructions(dockerfile):
+        if word == "FROM" and " AS " in text:
+            stages.add(text.split(" AS ")[1])
+        elif word == "COPY" and (source := re.match(r"--from=(\S+)", text)):
+            assert source[1] in stages
+    assert stages
+
+
+def test_nothing_is_installed_when_a_worker_starts() -> None:
+    found = instructions(IMAGES / "Dockerfile")
+    last = max(index for index, (word, _) in enumerate(found) if word == "FROM")
+    environment = " ".join(text for word, text in found[last:] if word == "ENV")
+    assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in environment
+    assert "PATH=/opt/emobeam/bin:$PATH" in environment
+    assert found[-1] == ("ENTRYPOINT", '["/opt/apache/beam/boot"]')
+    assert not [
+        text for word, text in found[last:] if word == "RUN" and re.search(r"\b(pip|apt-get|curl|wget)\b", text)
+    ]
+    assert ("COPY", "--from=beam /opt/apache/beam /opt/apache/beam") in found[last:]
+
+
+def test_the_worker_is_an_ordinary_user() -> None:
+    users = [text for word, text in instructions(IMAGES / "Dockerfile") if word == "USER"]
+    assert users == ["${WORKER_UID}"]
+    assert arguments(IMAGES / "Dockerfile")["WORKER_UID"] != "0"
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.name))
+def test_habits_that_linters_ask_for(dockerfile: Path) -> None:
+    for word, text in instructions(dockerfile):
+        assert word in {"ARG", "FROM", "RUN", "COPY", "ENV", "LABEL", "USER", "WORKDIR", "ENTRYPOINT"}
+        if word == "WORKDIR":
+            assert text.startswith("/")
+        if word == "ENTRYPOINT":
+            assert json.loads(text)
+        if word == "RUN":
+            assert "sudo" not in text
+            assert "pip install" not in text or "uv pip" in text or "--no-cache-dir" in text
+        if word == "FROM":
+            assert "${" in text  # versions are build arguments
+
+
+def test_the_list_of_packages_installs_as_the_image_does_it(tmp_path: Path) -> None:
+    """The very script of the image, resolving only; needs the package index or uv's store of an earlier install."""
+    shutil.copy(ROOT / "requirements-dataflow.lock", tmp_path)
+    shutil.copy(IMAGES / "packages.sh", tmp_path)
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    command = ["sh", "packages.sh", "cuda", sys.executable, "--dry-run", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    if "dns error" in done.stderr or "Failed to fetch" in done.stderr:
+        pytest.skip("the package index can't be reached")
+    assert done.returncode == 0, done.stderr
+    wrong = subprocess.run(["sh", "packages.sh", "tpu", "python"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "cpu or cuda" in wrong.stderr
+
+
+def test_the_cpu_variant_leaves_out_cuda_and_nothing_else() -> None:
+    (pattern,) = re.findall(r"grep -Ev '([^']+)'", (IMAGES / "packages.sh").read_text())
+    left_out = {name for name in locked("requirements-dataflow.lock") if re.search(pattern, f"{name}==1")}
+    assert {"nvidia-cublas", "triton", "cuda-toolkit"} <= left_out
+    assert all(name.startswith(("nvidia-", "cuda-")) or name == "triton" for name in left_out)
+
+
+def options_of(command: str) -> dict[str, click.Parameter]:
+    """Options of one command by their long names, without dashes."""
+    return {
+        name.removeprefix("--"): parameter
+        for parameter in cli.commands[command].params
+        for name in parameter.opts
+        if name.startswith("--") or isinstance(parameter, click.Argument)
+    }
+
+
+PARAMETERS = json.loads((FLEX / "metadata.json").read_text())["parameters"]
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: str(parameter["name"]))
+def test_parameters_of_the_template_are_the_commands_options(parameter: dict[str, object]) -> None:
+    assert parameter.keys() <= {"name", "label", "helpText", "isOptional", "regexes"}
+    option = options_of("extract")[str(parameter["name"]).replace("_", "-")]
+    assert option.required == (not parameter.get("isOptional", False))
+    expressions = parameter.get("regexes", [])
+    assert isinstance(expressions, list)
+    for expression in expressions:
+        assert re.compile(expression)
+    choices = getattr(option.type, "choices", None) or getattr(option.type, "known", None)
+    if choices:
+        # auto is left out: a template's launcher isn't the machine that it would be resolved for
+        assert all(re.search(each, choice) for choice in choices if choice != "auto" for each in expressions)
+
+
+def test_inputs_of_the_template_are_places_in_buckets() -> None:
+    (expression,) = next(p["regexes"] for p in PARAMETERS if p["name"] == "inputs")
+    for good in ("gs://lab-affect/videos", "gs://lab-affect/videos/*.mp4", "gs://lab-affect/a gs://lab-affect/b"):
+        assert re.search(expression, good)
+    for bad in ("videos/", "s3://x/y", "gs://A/x", "gs://lab-affect/a b"):
+        assert not re.search(expression, bad)
+
+
+@pytest.fixture(scope="module")
+def launch() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("launch", FLEX / "launch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+LAUNCHED = [
+    *("--inputs=gs://lab-affect/a gs://lab-affect/b", "--output=gs://lab-affect/features", "--backbone_weights=/opt/w"),
+    *("--fps=native", "--only=", "--runner=DataflowRunner", "--project=lab", "--region=europe-west4"),
+    *("--temp_location=gs://lab-affect/tmp", "--staging_location=gs://lab-affect/staging", "--max_num_workers=9"),
+    *("--sdk_container_image=registry/emobeam:1", "--template_location=gs://lab-affect/template", "--job_name=x"),
+]
+"""As the launcher of a template calls its file."""
+
+
+def test_a_templates_parameters_become_a_command(launch: ModuleType) -> None:
+    command = launch.command_line(LAUNCHED)
+    split = command.index("--")
+    assert command[:4] == ["emobeam", "extract", "gs://lab-affect/a", "gs://lab-affect/b"]
+    assert command[split + 1 :] == ["--template_location=gs://lab-affect/template"]
+    pairs = dict(pairwise(command))
+    assert pairs["--output"] == "gs://lab-affect/features"
+    assert pairs["--backbone-weights"] == "/opt/w"
+    assert pairs["--image"] == "registry/emobeam:1"
+    assert pairs["--workers"] == "9"
+    assert "--only" not in pairs
+
+
+def test_the_command_of_a_template_is_one_that_emobeam_takes(launch: ModuleType) -> None:
+    command = launch.command_line(LAUNCHED)
+    context = cli.commands["extract"].make_context("extract", command[2 : command.index("--")], resilient_parsing=False)
+    assert context.params["runner"] == "dataflow"
+    assert context.params["inputs"] == ("gs://lab-affect/a", "gs://lab-affect/b")
+    assert context.params["fps"] == 0.0
+
+
+def test_a_template_without_inputs_is_told(launch: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="inputs"):
+        launch.command_line(["--output=gs://lab-affect/features"])

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+from apache_beam.coders import registry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emo_transforms import beam_records  # noqa: F401  (registers the coders)
+from schemas.plain import from_text, to_text
+from schemas.records import Fingerprint, Looked, NotDone, Video, VideoFeatures, VideoTask
+
+text = st.text(max_size=20)
+prints = st.builds(Fingerprint, st.integers(), text)
+videos = st.builds(Video, text, text, st.sampled_from(["video", "crops", "cache"]), text, text)
+several = st.lists(text, max_size=3).map(tuple)
+KINDS = {
+    VideoTask: st.builds(
+        VideoTask,
+        videos,
+        st.lists(prints, max_size=2).map(tuple),
+        st.lists(prints, max_size=2).map(tuple),
+        several,
+        st.none() | prints,
+        several,
+    ),
+    Looked: st.builds(Looked, text, st.none() | prints, st.integers(), st.integers(), st.integers(), text),
+    NotDone: st.builds(NotDone, text, text, text),
+    VideoFeatures: st.builds(
+        VideoFeatures,
+        text,
+        several,
+        several,
+        st.lists(st.tuples(text, st.integers()), max_size=3).map(tuple),
+        st.lists(st.integers(), max_size=3).map(tuple),
+        st.lists(st.floats(allow_nan=False), max_size=3).map(tuple),
+        st.integers(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_records_come_back(kind: type, data: st.DataObject) -> None:
+    record = data.draw(KINDS[kind])
+    assert from_text(kind, to_text(record)) == record
+    assert "\n" not in to_text(record)
+    coder = registry.get_coder(kind)
+    assert coder.is_deterministic()
+    assert coder.decode(coder.encode(record)) == record
+
+
+def test_text_of_another_record_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 values instead of 6"):
+        from_text(Looked, to_text(NotDone("a", "b", "c")))
