@@ -16,6 +16,7 @@ _some_edition = click.option(
     "--edition", type=click.IntRange(3, 11), help="ABAW edition.  [default: 8 where it has the task, else the latest]"
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
 _predictions = click.option(
     "--predictions",
     multiple=True,
@@ -46,6 +47,7 @@ _partition = click.option(
 )
 @_gate
 @_as_json
+@_quiet
 def submit(
     output: str,
     task: str,
@@ -55,6 +57,7 @@ def submit(
     post: str,
     gate: str,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Writes OUT/submission/TASK/ from the tables in OUT, every row filled.
 
@@ -70,7 +73,10 @@ def submit(
     report = run_submit(
         output, task_named(task), edition, template=template, thresholds=thresholds, post=post, gate=gate
     )
-    click.echo(json.dumps(submission_data(report), indent=2) if as_json else submission_text(report))
+    if as_json:
+        click.echo(json.dumps(submission_data(report), indent=2))
+    elif not quiet:
+        click.echo(submission_text(report))
     if report.videos_missing:
         names = ", ".join(report.videos_missing[:5])
         text = f"warning: {len(report.videos_missing)} names have no predictions: {names}"
@@ -162,7 +168,9 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
     "--smoothing", type=click.Choice(["none", "box", "gaussian", "median"]), default="box", help="Kind of smoothing."
 )
 @_gate
-def tune(**args: Any) -> None:
+@_as_json
+@_quiet
+def tune(as_json: bool, quiet: bool, **args: Any) -> None:
     """Fits post-processing by the task's own measure and notes the videos used, so that score can tell.
 
     Fit on a hold-out cut from training data, never on the official validation set that you report.
@@ -171,10 +179,14 @@ def tune(**args: Any) -> None:
     Example:
       emobeam tune --task au --truth labels/ --partition train --predictions out/ --output au_post.json
     """
+    from emo_transforms import storage
     from pipelines.tune import run_tune, tune_summary
     from schemas.tasks import task_named
 
     task, truth, predictions = task_named(args.pop("task")), args.pop("truth"), list(args.pop("predictions"))
     output = args.pop("output")
     config = run_tune(task, truth, predictions, output, edition=args.pop("edition") or 0, **args)
-    click.echo(tune_summary(config, output))
+    if as_json:
+        click.echo(storage.read_bytes(output).decode().rstrip())
+    elif not quiet:
+        click.echo(tune_summary(config, output))

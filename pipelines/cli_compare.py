@@ -143,5 +143,5 @@ def compare(features: tuple[str, ...], **args: Any) -> None:
     results = run_compare(request, make_ui(quiet=args["quiet"]))
     if args["as_json"]:
         click.echo(json.dumps(results, indent=2, ensure_ascii=False))
-    else:
+    elif not args["quiet"]:
         print_results(results)

@@ -100,7 +100,8 @@ def fetch(name: str, accept_licence: bool, output: str, sha256: str, as_json: bo
     help="Network it has to fit: timm's name, mobilefacenet, ddamfn; best a name of the list.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def convert(file: str, output: str, architecture: str, as_json: bool) -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+def convert(file: str, output: str, architecture: str, as_json: bool, quiet: bool) -> None:
     """Writes state dicts, wrapped checkpoints (averaged weights first) and pickled modules as safetensors.
 
     Pickles are read as data: a file that asks for code to run is refused, and nothing it names is imported. With a
@@ -115,6 +116,8 @@ def convert(file: str, output: str, architecture: str, as_json: bool) -> None:
     done = run_convert(file, output, architecture=architecture)
     if as_json:
         click.echo(json.dumps(done, indent=2))
+        return
+    if quiet:
         return
     of = f" of {done['source_class']}" if done["source_class"] else ""
     scores = f", {done['scores']} scores" if done["scores"] else ""

@@ -31,7 +31,7 @@ import click
 @click.option(
     "--rate", type=click.FloatRange(0, 1000), default=10.0, help="Rows shown per second and face, at most; 0: all."
 )
-@click.option("--quiet", is_flag=True, help="No progress, warnings only.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def report(
     out: str,

@@ -94,7 +94,7 @@ def train(features: str, **args: Any) -> None:
     """
     from emo_transforms.cache import read_dataset
     from emo_transforms.training.recipe import recipe_named, window_length
-    from pipelines.console import make_ui
+    from pipelines.console import command, make_ui
     from pipelines.train import resolve_device, run_train
     from pipelines.train_output import TrainRequest, train_text
     from schemas.tasks import task_named
@@ -126,7 +126,11 @@ def train(features: str, **args: Any) -> None:
         **args,
     )
     result = run_train(request, make_ui(quiet=quiet))
-    click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False) if as_json else train_text(result, output))
+    if as_json:
+        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(train_text(result, output))
+        click.echo(f"use it: {command('predict', features, '--head', output, '--output', 'OUT')}")
 
 
 def seeds_of(text: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ cell that is done is not done again, and another recipe is another cell.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from emo_transforms.training.compare_report import draw_results, results_markdow
 from emo_transforms.training.head_costs import counted, measured, onnx_size, processor_name
 from emo_transforms.training.recipe import recipe_named, recipe_to_json
 from emo_transforms.training.start import reads_final_layer
-from pipelines.console import Ui
+from pipelines.console import Ui, duration_text
 from pipelines.predict import run_predict
 from pipelines.predict_request import PredictRequest
 from pipelines.records import machine, versions
@@ -107,8 +108,11 @@ def run_compare(request: CompareRequest, ui: Ui, pool: LocalPool | None = None) 
     ui.say(f"{len(cells)} cells with {seeds} seed{'s' if seeds > 1 else ''} each")
     prepared = _prepared(request, cells, caches, ui)
     trained = []
+    began = time.monotonic()
     for number, cell in enumerate(cells, start=1):
-        ui.say(f"[{number} of {len(cells)}] {cell.cache}: {cell.title}")
+        spent = time.monotonic() - began
+        left = f", about {duration_text(spent / (number - 1) * (len(cells) - number + 1))} left" if number > 1 else ""
+        ui.say(f"[{number} of {len(cells)}] {cell.cache}: {cell.title}{left}")
         common = replace(request.train, features=caches[cell.cache], recipe=cell.recipe)
         trained.append(_train(request, cell, common, prepared[cell.cache], ui))
     figures = [_cell_figures(each, task) for each in trained]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _LINE_EVERY = 10.0
+_WINDOW = 6
+"""Speed is that of so many lines, a minute: what workers took to start is soon forgotten."""
 
 
 class Ui(Protocol):
@@ -26,18 +33,26 @@ class Ui(Protocol):
         """A stretch of work begins: so many frames (or another measure) in so many pieces."""
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
-        """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see runners.local)."""
+        """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see runners.local), or
+        ``earlier``: so many ``frames`` were done by an earlier run, and tell nothing of the speed of this one."""
 
     def finish(self) -> None:
         """The stretch of work has ended."""
 
 
-def make_ui(*, quiet: bool) -> Ui:
-    """A progress bar on a terminal, a line every ten seconds elsewhere, warnings alone if quiet."""
+def make_ui(*, quiet: bool, fps: float = 0.0) -> Ui:
+    """A progress bar on a terminal or in a notebook, a line every ten seconds elsewhere, warnings alone if quiet.
+
+    Args:
+        fps: frames per second of video that work is measured in, where that is the same for all: speed is then told
+            in multiples of real time as well. 0: not known.
+    """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if quiet:
         return _Quiet(console)
-    return _Bar(console) if sys.stderr.isatty() else _Lines(console)
+    # rich draws in notebooks by ipywidgets, and nothing at all without them.
+    drawn = sys.stderr.isatty() or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    return _Bar(console, fps) if drawn else _Lines(console, fps)
 
 
 class _Quiet:
@@ -61,104 +76,169 @@ class _Quiet:
         pass
 
 
-class _Lines(_Quiet):
-    """For logs."""
+@dataclass
+class _Work:
+    """One stretch of work, counted.
 
-    def __init__(self, console: Console) -> None:
+    Attributes:
+        frames: done, in the measure of the work; ``earlier`` of them by an earlier run.
+        samples: (seconds since the beginning, frames of this run) now and then, for the speed of late.
+    """
+
+    name: str
+    total: int
+    items: int
+    unit: str
+    measure: str
+    fps: float
+    frames: int = 0
+    earlier: int = 0
+    done: int = 0
+    failed: int = 0
+    began: float = field(default_factory=time.monotonic)
+    samples: deque[tuple[float, int]] = field(default_factory=lambda: deque([(0.0, 0)], maxlen=_WINDOW))
+
+    def take(self, event: str, data: Mapping[str, Any]) -> None:
+        if event in ("frames", "earlier"):
+            self.frames += data["frames"]
+            self.earlier += data["frames"] if event == "earlier" else 0
+        elif event in ("done", "failed"):
+            self.done += 1
+            self.failed += event == "failed"
+
+    @property
+    def elapsed(self) -> float:
+        return max(time.monotonic() - self.began, 1e-6)
+
+    @property
+    def pieces(self) -> str:
+        return f"{self.done}/{self.items} {self.unit}"
+
+    def speed(self, rate: float) -> str:
+        """``28.8 frames/s, 4.8 x real time``; nothing where it isn't known yet."""
+        if rate <= 0:
+            return ""
+        text = f"{rate:.1f} {self.measure}/s"
+        return text + (f", {rate / self.fps:.1f} x real time" if self.fps and self.measure == "frames" else "")
+
+    def line(self, *, last: bool = False) -> str:
+        """The state of things: of late while it goes on, on the whole at its end."""
+        now = (self.elapsed, self.frames - self.earlier)
+        before = (0.0, 0) if last else self.samples[0]
+        self.samples.append(now)
+        rate = (now[1] - before[1]) / max(now[0] - before[0], 1e-6)
+        parts = [f"{self.name}: {self.pieces}"]
+        if self.measure != self.unit:
+            parts.append(f"{self.frames}/{self.total} {self.measure}")
+        parts += [self.speed(rate)] if rate > 0 else []
+        parts.append(f"{_span(now[0])} gone")
+        if not last and rate > 0:
+            parts.append(f"{_span(max(self.total - self.frames, 0) / rate)} left")
+        return ", ".join(parts + ([f"{self.failed} failed"] if self.failed else []))
+
+
+class _Lines(_Quiet):
+    """For logs: a line every ten seconds, whether anything happened or not."""
+
+    def __init__(self, console: Console, fps: float = 0.0, every: float = _LINE_EVERY) -> None:
         super().__init__(console)
-        self._name = self._unit = self._measure = ""
-        self._total = self._items = self._frames = self._done = self._failed = 0
-        self._began = self._last = 0.0
+        self._fps, self._every = fps, every
+        self._work: _Work | None = None
+        self._over = threading.Event()
+        self._lock = threading.Lock()
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
-        self._name, self._total, self._items, self._unit, self._measure = name, total, items, unit, measure
-        self._frames = self._done = self._failed = 0
-        self._began = self._last = time.monotonic()
+        self._over.set()
+        self._over = threading.Event()
+        self._work = _Work(name, total, items, unit, measure, self._fps)
+        threading.Thread(target=self._tick, args=(self._work, self._over), daemon=True).start()
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
         super().event(event, data)
-        if event == "frames":
-            self._frames += data["frames"]
-        elif event in ("done", "failed"):
-            self._done += 1
-            self._failed += event == "failed"
-        if time.monotonic() - self._last >= _LINE_EVERY:
-            self._line()
+        if self._work is not None:
+            with self._lock:
+                self._work.take(event, data)
 
     def finish(self) -> None:
-        self._line()
+        self._over.set()
+        if self._work is not None:
+            with self._lock:
+                line = self._work.line(last=True)
+            self.say(line)
+            self._work = None
 
-    def _line(self) -> None:
-        self._last = time.monotonic()
-        elapsed = max(self._last - self._began, 1e-6)
-        rate = self._frames / elapsed
-        text = f"{self._name}: {self._done}/{self._items} {self._unit}"
-        if self._measure != self._unit:
-            text += f", {self._frames}/{self._total} {self._measure}"
-        if rate > 0:
-            left = max(self._total - self._frames, 0) / rate
-            text += f", {rate:.1f} {self._measure}/s, {_span(elapsed)} gone, {_span(left)} left"
-        self.say(text + (f", {self._failed} failed" if self._failed else ""))
+    def _tick(self, work: _Work, over: threading.Event) -> None:
+        while not over.wait(self._every):
+            with self._lock:
+                line = work.line()
+            self.say(line)
 
 
 class _Bar(_Quiet):
     """For terminals."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, fps: float = 0.0) -> None:
         super().__init__(console)
+        self._fps = fps
         self._progress: Progress | None = None
-        self._unit = ""
-        self._items = self._done = self._failed = 0
+        self._work: _Work | None = None
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
-        self._unit, self._items = unit, items
-        self._done = self._failed = 0
+        self.finish()
+        self._work = _Work(name, total, items, unit, measure, self._fps)
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn(measure + " · {task.fields[pieces]} · {task.fields[rate]}"),
+            TextColumn(measure + "{task.fields[pieces]}{task.fields[rate]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._task = self._progress.add_task(name, total=total, pieces=self._pieces(), rate="")
+        self._task = self._progress.add_task(name, total=total, pieces=self._pieces(self._work), rate="")
         self._progress.start()
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
         super().event(event, data)
-        if self._progress is None:
+        if self._progress is None or self._work is None:
             return
-        if event == "frames":
+        self._work.take(event, data)
+        if event == "earlier":  # rich would take it for speed
+            self._progress.reset(self._task, completed=self._work.frames)
+        elif event == "frames":
             self._progress.update(self._task, advance=data["frames"])
-            speed = self._progress.tasks[0].speed
-            self._progress.update(self._task, rate=f"{speed:.1f}/s" if speed else "")
+            speed = self._work.speed(self._progress.tasks[0].speed or 0.0)
+            self._progress.update(self._task, rate=f" · {speed}" if speed else "")
         elif event in ("done", "failed"):
-            self._done += 1
-            self._failed += event == "failed"
-            self._progress.update(self._task, pieces=self._pieces())
+            self._progress.update(self._task, pieces=self._pieces(self._work))
 
     def finish(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
-    def _pieces(self) -> str:
-        failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._done}/{self._items} {self._unit}{failed}"
+    @staticmethod
+    def _pieces(work: _Work) -> str:
+        pieces = f" · {work.pieces}" if work.unit != work.measure else ""
+        return pieces + (f", {work.failed} failed" if work.failed else "")
 
 
 def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def command(name: str, *parts: str) -> str:
+    """A command as it is typed; words with blanks are quoted."""
+    return shlex.join(["emobeam", name, *parts])
 
 
 def size_text(count: float) -> str:

@@ -198,7 +198,7 @@ def _fit(learner: Pretraining, plan: FitPlan, work: str, recipe: PretrainRecipe,
     def tell(event: str, data: Mapping[str, Any]) -> None:
         if event == "resume":
             ui.say(f"going on with epoch {data['epoch'] + 1}, step {data['step'] + 1}")
-            ui.event("frames", {"frames": (data["epoch"] * learner.steps(0) + data["step"]) * recipe.batch})
+            ui.event("earlier", {"frames": (data["epoch"] * learner.steps(0) + data["step"]) * recipe.batch})
         elif event == "step":
             ui.event("frames", {"frames": recipe.batch})
         elif event == "epoch":

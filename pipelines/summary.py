@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from emo_transforms import storage
 from pipelines.annotate import AnnotateResult
-from pipelines.console import duration_text
+from pipelines.console import command, duration_text
 from pipelines.extract import ExtractResult
 from pipelines.predict import PredictResult
 
@@ -28,6 +28,8 @@ def extract_summary(result: ExtractResult, features: str) -> dict[str, Any]:
         "features": features,
         "record": storage.join(features, "runs", f"{result.run_id}.json"),
         "untrained": ["backbone"] if result.untrained else [],
+        "seconds_of_video": _seconds(result.videos),
+        "next": _next(result.videos, features, command("predict", features, "--output", "OUT")),
     }
 
 
@@ -44,6 +46,8 @@ def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
         "scores": dict(result.scores),
         "record": storage.join(output, "run.json"),
         "untrained": [f"head of task {task}" for task in result.untrained],
+        "seconds_of_video": _seconds(result.videos),
+        "next": _next(result.videos, output, command("report", output), bool(result.failed)),
     }
 
 
@@ -68,7 +72,7 @@ def show(summary: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
 
 def _lines(summary: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary["videos"].items()) or "no videos"
-    head = f"{counts} in {duration_text(summary['seconds'])}"
+    head = f"{counts} ({duration_text(summary['seconds_of_video'])} of video) in {duration_text(summary['seconds'])}"
     if "frames" in summary:
         head += f"; {summary['frames']} frames looked at, {summary['faces']} faces"
     lines = [head]
@@ -88,7 +92,23 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     lines.append(f"record of the run: {summary['record']}")
     if summary["untrained"]:
         lines.append(f"UNTRAINED: {', '.join(summary['untrained'])}; these values mean nothing")
+    lines += [f"{why}: {line}" for why, line in summary["next"].items()]
     return lines
+
+
+def _next(videos: pa.Table, place: str, line: str, failed: bool = False) -> dict[str, str]:
+    """What to do now: the next command by what it is for."""
+    outcomes = set(videos["outcome"].to_pylist())
+    found = {}
+    if failed or outcomes & {"failed", "partial"}:
+        found["what can be mended"] = command("inspect", place)
+    if outcomes & {"ok", "partial", "no_face"}:
+        found["look at it" if " report " in line else "next"] = line
+    return found
+
+
+def _seconds(videos: pa.Table) -> float:
+    return round(sum(value or 0.0 for value in videos["duration"].to_pylist()), 3)
 
 
 def _outcomes(videos: pa.Table) -> dict[str, int]:

@@ -25,6 +25,7 @@ from emo_transforms.cache import Dataset
 from emo_transforms.storage import write_json
 from pipelines import cli
 from pipelines.records import versions
+from pipelines.requests import extract_request
 from schemas.records import EmobeamError
 from tests.benchmarks.figures import Section, goal_text, table, to_json, value_text
 from tests.benchmarks.material import carphone
@@ -64,7 +65,7 @@ def stage1_settings(
         context = command.make_context("extract", [str(carphone()), "--output", "unused", *flags])
     except click.UsageError as error:
         raise Unavailable(error.format_message()) from error
-    return cli._extract_request(context.params, "unused", ()).dataset
+    return extract_request(context.params, "unused").dataset
 
 
 def detector_modes(engine: str = "auto") -> list[str]:

@@ -1,0 +1,116 @@
+"""Progress as people see it: rate, real time, time left, lines on their own."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from pipelines.console import _Bar, _Lines, _Work, command, duration_text, make_ui
+
+
+def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, force_terminal=terminal, width=160, highlight=False, soft_wrap=True), text
+
+
+def wait(text: io.StringIO, pattern: str, seconds: float = 10.0) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if re.search(pattern, text.getvalue()):
+            break
+        time.sleep(0.01)
+    return text.getvalue()
+
+
+def test_lines_come_on_their_own_even_if_nothing_happens() -> None:
+    out, text = console()
+    ui = _Lines(out, fps=6.0, every=0.05)
+    ui.start("extract", 60, 2, "segments")
+    assert "extract: 0/2 segments, 0/60 frames, 0:00 gone\n" in wait(text, "gone\n")
+    ui.event("frames", {"frames": 30})
+    said = wait(text, "left\n")
+    assert re.search(r"0/2 segments, 30/60 frames, [\d.]+ frames/s, [\d.]+ x real time, 0:0\d gone, 0:0\d left\n", said)
+    ui.event("done", {"key": "a"})
+    ui.event("failed", {"key": "b"})
+    ui.finish()
+    last = text.getvalue().splitlines()[-1]
+    assert last.startswith("extract: 2/2 segments, 30/60 frames, ")
+    assert last.endswith("gone, 1 failed")
+    length = len(text.getvalue())
+    time.sleep(0.15)
+    assert len(text.getvalue()) == length, "no line after the end"
+
+
+def test_speed_is_told_in_real_time_for_frames_alone() -> None:
+    work = _Work("predict", 120, 1, "videos", "frames", 6.0)
+    assert work.speed(12.0) == "12.0 frames/s, 2.0 x real time"
+    assert _Work("train", 120, 1, "epochs", "steps", 6.0).speed(12.0) == "12.0 steps/s"
+    assert _Work("extract", 120, 1, "segments", "frames", 0.0).speed(12.0) == "12.0 frames/s"
+    assert work.speed(0.0) == ""
+
+
+def test_what_an_earlier_run_did_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pipelines.console.time.monotonic", lambda: now[0])
+    work = _Work("pretrain", 1000, 10, "epochs", "images", 0.0, began=now[0])
+    work.take("earlier", {"frames": 900})
+    work.take("frames", {"frames": 10})
+    now[0] += 5.0
+    assert "910/1000 images, 2.0 images/s, 0:05 gone, 0:45 left" in work.line()
+
+
+def test_speed_is_that_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pipelines.console.time.monotonic", lambda: now[0])
+    work = _Work("extract", 10_000, 10, "segments", "frames", 0.0, began=now[0])
+    lines = []
+    for second in range(10, 200, 10):
+        now[0] = second
+        work.take("frames", {"frames": 0 if second <= 60 else 100})
+        lines.append(work.line())
+    assert ", 10.0 frames/s, 3:10 gone, 14:30 left" in lines[-1]
+    assert ", 6.8 frames/s, 3:10 gone" in work.line(last=True), "on the whole, at the end"
+
+
+def test_a_bar_on_a_terminal() -> None:
+    out, text = console(terminal=True)
+    ui = _Bar(out, fps=6.0)
+    ui.start("extract", 60, 2, "segments")
+    for _ in range(3):
+        ui.event("frames", {"frames": 10})
+        time.sleep(0.02)
+    ui.event("done", {"key": "a"})
+    ui.warn("something")
+    ui.finish()
+    said = text.getvalue()
+    assert "30/60" in said
+    assert "1/2 segments" in said
+    assert "x real time" in said
+    assert "warning: something" in said
+    ui.start("probe", 3, 3, "videos", measure="videos")
+    ui.event("frames", {"frames": 3})
+    ui.finish()
+    assert "videos · 0/3 videos" not in text.getvalue()
+
+
+def test_quiet_says_warnings_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    ui = make_ui(quiet=True)
+    ui.start("extract", 1, 1, "segments")
+    ui.say("hello")
+    ui.event("frames", {"frames": 1})
+    ui.event("died", {"key": "a", "code": -9})
+    ui.warn("look out")
+    ui.finish()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: a worker process died (exit status -9); its work goes to another",
+        "warning: look out",
+    ]
+
+
+def test_small_texts() -> None:
+    assert command("report", "my out/") == "emobeam report 'my out/'"
+    assert duration_text(3725.4) == "1:02:05"
