@@ -14,21 +14,21 @@ from typing import Any
 
 import click
 
-from pipelines import (
-    cli_abaw,
-    cli_compare,
-    cli_models,
-    cli_overlay,
-    cli_plan,
-    cli_pretrain,
-    cli_render,
-    cli_report,
-    cli_results,
-    cli_studies,
-    cli_train,
+from pipelines.commands import (
+    abaw,
+    compare,
+    models,
     options,
+    overlay,
+    plan,
+    pretrain,
+    render,
+    report,
+    results,
+    studies,
+    train,
 )
-from pipelines.help_text import finish
+from pipelines.commands.help_text import finish
 from schemas.records import EmobeamError
 
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
@@ -171,8 +171,8 @@ def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json:
       emobeam inspect heads/au --features out/features
       emobeam inspect "8th ABAW Annotations/" --task au
     """
-    from pipelines.inspect import describe
-    from pipelines.inspect_text import print_description
+    from pipelines.inspect.describe import describe
+    from pipelines.inspect.text import print_description
 
     description = describe(path, rebuild=rebuild, task=task or "", features=features)
     if as_json:
@@ -182,22 +182,22 @@ def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json:
 
 
 for command in (
-    cli_abaw.submit,
-    cli_abaw.validate,
-    cli_abaw.score,
-    cli_abaw.tune,
-    cli_train.train,
-    cli_compare.compare,
-    cli_plan.plan,
-    cli_pretrain.pretrain,
-    cli_render.render,
-    cli_models.models,
-    cli_report.report,
-    cli_results.export,
-    cli_overlay.overlay,
-    cli_studies.events,
-    cli_studies.summarise,
-    cli_studies.agree,
+    abaw.submit,
+    abaw.validate,
+    abaw.score,
+    abaw.tune,
+    train.train,
+    compare.compare,
+    plan.plan,
+    pretrain.pretrain,
+    render.render,
+    models.models,
+    report.report,
+    results.export,
+    overlay.overlay,
+    studies.events,
+    studies.summarise,
+    studies.agree,
 ):
     cli.add_command(command)
 finish(cli)

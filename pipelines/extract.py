@@ -24,9 +24,9 @@ from emo_transforms.feature_rows import outputs_in
 from emo_transforms.index import rebuild_index, settle_index
 from pipelines.console import Ui
 from pipelines.extract_plan import Known, announce, know, plan_here
-from pipelines.extract_remote import extract_remotely
 from pipelines.jobs import note_crash
 from pipelines.records import machine, new_run_id, versions
+from pipelines.remote.extract import extract_remotely
 from runners.checks import check_engine
 from runners.local import LocalConfig, LocalPool, run_locally
 from runners.presets import EngineConfig

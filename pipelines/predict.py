@@ -34,9 +34,9 @@ from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
 from pipelines.jobs import VideoJob
 from pipelines.predict_record import write_record
-from pipelines.predict_remote import predict_remotely
 from pipelines.predict_request import PredictRequest, head_specs
-from pipelines.remote_tasks import PredictTask
+from pipelines.remote.predict import predict_remotely
+from pipelines.remote.tasks import PredictTask
 from pipelines.score import run_score
 from pipelines.submit import run_submit
 from runners.checks import check_engine

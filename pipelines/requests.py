@@ -32,7 +32,7 @@ def extract_request(
     """What stage 1 is asked for.
 
     Args:
-        args: values of the options of ``emobeam extract`` by the names of ``pipelines.options``.
+        args: values of the options of ``emobeam extract`` by the names of ``pipelines.commands.options``.
         output: folder of the cache.
         beam_args: what goes to Beam.
         named: those of the options that the user has set; the others hold their defaults.
@@ -212,7 +212,7 @@ def _check_engine_options(runner: str, args: Mapping[str, Any]) -> None:
 
 
 def study_config(args: Mapping[str, Any]) -> StudyConfig:
-    """What events and summaries are asked for, by the names of ``pipelines.cli_studies``."""
+    """What events and summaries are asked for, by the names of ``pipelines.commands.studies``."""
     from emo_transforms.studies.baseline import BaselineConfig
     from emo_transforms.studies.study import StudyConfig
 
@@ -232,7 +232,7 @@ def study_config(args: Mapping[str, Any]) -> StudyConfig:
 
 
 def agree_config(args: Mapping[str, Any]) -> AgreeConfig:
-    """How predictions are compared with human coding, by the names of ``pipelines.cli_studies``."""
+    """How predictions are compared with human coding, by the names of ``pipelines.commands.studies``."""
     from emo_transforms.studies.comparing import AgreeConfig
     from emo_transforms.studies.matching import MatchConfig
 

@@ -20,8 +20,8 @@ import pytest
 from emo_transforms.cache import read_dataset
 from emo_transforms.heads import save_head, untrained_head
 from pipelines.cli import main
-from pipelines.inspect import describe
-from pipelines.inspect_problems import extract_command, predict_command
+from pipelines.inspect.describe import describe
+from pipelines.inspect.problems import extract_command, predict_command
 from runners.local import LocalPool
 from schemas import config
 from schemas.records import EmobeamError, UsageError

@@ -21,9 +21,9 @@ from emo_transforms.planning import find_videos
 from emo_transforms.segment_codec import encode_segment
 from pipelines.extract import ExtractRequest, run_extract
 from pipelines.extract_plan import know
-from pipelines.extract_remote import extract_graph
 from pipelines.predict import run_predict
 from pipelines.predict_request import PredictRequest
+from pipelines.remote.extract import extract_graph
 from runners.local import RunStopped
 from runners.presets import EngineConfig
 from schemas.records import EmobeamError, Segment, VideoTask

@@ -21,7 +21,7 @@ from emo_transforms.backbones.notes import read_info
 from emo_transforms.training.affect_network import start_from
 from emo_transforms.training.image_loader import ImageLoader, PlainTransform
 from emo_transforms.training.pixels import normalise, to_float
-from pipelines.cli_pretrain import pretrain
+from pipelines.commands.pretrain import pretrain
 from pipelines.pretrain import PretrainRequest, run_pretrain
 from schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.training.drawn_faces import AROUSAL, MOUTHS, VALENCE, write_faces

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipelines.cli_render import render
+from pipelines.commands.render import render
 from schemas.records import UsageError
 from tests.emo_transforms.rendering.faces import write_ball
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emo_transforms.abaw.statistics import label_statistics, labelled_tasks
-from pipelines.labels import describe_labels, print_labels
+from pipelines.inspect.labels import describe_labels, print_labels
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS
 from tests.emo_transforms.abaw.examples import SHARED

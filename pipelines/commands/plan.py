@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines import options
+from pipelines.commands import options
 
 
 @click.command(short_help="What extract will take: hours, cache, memory.")

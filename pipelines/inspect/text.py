@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.console import duration_text, size_text
-from pipelines.labels import print_labels
+from pipelines.inspect.labels import print_labels
 
 _WIDTH = 16
 _NAMED = 10
 
 
 def print_description(description: Mapping[str, Any]) -> None:
-    """Prints a description of :func:`pipelines.inspect.describe` as tables, the problems last."""
+    """Prints a description of :func:`pipelines.inspect.describe.describe` as tables, the problems last."""
     if description["kind"] == "labels":
         print_labels(dict(description))
         return

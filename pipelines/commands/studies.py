@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipelines.options import FRACTION, task_option
+from pipelines.commands.options import FRACTION, task_option
 
 if TYPE_CHECKING:
     from emo_transforms.studies.study import StudyConfig

@@ -11,8 +11,8 @@ from emo_transforms.beam_records import LeaveRecords, ReadRecords
 from emo_transforms.exchange import Exchange, open_exchange
 from pipelines.console import Ui
 from pipelines.records import new_run_id
-from pipelines.remote_progress import Stage
-from pipelines.remote_tasks import PredictTask
+from pipelines.remote.progress import Stage
+from pipelines.remote.tasks import PredictTask
 from runners.beats import Beats, Heard
 from runners.presets import EngineConfig, hints_of
 from runners.remote import run_remotely

@@ -12,14 +12,14 @@ from emo_transforms.head_config import HeadConfig, config_from_json, config_to_j
 from emo_transforms.head_files import BACKBONE_FILE, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from emo_transforms.heads import check_head, load_head
 from pipelines.console import command
-from pipelines.inspect_problems import Problem, extract_command, run_records, sizes_below
+from pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
 from schemas.records import EmobeamError
 
 _LONG = ("trained_on", "tuned_on", "metrics", "provenance")
 
 
 def describe_head(path: str, features: str = "") -> dict[str, Any]:
-    """A head as plain data; see :func:`pipelines.inspect.describe`.
+    """A head as plain data; see :func:`pipelines.inspect.describe.describe`.
 
     Args:
         features: URI of a cache: does the head fit it?

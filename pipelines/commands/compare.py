@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pipelines.cli_train import is_number, seeds_of
-from pipelines.options import task_option
+from pipelines.commands.options import task_option
+from pipelines.commands.train import is_number, seeds_of
 
 
 @click.command(short_help="Which head, how many maps: several seeds of each, and what it costs.")

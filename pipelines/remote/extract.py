@@ -15,8 +15,8 @@ from emo_transforms.storage import join
 from pipelines.console import Ui
 from pipelines.extract_plan import Known
 from pipelines.jobs import SegmentJob
-from pipelines.remote_progress import Stage
-from pipelines.remote_tasks import ExtractTask
+from pipelines.remote.progress import Stage
+from pipelines.remote.tasks import ExtractTask
 from runners.beats import Beats, Heard
 from runners.presets import EngineConfig, hints_of
 from runners.remote import RemoteResult, run_remotely

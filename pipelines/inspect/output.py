@@ -16,7 +16,7 @@ from emo_transforms.cache import read_dataset
 from emo_transforms.index import make_index
 from emo_transforms.parts import part_name, read_part_footer
 from pipelines.console import command
-from pipelines.inspect_problems import (
+from pipelines.inspect.problems import (
     Problem,
     changed_at,
     extract_command,
@@ -34,7 +34,7 @@ _LATE = 1.0  # s; two files of one run may be written in either order
 
 
 def describe_output(path: str) -> dict[str, Any]:
-    """A folder of predictions as plain data; see :func:`pipelines.inspect.describe`."""
+    """A folder of predictions as plain data; see :func:`pipelines.inspect.describe.describe`."""
     run = storage.read_json(storage.join(path, "run.json"))
     if not isinstance(run, dict):
         raise EmobeamError(f"{path}/run.json: not the record of a run")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from emo_transforms import storage
-from pipelines.inspect_cache import describe_cache
-from pipelines.inspect_output import describe_output
-from pipelines.labels import describe_labels
+from pipelines.inspect.cache import describe_cache
+from pipelines.inspect.labels import describe_labels
+from pipelines.inspect.output import describe_output
 from schemas.records import EmobeamError, UsageError
 
 
@@ -38,7 +38,7 @@ def describe(path: str, *, rebuild: bool = False, task: str = "", features: str 
     if kind == "output":
         return describe_output(path)
     if kind == "head":
-        from pipelines.inspect_head import describe_head  # loads torch
+        from pipelines.inspect.head import describe_head  # loads torch
 
         return describe_head(path, features)
     return describe_labels(path, task)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.options import FRACTION, task_option
+from pipelines.commands.options import FRACTION, task_option
 
 _edition = click.option(
     "--edition", type=click.IntRange(3, 11), required=True, help="ABAW edition whose rules to follow."

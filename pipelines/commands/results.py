@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.options import task_option
+from pipelines.commands.options import task_option
 
 _DURATION = click.FloatRange(min=0)
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pipelines import cli_export
+from pipelines.commands import export_head
 
 
 @click.group(invoke_without_command=True, short_help="Published backbones: list, fetch, convert.")
@@ -125,4 +125,4 @@ def convert(file: str, output: str, architecture: str, as_json: bool, quiet: boo
     click.echo(f"{text}, weights {done['weights_sha256'][:12]}")
 
 
-models.add_command(cli_export.export)
+models.add_command(export_head.export)

@@ -1,0 +1,1 @@
+"""What ``emobeam inspect`` tells of a cache, a head, an output or annotations."""
