@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow bench bench-quick bench-more format lock clean
+.PHONY: setup demo test test-slow engines test-engines test-dataflow bench bench-engines bench-quick bench-more format lock clean
 
 setup: $(READY)
 
@@ -28,16 +28,31 @@ DEMO_CLIP = $(shell $(BIN)/python -c "from importlib.util import find_spec; \
 
 demo: $(READY)
 	$(BIN)/emobeam annotate "$(DEMO_CLIP)" --output demo-out --task au --edition 8
-	@echo "look at demo-out/: predictions/au, submission/au/predictions.txt, faces.parquet, videos.parquet, run.json"
+	$(BIN)/emobeam report demo-out
+	@echo "open demo-out/report.html; beside it: predictions/au, submission/au/predictions.txt, faces.parquet, videos.parquet, run.json"
+
+# Test files side by side, one process per core; four at most, for each holds a gigabyte or two.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+# Job servers, and a Flink and a Spark cluster to test with: once, into .engines/ (Java 17 and Maven, about 700 MB).
+engines: $(READY)
+	$(BIN)/python -m tests.engines.install
+
+test-engines: engines test-dataflow
+	$(BIN)/pytest -m engines tests/engines
+
+# The same work on all engines, and the times after each fault, into docs/engines.md.
+bench-engines: engines
+	$(BIN)/python -m tests.benchmarks.engines --faults --write
 
 # Every figure of the README, side by side: a table here, bench.json and bench.png beside it.
 bench: $(READY)
@@ -52,15 +67,37 @@ bench-more: $(READY)
 	$(BIN)/python -m tests.benchmarks.decoders $(CLIPS)
 	$(BIN)/python -m tests.benchmarks.scoring
 	$(BIN)/python -m tests.benchmarks.submission
+	$(BIN)/python -m tests.benchmarks.plan_scale
+	$(BIN)/python -m tests.benchmarks.report_page
+
+# Beam's Google Cloud part has an environment of its own: importing it would slow everything else down. What the lock
+# list has already comes from .venv.
+DATAFLOW := .venv-dataflow
+SITE = import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(DATAFLOW)/.ready: requirements-dataflow.lock $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DATAFLOW)
+	$(BIN)/python -c '$(SITE)' > "$$($(DATAFLOW)/bin/python -c '$(SITE)')/lock.pth"
+	grep -vxF -f requirements.lock requirements-dataflow.lock > $(DATAFLOW)/missing.txt
+	$(BIN)/uv pip install --quiet --python $(DATAFLOW)/bin/python --no-deps -r $(DATAFLOW)/missing.txt
+	@touch $@
+
+# Jobs for Dataflow by Beam's dry run: graph, image, hints, options. Needs neither network nor an account.
+test-dataflow: $(DATAFLOW)/.ready
+	NO_GCE_CHECK=true $(DATAFLOW)/bin/python -m pytest -m engines tests/engines/test_dataflow.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Renews the pinned list; it carries neither host names nor URLs.
+# Renews the pinned lists (the second: what workers in the image and jobs for Dataflow need); they carry neither host
+# names nor URLs.
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --group dev --group detector --group demo --extra openvino --extra onnx --extra s3 --universal --python-version 3.11 \
 	  --upgrade --quiet --no-header --no-emit-index-url --no-annotate -o requirements.lock
+	cp requirements.lock requirements-dataflow.lock  # what it holds is preferred
+	$(BIN)/uv pip compile pyproject.toml --group detector --extra openvino --extra onnx --extra s3 --extra dataflow --universal --python-version 3.11 \
+	  --quiet --no-header --no-emit-index-url --no-annotate -o requirements-dataflow.lock
 
 clean:
-	rm -rf $(VENV) demo-out build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DATAFLOW) demo-out build dist .mypy_cache .pytest_cache .ruff_cache

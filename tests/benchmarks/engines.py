@@ -1,0 +1,182 @@
+"""The same work on each engine: ``python -m tests.benchmarks.engines [--faults] [--write]``.
+
+One generated clip, many times under different names, so that all segments cost the same. ``extract`` with one worker
+and with two, from the command to its end: on this machine, on a Flink and on a Spark cluster that stand ready on
+loopback, Python workers as processes of the engine. Against it the plain loop: one process without Beam that probes,
+plans and calls ``extract_segment``, its start included. ``--faults`` runs the fault tests as well and takes their
+times. ``--write`` puts the tables into ``docs/engines.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks.figures import table
+from tests.benchmarks.measure import machine_facts
+from tests.clips import face, portrait
+from tests.engines.clusters import Cluster, flink_cluster, running, spark_cluster
+from tests.engines.install import ROOT, install
+from tests.pipelines.runs import emobeam
+
+_DOCS = ROOT / "docs" / "engines.md"
+_MARKS = ("<!-- figures -->", "<!-- /figures -->")
+
+_LOOP = """
+import sys
+from emo_transforms.cache import open_dataset
+from emo_transforms.decoding import DecoderProcess
+from emo_transforms.engines import resolve_engine
+from emo_transforms.extraction import Tools, extract_segment
+from emo_transforms.planning import find_videos, fingerprint_of, plan_video
+from pipelines.extract import resolve_config
+from schemas.config import ExtractConfig
+import torch
+
+torch.set_num_threads(1)
+dataset = resolve_config(ExtractConfig(engine=resolve_engine("auto", "cpu")))
+config, features = dataset.config, sys.argv[2]
+open_dataset(features, dataset)
+tools = Tools(config)
+for video in find_videos([sys.argv[1]], "video"):
+    for segment in plan_video(video, fingerprint_of(video, config), config, tools.decoder.probe):
+        extract_segment(segment, tools, features)
+tools.close()
+"""
+
+
+def write_clips(folder: Path, count: int, seconds: float) -> Path:
+    """``count`` copies of a clip with a face, 320x240."""
+    folder.mkdir(parents=True)
+    clip = folder / "clip000.mp4"
+    portrait(clip, frames=round(25 * seconds), painter=lambda frame: face(frame, (320, 240)))
+    for number in range(1, count):
+        shutil.copyfile(clip, folder / f"clip{number:03d}.mp4")
+    return folder
+
+
+def seconds_of(command: Sequence[str]) -> float:
+    """Runs a command to its good end; wall seconds."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return time.perf_counter() - began
+
+
+def extract_with(inputs: Path, features: Path, options: Sequence[str]) -> float:
+    """One run of ``emobeam extract`` into a fresh folder."""
+    try:
+        return seconds_of(emobeam("extract", inputs, "--output", features, *options))
+    finally:
+        shutil.rmtree(features, ignore_errors=True)
+
+
+def measure(folder: Path, clips: int, seconds: float, repeats: int) -> dict[str, float]:
+    """Median wall seconds by name: ``loop``, and ``direct 1`` ... ``spark 2``; ``... start``: one short clip."""
+    inputs, one = write_clips(folder / "clips", clips, seconds), write_clips(folder / "one", 1, 1.0)
+    found: dict[str, list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        clusters: dict[str, Cluster | None] = {
+            "direct": None,
+            "flink": stack.enter_context(flink_cluster(folder / "flink")),
+            "spark": stack.enter_context(spark_cluster(folder / "spark")),
+        }
+        for _ in range(repeats):
+            found["loop"].append(seconds_of([sys.executable, "-c", _LOOP, str(inputs), str(folder / "loop")]))
+            shutil.rmtree(folder / "loop")
+            for name, cluster in clusters.items():
+                for workers in (1, 2):
+                    options = ["--runner", "direct", "--workers", str(workers)]
+                    options = running(cluster, workers=workers) if cluster else options
+                    found[f"{name} {workers}"].append(extract_with(inputs, folder / "out", options))
+                found[f"{name} start"].append(extract_with(one, folder / "out", options))
+                print(f"{name}: {found[f'{name} 1'][-1]:.0f} s, {found[f'{name} 2'][-1]:.0f} s", file=sys.stderr)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def recovery(folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds that the fault tests noted, by engine."""
+    target = folder / "figures.json"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "engines", "tests/engines"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "EMOBEAM_FIGURES": str(target)}, check=False)
+    if done.returncode:
+        raise SystemExit("the engine tests fail; no figures without them")
+    figures: dict[str, dict[str, float]] = json.loads(target.read_text())
+    return figures
+
+
+def work_table(found: Mapping[str, float], title: str) -> str:
+    """Times of the same work, and what is left of them when the loop's and the start are taken off."""
+    loop, rows = found["loop"], [["plain loop", f"{found['loop']:.0f}", "", "", "", ""]]
+    for name in ("direct", "flink", "spark"):
+        one, two, start = (found[f"{name} {what}"] for what in ("1", "2", "start"))
+        more = 100 * (one - loop) / loop
+        rows.append([name, f"{one:.0f}", f"{one - loop:+.0f}", f"{more:+.0f} %", f"{two:.0f}", f"{start:.0f}"])
+    heads = ["", "1 worker, s", "more than the loop, s", "%", "2 workers, s", "one clip of 1 s, s"]
+    return table(title, heads, rows)
+
+
+def fault_table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """What the tests noted, engine by engine."""
+    names = sorted({name for values in figures.values() for name in values})
+    rows = [[name, *(_number(figures.get(engine, {}).get(name)) for engine in ("flink", "spark"))] for name in names]
+    return table("Seconds noted by the fault tests", ["", "Flink", "Spark"], rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
+
+
+def write_docs(text: str) -> None:
+    """Puts the tables between their marks in the docs."""
+    page = _DOCS.read_text()
+    begin, end = _MARKS
+    if not re.search(f"{begin}.*{end}", page, flags=re.DOTALL):
+        raise SystemExit(f"{_DOCS}: no place for figures between {begin} and {end}")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    _DOCS.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--quick", action="store_true", help="so little that figures mean nothing: does it run?")
+    arguments.add_argument("--clips", type=int, default=24, help="clips of --seconds each (default: 24)")
+    arguments.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: 10)")
+    arguments.add_argument("--repeats", type=int, default=1, help="rounds; medians are told (default: 1)")
+    arguments.add_argument("--faults", action="store_true", help="run the engine tests too, for times of recovery")
+    arguments.add_argument("--write", action="store_true", help="put the tables into docs/engines.md")
+    options = arguments.parse_args(argv)
+    if options.quick:
+        options.clips, options.seconds, options.repeats = 2, 1.0, 1
+    install()
+    facts = machine_facts()
+    with tempfile.TemporaryDirectory(prefix="emobeam-engines-") as folder:
+        found = measure(Path(folder), options.clips, options.seconds, options.repeats)
+        title = f"{options.clips} clips of {options.seconds:g} s, 320x240, 6 frames per second"
+        parts = [work_table(found, title)]
+        if options.faults:
+            parts.append(fault_table(recovery(Path(folder))))
+    parts.append(f"{facts['cores']} cores of {facts['cpu']}, load {facts['load']} before; {facts['date']}.")
+    text = "\n\n".join(parts)
+    print(text)
+    if options.write:
+        write_docs(text)
+
+
+if __name__ == "__main__":
+    main()
