@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emo_transforms.cache import shard_uri
 from emo_transforms.columns import array_of, column_of
-from emo_transforms.heads import Head
+from emo_transforms.heads.head import Head
 from emo_transforms.native import carry
 from emo_transforms.roles import assign_faces, face_stretches
 from emo_transforms.shards import Footer, read_footer, read_rows

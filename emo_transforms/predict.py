@@ -18,9 +18,10 @@ from apache_beam.utils.shared import Shared
 from emo_transforms import storage
 from emo_transforms.annotations import predict_table, stretches, view_video
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import config_to_json
-from emo_transforms.heads import Head, load_head, offer_of
-from emo_transforms.new_heads import stand_in
+from emo_transforms.heads.config import config_to_json
+from emo_transforms.heads.files import load_head
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.new import offer_of, stand_in
 from emo_transforms.parts import part_uri, read_part_footer, write_part
 from schemas.config import PredictConfig, digest_of, to_json
 from schemas.records import EmobeamError, VideoFeatures

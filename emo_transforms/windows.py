@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.head import Head, State
+from emo_transforms.heads.head import Head, State
 from emo_transforms.smoothing import GAP_TOLERANCE, box_mean
 from schemas.config import PredictConfig
 from schemas.records import UsageError

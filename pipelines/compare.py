@@ -19,7 +19,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.labels import VideoLabels, read_labels
 from emo_transforms.cache import Dataset, read_dataset
-from emo_transforms.heads import load_head, save_head
+from emo_transforms.heads.files import load_head, save_head
 from emo_transforms.index import make_index
 from emo_transforms.training.compare import Cell, cache_labels, cells_of, spread
 from emo_transforms.training.compare_report import draw_results, results_markdown

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from emo_transforms.columns import column_of
-from emo_transforms.costs import describe
-from emo_transforms.heads import load_head
-from emo_transforms.onnx_export import export_head
+from emo_transforms.heads.costs import describe
+from emo_transforms.heads.files import load_head
+from emo_transforms.heads.onnx_export import export_head
 from schemas.records import UsageError
 
 

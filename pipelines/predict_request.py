@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from emo_transforms import storage
 from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset
-from emo_transforms.heads import check_head
+from emo_transforms.heads.files import check_head
 from emo_transforms.predict import HeadSpec, PredictTools, load_tools
 from emo_transforms.subjects import read_overrides
 from runners.local import LocalConfig
@@ -55,7 +55,7 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
     """The heads of a run with their digests, loaded once to check them, and warnings.
 
     Raises:
-        EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.check_head``).
+        EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.files.check_head``).
         UsageError: an unknown task, one that the edition lacks, or a head of a task that isn't asked for.
     """
     specs = [HeadSpec(task="", uri=uri) for uri in request.heads]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from emo_transforms import storage
 from emo_transforms.abaw.scoring import score
-from emo_transforms.head_config import config_from_json
+from emo_transforms.heads.config import config_from_json
 from schemas.postprocess import PostConfig, post_from_json
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task

@@ -15,7 +15,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.backbones import Backbone, final_layer_state, load_backbone
 from emo_transforms.cache import Dataset, read_dataset
-from emo_transforms.heads import load_head, save_head
+from emo_transforms.heads.files import load_head, save_head
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.fitting import forget
 from emo_transforms.training.holdout import (

@@ -11,7 +11,8 @@ import torch
 
 from emo_transforms import storage
 from emo_transforms.abaw.measures import measure_of
-from emo_transforms.heads import Head, save_head
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.head import Head
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.holdout import Holdout
 from emo_transforms.training.loop import SeedResult, TrainSetup

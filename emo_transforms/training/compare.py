@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import USUAL_SIZES, VECTORS
-from emo_transforms.tam import LEVELS
+from emo_transforms.heads.config import USUAL_SIZES, VECTORS
+from emo_transforms.heads.tam import LEVELS
 from emo_transforms.training.recipe import Recipe, recipe_named
 from schemas.records import UsageError
 from schemas.tasks import Task
@@ -30,7 +30,7 @@ class Kind:
         maps: reads nothing but maps.
         scopes: of tasks it is for.
         sized: has the window, the time patch and (where the recipe has none) the hidden layer that are usual for it
-            (``head_config.USUAL_SIZES``) instead of the recipe's.
+            (``heads.config.USUAL_SIZES``) instead of the recipe's.
     """
 
     architecture: str

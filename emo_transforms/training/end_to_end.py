@@ -24,8 +24,8 @@ from torch import Tensor
 from emo_transforms.backbones import Backbone, describe_backbone, final_layer_state
 from emo_transforms.backbones.notes import NetworkInfo, read_info
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import HeadConfig
-from emo_transforms.heads import Head
+from emo_transforms.heads.config import HeadConfig
+from emo_transforms.heads.head import Head
 from emo_transforms.training.crops_data import (
     ClipBatch,
     ClipLoader,

@@ -16,8 +16,8 @@ from torch import Tensor
 from emo_transforms.abaw.decisions import decide
 from emo_transforms.abaw.measures import Measure, group_score, measure_of, merged, per_output, sums_of, task_score
 from emo_transforms.abaw.tuning import DECISION, THRESHOLDS
-from emo_transforms.head_module import HeadModule
-from emo_transforms.heads import activate
+from emo_transforms.heads.head import activate
+from emo_transforms.heads.module import HeadModule
 from emo_transforms.smoothing import GAP_TOLERANCE, box_mean
 from emo_transforms.training.plans import Plan, Unit
 from emo_transforms.training.reading import Source, gathered, read_ahead

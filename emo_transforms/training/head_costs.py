@@ -20,8 +20,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from emo_transforms.costs import describe
-from emo_transforms.heads import Head, load_head
+from emo_transforms.heads.costs import describe
+from emo_transforms.heads.files import load_head
+from emo_transforms.heads.head import Head
 from schemas.records import EmobeamError
 
 RUNS = 200
@@ -34,7 +35,7 @@ _MB = 1e6
 
 
 def counted(head: Head) -> dict[str, Any]:
-    """What can be known without running it: see :class:`emo_transforms.costs.Cost`."""
+    """What can be known without running it: see :class:`emo_transforms.heads.costs.Cost`."""
     cost = describe(head.config)
     return {
         "parameters": cost.parameters,
@@ -72,7 +73,7 @@ def measured(folder: str) -> dict[str, Any]:
 
 def onnx_size(head: Head) -> tuple[int | None, str]:
     """Bytes of the head as ONNX file; None and the reason where it can't be exported here."""
-    from emo_transforms.onnx_export import head_model
+    from emo_transforms.heads.onnx_export import head_model
 
     try:
         return len(head_model(head)), ""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import HeadConfig
-from emo_transforms.head_module import HeadModule
-from emo_transforms.heads import Head
+from emo_transforms.heads.config import HeadConfig
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.module import HeadModule
 from emo_transforms.training.evaluation import Tuned, holdout_score, predict_logits, tune_on, values_of
 from emo_transforms.training.fitting import FitPlan, Tell, descend, fit, loss_figures
 from emo_transforms.training.loader import Batch, LoadConfig, Loader, make_loader

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emo_transforms.heads import activate
+from emo_transforms.heads.head import activate
 from emo_transforms.training.recipe import Recipe
 from schemas.tasks import OutputGroup, Task
 

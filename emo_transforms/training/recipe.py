@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from emo_transforms import storage
-from emo_transforms.head_config import USUAL_SIZES
+from emo_transforms.heads.config import USUAL_SIZES
 from schemas.records import EmobeamError, UsageError
 
 

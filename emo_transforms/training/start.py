@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from emo_transforms.architectures import build
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import STATISTICS, VECTORS, HeadConfig, check_config
-from emo_transforms.head_module import HeadModule
-from emo_transforms.tam import LEVELS
+from emo_transforms.heads.architectures import build
+from emo_transforms.heads.config import STATISTICS, VECTORS, HeadConfig, check_config
+from emo_transforms.heads.module import HeadModule
+from emo_transforms.heads.tam import LEVELS
 from emo_transforms.training.recipe import Recipe
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task

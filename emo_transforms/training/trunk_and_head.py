@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from emo_transforms.backbones import feature_maps
-from emo_transforms.head_module import FinalLayer, HeadModule
+from emo_transforms.heads.module import FinalLayer, HeadModule
 from schemas.records import UsageError
 
 FREEZES = ("stem", "all_but_final", "none")

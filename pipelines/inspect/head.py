@@ -7,10 +7,9 @@ from typing import Any
 
 from emo_transforms import storage
 from emo_transforms.cache import read_dataset
-from emo_transforms.costs import describe as describe_cost
-from emo_transforms.head_config import HeadConfig, config_from_json, config_to_json
-from emo_transforms.head_files import BACKBONE_FILE, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from emo_transforms.heads import check_head, load_head
+from emo_transforms.heads.config import HeadConfig, config_from_json, config_to_json
+from emo_transforms.heads.costs import describe as describe_cost
+from emo_transforms.heads.files import BACKBONE_FILE, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, check_head, load_head
 from pipelines.console import command
 from pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
 from schemas.records import EmobeamError

@@ -13,7 +13,8 @@ from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.backbones.maps import trunk
 from emo_transforms.backbones.vectors import SEED
 from emo_transforms.cache import read_dataset
-from emo_transforms.heads import new_head, save_head
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.new import new_head
 from pipelines.cli import main
 from schemas.tasks import Task, task_named
 from tests.clips import face, portrait, two_faces

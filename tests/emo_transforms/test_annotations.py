@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from emo_transforms.annotations import NOMINAL_FPS, predict_table, stretches, view_video
-from emo_transforms.heads import Head, untrained_head
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.new import untrained_head
 from emo_transforms.shards import Footer
 from schemas.config import PredictConfig
 from schemas.records import EmobeamError, VideoFeatures

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms.heads import Head, Offer, new_head, untrained_head
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.new import Offer, new_head, untrained_head
 from emo_transforms.smoothing import box_mean
 from emo_transforms.windows import (
     Row,

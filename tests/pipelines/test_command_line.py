@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from emo_transforms.heads import save_head, untrained_head
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.new import untrained_head
 from pipelines.cli import cli, main
 from tests.clips import portrait
 from tests.pipelines.conftest import Run

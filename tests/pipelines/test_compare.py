@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from emo_transforms.cache import Dataset, open_dataset
-from emo_transforms.heads import load_head
+from emo_transforms.heads.files import load_head
 from pipelines.cli import main
 from schemas.config import BackboneConfig, ExtractConfig
 from tests.emo_transforms.training.data import write_rows

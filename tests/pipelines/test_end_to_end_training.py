@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.backbones import Backbone, final_layer_state
 from emo_transforms.cache import read_dataset
-from emo_transforms.head_module import FinalLayer
-from emo_transforms.heads import check_head, load_head, save_head
+from emo_transforms.heads.files import check_head, load_head, save_head
+from emo_transforms.heads.module import FinalLayer
 from emo_transforms.training.crops_data import clip_windows, workers_that_fit
 from emo_transforms.training.end_to_end import (
     CropsLearner,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emo_transforms.cache import Dataset, open_dataset
-from emo_transforms.heads import load_head
+from emo_transforms.heads.files import load_head
 from pipelines.cli import main
 from schemas.config import BackboneConfig, ExtractConfig, SamplingConfig
 from schemas.tasks import TASKS

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from emo_transforms.cache import Dataset, open_dataset, shard_uri
-from emo_transforms.heads import Head, new_head, ready_head, save_head
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.new import new_head, ready_head
 from emo_transforms.shards import ShardWriter
 from emo_transforms.storage import atomic_file
 from pipelines.cli import main

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emo_transforms.cache import read_dataset
-from emo_transforms.heads import save_head, untrained_head
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.new import untrained_head
 from pipelines.cli import main
 from pipelines.inspect.describe import describe
 from pipelines.inspect.problems import extract_command, predict_command

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from emo_transforms import downloads, storage
-from emo_transforms.head_files import save_head
-from emo_transforms.heads import offer_of
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.new import offer_of, stand_in
 from emo_transforms.inputs import DIGEST_BYTES, fingerprint
-from emo_transforms.new_heads import stand_in
 from pipelines.cli import main
 from schemas.config import ExtractConfig
 from schemas.tasks import task_named

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emo_transforms.heads import save_head, untrained_head
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.new import untrained_head
 from pipelines.annotate import run_annotate
 from pipelines.extract import ExtractRequest
 from pipelines.predict_request import PredictRequest

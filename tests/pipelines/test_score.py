@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from emo_transforms.head_config import HeadConfig, config_to_json
+from emo_transforms.heads.config import HeadConfig, config_to_json
 from pipelines.score import edition_of, print_score, read_post, run_score, write_metrics
 from pipelines.tune import run_tune, tune_summary
 from schemas.records import EmobeamError, UsageError

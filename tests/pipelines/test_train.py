@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from emo_transforms.heads import Offer, load_head, new_head, save_head
+from emo_transforms.heads.files import load_head, save_head
+from emo_transforms.heads.new import Offer, new_head
 from emo_transforms.training.holdout import group_of
 from emo_transforms.training.recipe import recipe_named
 from pipelines.cli import main

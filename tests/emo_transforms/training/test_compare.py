@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emo_transforms.cache import Dataset
-from emo_transforms.head_config import check_config
+from emo_transforms.heads.config import check_config
 from emo_transforms.training.compare import KINDS, cache_labels, cells_of, spread
 from emo_transforms.training.compare_report import count_text, spread_text
 from emo_transforms.training.head_costs import counted, measured
@@ -90,7 +90,8 @@ def test_spread_is_that_of_a_sample() -> None:
 
 
 def test_costs_are_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    from emo_transforms.heads import new_head, save_head
+    from emo_transforms.heads.files import save_head
+    from emo_transforms.heads.new import new_head
     from schemas.records import EmobeamError
 
     head = new_head(TASKS["emi"], MAPS, levels=1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from emo_transforms.abaw.labels import read_labels
-from emo_transforms.heads import Head
+from emo_transforms.heads.head import Head
 from emo_transforms.training.evaluation import predict_logits, values_of
 from emo_transforms.training.plans import Plan, evaluation_plan
 from emo_transforms.training.reading import Source, gathered, read_unit, source_of

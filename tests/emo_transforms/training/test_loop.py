@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from emo_transforms.abaw.labels import VideoLabels, read_labels
 from emo_transforms.annotations import predict_table, view_video
-from emo_transforms.heads import load_head, save_head
+from emo_transforms.heads.files import load_head, save_head
 from emo_transforms.training import loop
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.evaluation import holdout_score, predict_logits, tune_on, values_of

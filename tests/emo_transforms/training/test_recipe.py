@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from emo_transforms.head_config import USUAL_SIZES
-from emo_transforms.heads import Offer, new_head
+from emo_transforms.heads.config import USUAL_SIZES
+from emo_transforms.heads.new import Offer, new_head
 from emo_transforms.training.loop import learning_rate
 from emo_transforms.training.recipe import RECIPES, Recipe, recipe_named, recipe_to_json, window_length
 from schemas.records import EmobeamError, UsageError

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from emo_transforms import onnx_export
-from emo_transforms.heads import Head, Offer, new_head, ready_head
-from emo_transforms.onnx_export import compare, export_head, head_model
+from emo_transforms.heads import onnx_export
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.new import Offer, new_head, ready_head
+from emo_transforms.heads.onnx_export import compare, export_head, head_model
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emo_transforms.architectures import build
 from emo_transforms.cache import Dataset
-from emo_transforms.head import Head
-from emo_transforms.head_config import STATISTICS, USUAL_SIZES, VECTORS, HeadConfig, check_config, map_shape
-from emo_transforms.tam import LEVELS
+from emo_transforms.heads.architectures import build
+from emo_transforms.heads.config import STATISTICS, USUAL_SIZES, VECTORS, HeadConfig, check_config, map_shape
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.tam import LEVELS
 from emo_transforms.weights import tensors_sha256
 from schemas.records import EmobeamError, UsageError
 from schemas.task import Task
@@ -100,7 +100,7 @@ def new_head(
     Args:
         task: its outputs, scope and activations are those of the head.
         offer: the cache, or what it offers.
-        architecture: one of ``head_config.ARCHITECTURES``.
+        architecture: one of ``config.ARCHITECTURES``.
         inputs: names of the maps and vectors to read; empty: what the architecture reads best of what there is.
         levels: of ``tam`` instead of ``inputs``: 1, 2 or 3; None takes as many as the maps allow.
         final: tensors of the backbone's own final layer (``blocks[4].state_dict()``) to start from.

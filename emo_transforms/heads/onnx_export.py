@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emo_transforms.columns import column_of
-from emo_transforms.head import Head, activate, reproducible
-from emo_transforms.head_config import HeadConfig, config_to_json
-from emo_transforms.head_module import HeadModule
+from emo_transforms.heads.config import HeadConfig, config_to_json
+from emo_transforms.heads.head import Head, activate, reproducible
+from emo_transforms.heads.module import HeadModule
 from emo_transforms.storage import write_bytes
 from schemas.records import EmobeamError
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emo_transforms.frame_heads import FrameFeatures
+from emo_transforms.heads.frame import FrameFeatures
 
 
 class TemporalBlock(nn.Module):

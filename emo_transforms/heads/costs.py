@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emo_transforms.architectures import build
-from emo_transforms.head_config import HeadConfig
-from emo_transforms.tam import Tam
+from emo_transforms.heads.architectures import build
+from emo_transforms.heads.config import HeadConfig
+from emo_transforms.heads.tam import Tam
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emo_transforms.head_config import HeadConfig, activation_groups
-from emo_transforms.head_module import HeadModule
+from emo_transforms.heads.config import HeadConfig, activation_groups
+from emo_transforms.heads.module import HeadModule
 
 State = tuple[Tensor, ...]
 """What a streaming head remembers of the frames before."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from emo_transforms.head_module import FinalLayer, HeadModule
+from emo_transforms.heads.module import FinalLayer, HeadModule
 from schemas.records import EmobeamError
 
 __all__ = ["DROPOUT", "LEVELS", "FinalLayer", "Mixer", "Tam"]

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from emo_transforms.head_config import config_from_json
-from emo_transforms.heads import Head, Offer, load_head, new_head, save_head
-from emo_transforms.model_card import model_card
+from emo_transforms.heads.config import config_from_json
+from emo_transforms.heads.files import load_head, save_head
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.model_card import model_card
+from emo_transforms.heads.new import Offer, new_head
 from schemas.tasks import TASKS
 
 OFFER = Offer("f00d", {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}, {"embedding": 1280, "scores": 8})

@@ -12,8 +12,10 @@ import timm
 import torch
 from safetensors.numpy import load_file, save_file
 
-from emo_transforms.head_config import config_from_json, config_to_json
-from emo_transforms.heads import Head, activate, check_head, load_head, save_head, untrained_head
+from emo_transforms.heads.config import config_from_json, config_to_json
+from emo_transforms.heads.files import check_head, load_head, save_head
+from emo_transforms.heads.head import Head, activate
+from emo_transforms.heads.new import untrained_head
 from emo_transforms.weights import tensors_sha256
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS

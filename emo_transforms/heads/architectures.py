@@ -1,7 +1,7 @@
 """The architectures of heads behind one seam: the name in a config, what builds it, one interface for all.
 
-A new architecture is a subclass of :class:`emo_transforms.head_module.HeadModule`, an entry of ``ARCHITECTURES`` here
-and its name in ``emo_transforms.head_config``.
+A new architecture is a subclass of :class:`emo_transforms.heads.module.HeadModule`, an entry of ``ARCHITECTURES`` here
+and its name in ``emo_transforms.heads.config``.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from emo_transforms.clip_heads import ClipStatistics
-from emo_transforms.frame_heads import FrameHead, ReadyHead
-from emo_transforms.head_config import HeadConfig
-from emo_transforms.head_module import HeadModule
-from emo_transforms.tam import Tam
-from emo_transforms.tcn import Tcn
+from emo_transforms.heads.clip import ClipStatistics
+from emo_transforms.heads.config import HeadConfig
+from emo_transforms.heads.frame import FrameHead, ReadyHead
+from emo_transforms.heads.module import HeadModule
+from emo_transforms.heads.tam import Tam
+from emo_transforms.heads.tcn import Tcn
 
 __all__ = ["ARCHITECTURES", "HeadModule", "build"]
 

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emo_transforms.costs import describe
-from emo_transforms.head_config import HeadConfig
+from emo_transforms.heads.config import HeadConfig
+from emo_transforms.heads.costs import describe
 from schemas.tasks import TASKS
 
 _FORMS = {

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from emo_transforms.head_module import FinalLayer, HeadModule
-from emo_transforms.pooling import pooled_map
+from emo_transforms.heads.module import FinalLayer, HeadModule
+from emo_transforms.heads.pooling import pooled_map
 
 UNKNOWN_LOGIT = -1e4
 """Of a class that the backbone doesn't know: softmax and sigmoid make it 0."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from emo_transforms.frame_heads import FrameFeatures
-from emo_transforms.head_config import STATISTICS
+from emo_transforms.heads.config import STATISTICS
+from emo_transforms.heads.frame import FrameFeatures
 
 
 class ClipStatistics(FrameFeatures):

@@ -9,8 +9,8 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from emo_transforms.pooling import mean_and_std
-from emo_transforms.tam import LEVELS, FinalLayer, Mixer, Tam
+from emo_transforms.heads.pooling import mean_and_std
+from emo_transforms.heads.tam import LEVELS, FinalLayer, Mixer, Tam
 from schemas.records import EmobeamError
 
 SHAPES = {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}

@@ -16,7 +16,7 @@ HEAD_VERSION = 1
 ACTIVATIONS = ("none", "tanh", "sigmoid", "softmax", "clip")
 
 ARCHITECTURES = ("tam", "tcn", "frame", "clip-statistics", "ready")
-"""What there is; ``emo_transforms.architectures`` builds them."""
+"""What there is; ``emo_transforms.heads.architectures`` builds them."""
 
 VECTORS = ("embedding", "scores")
 """What a head may read beside maps."""

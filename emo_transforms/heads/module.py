@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from emo_transforms.pooling import statistics_of
+from emo_transforms.heads.pooling import statistics_of
 from schemas.records import EmobeamError
 
 

@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
-from emo_transforms.architectures import build
-from emo_transforms.costs import describe, macs_of
-from emo_transforms.heads import Offer, new_head
+from emo_transforms.heads.architectures import build
+from emo_transforms.heads.costs import describe, macs_of
+from emo_transforms.heads.new import Offer, new_head
 from schemas.tasks import TASKS
 
 OFFER = Offer("f00d", {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}, {"embedding": 1280, "scores": 10})

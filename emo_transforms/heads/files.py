@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from emo_transforms.architectures import build
-from emo_transforms.head import Head
-from emo_transforms.head_config import config_from_json, config_to_json, map_shape
-from emo_transforms.model_card import model_card
+from emo_transforms.heads.architectures import build
+from emo_transforms.heads.config import config_from_json, config_to_json, map_shape
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.model_card import model_card
 from emo_transforms.storage import is_local, join, local_path, make_folder, read_bytes, write_bytes
 from emo_transforms.weights import tensors_sha256
 from schemas.records import EmobeamError

@@ -10,28 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms.architectures import ARCHITECTURES, build
-from emo_transforms.head_config import ARCHITECTURES as NAMES
-from emo_transforms.head_config import HeadConfig, check_config, config_from_json, config_to_json
-from emo_transforms.heads import (
-    Head,
-    Offer,
-    check_head,
-    load_head,
-    new_head,
-    offer_of,
-    ready_head,
-    save_head,
-    untrained_head,
-)
-from emo_transforms.new_heads import stand_in
-from emo_transforms.pooling import statistics_of
-from emo_transforms.tam import Tam
-from emo_transforms.tcn import Tcn
+from emo_transforms.heads.architectures import ARCHITECTURES, build
+from emo_transforms.heads.config import ARCHITECTURES as NAMES
+from emo_transforms.heads.config import HeadConfig, check_config, config_from_json, config_to_json
+from emo_transforms.heads.files import check_head, load_head, save_head
+from emo_transforms.heads.head import Head
+from emo_transforms.heads.new import Offer, new_head, offer_of, ready_head, stand_in, untrained_head
+from emo_transforms.heads.pooling import statistics_of
+from emo_transforms.heads.tam import Tam
+from emo_transforms.heads.tcn import Tcn
 from schemas.config import BackboneConfig, ExtractConfig
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import TASKS
-from tests.emo_transforms.test_tam import slow_mixer
+from tests.emo_transforms.heads.test_tam import slow_mixer
 
 SHAPES = {"s8": (2, 8, 8), "s16": (3, 4, 4), "s32": (4, 2, 2)}
 LENGTHS = {"embedding": 7, "scores": 10}
