@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from pipelines.console import Ui
 from pipelines.extract import ExtractRequest, ExtractResult, run_extract
-from pipelines.predict import PredictResult, run_predict
+from pipelines.predict import run_predict
+from pipelines.predict_record import PredictResult
 from pipelines.predict_request import PredictRequest, check_request, head_specs
 from runners.checks import check_engine
 from runners.local import LocalPool

@@ -33,7 +33,7 @@ from emo_transforms.predict import (
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
 from pipelines.jobs import VideoJob
-from pipelines.predict_record import write_record
+from pipelines.predict_record import PredictResult, write_record
 from pipelines.predict_request import PredictRequest, head_specs
 from pipelines.remote.predict import predict_remotely
 from pipelines.remote.tasks import PredictTask
@@ -50,33 +50,6 @@ from schemas.tasks import task_named
 
 _SENT_AGAIN = 3
 """How often a job is sent again that lost its workers; videos that are done cost little then."""
-
-
-@dataclass(frozen=True)
-class PredictResult:
-    """What a run left behind.
-
-    Attributes:
-        videos: rows of ``videos.parquet``.
-        rows: rows of the predictions tables by task.
-        untrained: tasks whose values come from an untrained head.
-        submissions: report by task.
-        scores: the challenge's figure by task, where labels were given.
-        failed: videos that could not be predicted, with the reason.
-    """
-
-    videos: pa.Table
-    rows: Mapping[str, int]
-    untrained: tuple[str, ...]
-    submissions: Mapping[str, SubmissionReport]
-    scores: Mapping[str, float | None]
-    failed: Mapping[str, str]
-    seconds: float
-
-    @property
-    def some_failed(self) -> bool:
-        """Whether any input had failed or was damaged when the cache was made."""
-        return bool({"failed", "partial"} & set(self.videos["outcome"].to_pylist()))
 
 
 @dataclass(frozen=True)

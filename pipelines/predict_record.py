@@ -1,12 +1,16 @@
-"""``run.json``: what the tables of an output folder were made with, and how the last run went."""
+"""What a run of stage 2 left behind, and ``run.json``, which keeps it: weights, settings, counts."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
 
 from emo_transforms import storage
+from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.cache import Dataset
 from emo_transforms.predict import HeadSpec, PredictTools
 from pipelines.predict_request import PredictRequest
@@ -15,8 +19,32 @@ from pipelines.submit import submission_data
 from schemas.config import to_json
 from schemas.records import EmobeamError
 
-if TYPE_CHECKING:
-    from pipelines.predict import PredictResult
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What a run left behind.
+
+    Attributes:
+        videos: rows of ``videos.parquet``.
+        rows: rows of the predictions tables by task.
+        untrained: tasks whose values come from an untrained head.
+        submissions: report by task.
+        scores: the challenge's figure by task, where labels were given.
+        failed: videos that could not be predicted, with the reason.
+    """
+
+    videos: pa.Table
+    rows: Mapping[str, int]
+    untrained: tuple[str, ...]
+    submissions: Mapping[str, SubmissionReport]
+    scores: Mapping[str, float | None]
+    failed: Mapping[str, str]
+    seconds: float
+
+    @property
+    def some_failed(self) -> bool:
+        """Whether any input had failed or was damaged when the cache was made."""
+        return bool({"failed", "partial"} & set(self.videos["outcome"].to_pylist()))
 
 
 def write_record(

@@ -12,7 +12,7 @@ from emo_transforms import storage
 from pipelines.annotate import AnnotateResult
 from pipelines.console import command, duration_text
 from pipelines.extract import ExtractResult
-from pipelines.predict import PredictResult
+from pipelines.predict_record import PredictResult
 
 _NAMED = 5
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.extract import ExtractResult
-from pipelines.predict import PredictResult
+from pipelines.predict_record import PredictResult
 from runners.local import LocalConfig, LocalPool
 from tests.clips import absent_in_the_middle, no_face, portrait, two_faces
 from tests.pipelines.runs import Told, extract, predict

@@ -19,7 +19,8 @@ from emo_transforms.cache import Dataset
 from emo_transforms.engines import resolve_engine
 from emo_transforms.planning import find_videos
 from pipelines.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
-from pipelines.predict import PredictResult, run_predict
+from pipelines.predict import run_predict
+from pipelines.predict_record import PredictResult
 from pipelines.predict_request import PredictRequest
 from runners.local import LocalPool
 from schemas.config import ExtractConfig, SamplingConfig
