@@ -15,10 +15,10 @@ from emo_transforms.studies.agreement_tables import PAIRS, UNITS, VIDEOS
 from emo_transforms.studies.comparing import AgreeConfig
 from emo_transforms.studies.human import read_human
 from emo_transforms.studies.spans import read_spans, settle
-from emo_transforms.studies.study import StudyConfig, open_study
+from emo_transforms.studies.study import StudyConfig
 from emo_transforms.studies.tables import table_of, write_file
 from pipelines.console import Ui
-from pipelines.events import watched
+from pipelines.events import opened, watched
 from schemas.records import EmobeamError
 
 
@@ -68,7 +68,7 @@ def run_agree(
     """
     config, agree = config or StudyConfig(), agree or AgreeConfig()
     agree.check()
-    study = open_study(output, config)
+    study = opened(output, config, ui)
     task = study.source.task
     groups = {name: group.outputs for group in task.groups if group.kind == "class" for name in (task.name, group.name)}
     coding = read_human(
@@ -79,8 +79,7 @@ def run_agree(
         looked = settle(read_spans(coded, "--coded", tier="coded"), study.source.parts)
         if looked.missing:
             study.warn(f"--coded: {len(looked.missing)} names mean no video: {', '.join(looked.missing[:5])}")
-    with watched(study, ui, "agree"):
-        found = compare(study, coding, agree, looked)
+    found = compare(study, coding, agree, looked, watch=lambda coded_only: watched(coded_only, ui, "agree"))
     if not found.comparisons:
         reasons = "; ".join([*found.unmatched, *study.failed.values()][:5])
         raise EmobeamError(f"--human {human}: nothing could be compared with {output} ({reasons})")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.metrics import BinarySums, MomentSums
-from emo_transforms.studies.comparing import AgreeConfig, Comparison, EventPair, compare_track
+from emo_transforms.studies.comparing import AgreeConfig, Comparison, compare_track
+from emo_transforms.studies.event_pairs import EventPair
 from emo_transforms.studies.human import HumanCoding, HumanTrack
 from emo_transforms.studies.matching import median_or_nan
 from emo_transforms.studies.reliability import (
@@ -26,10 +28,24 @@ from emo_transforms.studies.reliability import (
 from emo_transforms.studies.rules import note_of
 from emo_transforms.studies.spans import Spans
 from emo_transforms.studies.study import Study, StudyTrace
-from schemas.records import EmobeamError
 
-Cell = tuple[str, int]
-"""(video, block of time): the smallest thing that the bootstrap draws."""
+Cell = tuple[str, str, int, int]
+"""(video, subject, face, block of time): the smallest thing that belongs to one unit of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the bootstrap draws.
+
+    Attributes:
+        of: number of the unit, from 0, of each cell.
+        count: of units.
+        over: what they are, for tables.
+    """
+
+    of: Mapping[Cell, int]
+    count: int
+    over: str
 
 
 @dataclass
@@ -50,20 +66,31 @@ class Agreement:
             self.unmatched.append(text)
 
 
-def compare(study: Study, coding: HumanCoding, config: AgreeConfig, coded: Spans | None = None) -> Agreement:
-    """Compares all that was coded with all that was predicted.
+def compare(
+    study: Study,
+    coding: HumanCoding,
+    config: AgreeConfig,
+    coded: Spans | None = None,
+    watch: Callable[[Study], AbstractContextManager[object]] = nullcontext,
+) -> Agreement:
+    """Compares all that was coded with all that was predicted; reads only videos that were coded.
 
     Args:
         coded: stretches that coders looked at; None: they looked at all of every video they name.
+        watch: told of the study of the coded videos alone, entered while they are read.
     """
     config.check()
     result = Agreement(unmatched=list(coding.unmatched))
     tracks = _by_video(study, coding.tracks, result)
-    for faces in study.traces():
-        for track, side in tracks.pop(faces[0].trace.video, []) if faces else []:
-            found = _compared(study, faces, track, side, config, coded, result)
-            if found is not None:
-                result.comparisons.append(found)
+    parts = {video: uri for video, uri in study.source.parts.items() if video in tracks}
+    narrowed = replace(study, source=replace(study.source, parts=parts))
+    done: set[tuple[str, str, int, str]] = set()
+    with watch(narrowed):
+        for faces in narrowed.traces():
+            for track, side in tracks[faces[0].trace.video] if faces else []:
+                found = _compared(study, faces, track, side, config, coded, result, done)
+                if found is not None:
+                    result.comparisons.append(found)
     without = sorted(set(study.source.parts) - {each.video for each in result.comparisons} - set(study.failed))
     if without:
         named = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
@@ -74,18 +101,22 @@ def compare(study: Study, coding: HumanCoding, config: AgreeConfig, coded: Spans
 def _by_video(study: Study, tracks: Sequence[HumanTrack], result: Agreement) -> dict[str, list[tuple[HumanTrack, str]]]:
     by_video: dict[str, list[tuple[HumanTrack, str]]] = defaultdict(list)
     lost: dict[str, int] = defaultdict(int)
-    found: dict[str, tuple[str, str]] = {}
-    tried: set[str] = set()
+    names = [name for track in tracks for name in (track.video, *track.names)]
+    # What was coded in a video that can't be read is told as the video's failure.
+    matches = match_names(names, sorted({*study.source.parts, *study.failed}), strict=False)
     for track in tracks:
         for name in (track.video, *track.names):
-            if name not in tried:
-                tried.add(name)
-                try:
-                    found |= match_names([name], study.source.parts).found
-                except EmobeamError as error:
-                    result.tell(f"{track.source}: {error}")
-            if name in found:
-                by_video[found[name][0]].append((track, found[name][1]))
+            if name in matches.unclear:
+                result.tell(f"{track.source}: {matches.unclear[name]}")
+            if name in matches.found:
+                video, side = matches.found[name]
+                later = track.origin(name)
+                if later is None:
+                    result.tell(
+                        f"{track.source}: its media begin at different times; name the file after the one that is meant"
+                    )
+                else:
+                    by_video[video].append((track.later(later), side))
                 break
         else:
             lost[track.video] += 1
@@ -102,6 +133,7 @@ def _compared(
     config: AgreeConfig,
     coded: Spans | None,
     result: Agreement,
+    done: set[tuple[str, str, int, str]],
 ) -> Comparison | None:
     video = faces[0].trace.video
     subject, face = side or track.who.subject, track.who.face or 0
@@ -117,7 +149,7 @@ def _compared(
         result.tell(f"{track.source}: nothing was predicted for {who} of {video}")
         return None
     key = (video, each.trace.subject, each.trace.face, track.who.unit)
-    if any((c.video, c.subject, c.face, c.unit) == key for c in result.comparisons):
+    if key in done:
         result.tell(f"{track.source}: {video} was coded for {track.who.unit} twice; the first one counts")
         return None
     column = study.source.task.outputs.index(track.who.unit)
@@ -128,10 +160,20 @@ def _compared(
         if track.events is not None:
             result.tell(f"{track.source}: {track.who.unit} is a value, and needs one per frame or time")
             return None
+    done.add(key)
     stretches = None
     if coded is not None:
         stretches = [(span.start, span.end) for span in coded.of(*each.trace.key)]
-    return compare_track(each, track, rule, column, config, span=(group.low, group.high), coded=stretches)
+    return compare_track(
+        each,
+        track,
+        rule,
+        column,
+        config,
+        span=(group.low, group.high),
+        coded=stretches,
+        shortest=study.rules.min_duration,
+    )
 
 
 def unit_rows(study: Study, comparisons: Sequence[Comparison], config: AgreeConfig) -> list[dict[str, Any]]:
@@ -186,7 +228,7 @@ def _row(
     study: Study, unit: str, mine: Sequence[Comparison], config: AgreeConfig, *, intervals: bool
 ) -> dict[str, Any]:
     continuous = mine[0].continuous
-    owners, over = _owners(study, mine, config)
+    units = _units(study, mine, config)
     row: dict[str, Any] = {
         "task": study.source.task.name,
         "unit": unit,
@@ -196,61 +238,60 @@ def _row(
         "not_coded": sum(each.not_coded for each in mine),
         "videos": len({each.video for each in mine}),
         "persons": len({each.person for each in mine}),
-        "interval_over": over if intervals else "",
-        "interval_units": len(owners) if intervals else None,
+        "interval_over": units.over if intervals else "",
+        "interval_units": units.count if intervals else None,
         "baseline": study.config.baseline.text,
         "note": note_of(unit, untrained=study.source.untrained),
     }
-    enough = intervals and len(owners) >= config.min_units
-    weights = draws(len(owners), config.resamples, config.seed) if enough else None
-    row |= (_continuous if continuous else _binary)(mine, owners, weights, config)
+    enough = intervals and units.count >= config.min_units
+    weights = draws(units.count, config.resamples, config.seed) if enough else None
+    row |= (_continuous if continuous else _binary)(mine, units, weights, config)
     if not continuous:
-        row |= {"match": config.match.text, **_events(mine, owners, weights, config)}
+        row |= {"match": config.match.text, **_events(mine, units, weights, config)}
     return row
 
 
-def _owners(study: Study, mine: Sequence[Comparison], config: AgreeConfig) -> tuple[dict[Cell, int], str]:
-    """Number of the bootstrap's unit of each cell, and what the units are."""
-    cells = sorted({cell for each in mine for cell in _cells_of(each, config)})
-    person = {each.video: each.person for each in mine}
+def _units(study: Study, mine: Sequence[Comparison], config: AgreeConfig) -> Units:
+    """People, or videos where nobody is named; blocks of time of a video where there are too few of those."""
     named = bool(study.config.persons)
-    people = [person[video] if named else video for video, _ in cells]
-    if len(set(people)) >= config.min_units:
-        order = {name: index for index, name in enumerate(sorted(set(people)))}
-        owners = {cell: order[name] for cell, name in zip(cells, people, strict=True)}
-        return _Units(owners), "persons" if named else "videos"
-    return _Units({cell: index for index, cell in enumerate(cells)}), f"blocks of {config.block:g} s"
+    owner = {cell: each.person if named else each.video for each in mine for cell in _cells_of(each, config)}
+    if len(set(owner.values())) >= config.min_units:
+        return _numbered(owner, "persons" if named else "videos")
+    # People who were recorded together are no independent blocks.
+    return _numbered({cell: (cell[0], cell[-1]) for cell in owner}, f"blocks of {config.block:g} s")
 
 
-class _Units(dict[Cell, int]):
-    """Units by cell; its length is the number of units."""
-
-    def __len__(self) -> int:
-        return max(self.values(), default=-1) + 1
+def _numbered(owner: Mapping[Cell, Any], over: str) -> Units:
+    order = {name: index for index, name in enumerate(sorted(set(owner.values())))}
+    return Units({cell: order[name] for cell, name in owner.items()}, len(order), over)
 
 
 def _cells_of(each: Comparison, config: AgreeConfig) -> set[Cell]:
-    moments = {(each.video, int(block)) for block in np.unique(each.times // config.block)}
-    return moments | {_cell(each, pair, config) for pair in each.pairs}
+    moments = {_cell(each, float(block)) for block in np.unique(each.times // config.block)}
+    return moments | {_cell_of(each, pair, config) for pair in each.pairs if pair.counts}
 
 
-def _cell(each: Comparison, pair: EventPair, config: AgreeConfig) -> Cell:
+def _cell(each: Comparison, block: float) -> Cell:
+    return each.video, each.subject, each.face, int(block)
+
+
+def _cell_of(each: Comparison, pair: EventPair, config: AgreeConfig) -> Cell:
     event = pair.human or pair.program
     assert event is not None
-    return each.video, int(event[0] // config.block)
+    return _cell(each, event[0] // config.block)
 
 
-def _unit_of_moments(each: Comparison, owners: Mapping[Cell, int], config: AgreeConfig) -> NDArray[np.int64]:
+def _unit_of_moments(each: Comparison, units: Units, config: AgreeConfig) -> NDArray[np.int64]:
     blocks, rows = np.unique(each.times // config.block, return_inverse=True)
-    return np.array([owners[each.video, int(block)] for block in blocks], np.int64)[rows]
+    return np.array([units.of[_cell(each, block)] for block in blocks.tolist()], np.int64)[rows]
 
 
 def _binary(
-    mine: Sequence[Comparison], owners: Mapping[Cell, int], weights: NDArray[np.int64] | None, config: AgreeConfig
+    mine: Sequence[Comparison], units: Units, weights: NDArray[np.int64] | None, config: AgreeConfig
 ) -> dict[str, Any]:
-    counts = np.zeros((len(owners), 2, 2))
+    counts = np.zeros((units.count, 2, 2))
     for each in mine:
-        unit = _unit_of_moments(each, owners, config)
+        unit = _unit_of_moments(each, units, config)
         np.add.at(counts, (unit, each.human.astype(int), each.program.astype(int)), 1)
     assert BinarySums(counts.sum(axis=0)[None]).rows == sum(len(each.times) for each in mine)
     row = {name: float(value) for name, value in binary_figures(counts.sum(axis=0)).items()}
@@ -262,11 +303,11 @@ def _binary(
 
 
 def _continuous(
-    mine: Sequence[Comparison], owners: Mapping[Cell, int], weights: NDArray[np.int64] | None, config: AgreeConfig
+    mine: Sequence[Comparison], units: Units, weights: NDArray[np.int64] | None, config: AgreeConfig
 ) -> dict[str, Any]:
     human = np.concatenate([each.human for each in mine])
     program = np.concatenate([each.program for each in mine])
-    unit = np.concatenate([_unit_of_moments(each, owners, config) for each in mine])
+    unit = np.concatenate([_unit_of_moments(each, units, config) for each in mine])
     row = {
         name: float(value[0])
         for name, value in continuous_figures(MomentSums.of(human[:, None], program[:, None])).items()
@@ -274,7 +315,7 @@ def _continuous(
     if weights is not None:
         parts = [
             MomentSums.of(human[unit == index][:, None], program[unit == index][:, None])
-            for index in range(len(owners))
+            for index in range(units.count)
         ]
         drawn = continuous_figures(MomentSums.weighted(parts, weights.astype(float)))
         for name in ("icc2_1", "icc3_1", "ccc"):
@@ -283,12 +324,12 @@ def _continuous(
 
 
 def _events(
-    mine: Sequence[Comparison], owners: Mapping[Cell, int], weights: NDArray[np.int64] | None, config: AgreeConfig
+    mine: Sequence[Comparison], units: Units, weights: NDArray[np.int64] | None, config: AgreeConfig
 ) -> dict[str, Any]:
     kinds = {"matched": 0, "missed": 1, "extra": 2}
-    counts = np.zeros((len(owners), 3))
+    counts = np.zeros((units.count, 3))
     lags: dict[str, list[list[float]]] = {
-        name: [[] for _ in range(len(owners))] for name in ("onset_lag", "offset_lag")
+        name: [[] for _ in range(units.count)] for name in ("onset_lag", "offset_lag")
     }
     left_out = {"not seen": 0, "not coded": 0}
     for each in mine:
@@ -296,7 +337,7 @@ def _events(
             if pair.outcome in left_out:
                 left_out[pair.outcome] += 1
                 continue
-            unit = owners[_cell(each, pair, config)]
+            unit = units.of[_cell_of(each, pair, config)]
             counts[unit, kinds[pair.outcome]] += 1
             for name, lag in (("onset_lag", pair.onset_lag), ("offset_lag", pair.offset_lag)):
                 if lag is not None:

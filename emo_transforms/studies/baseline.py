@@ -17,14 +17,14 @@ from each would choose other winners.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.studies.persons import Persons
+from emo_transforms.studies.persons import Persons, Remaining
 from emo_transforms.studies.spans import Spans, overlap
 from emo_transforms.studies.traces import Trace
 from emo_transforms.studies.weighted import quantile, robust_spread
@@ -99,45 +99,81 @@ class Baselines:
 
 
 def make_baselines(
-    task: Task, traces: Iterable[Trace], persons: Persons, config: BaselineConfig, neutral: Spans | None = None
+    task: Task,
+    read: Callable[[str], Iterable[Trace]],
+    videos: Iterable[str],
+    persons: Persons,
+    config: BaselineConfig,
+    neutral: Spans | None = None,
 ) -> Baselines:
-    """Baselines of everybody in the traces, over all videos of a person; each value counts as long as it was shown.
+    """Baselines of everybody in the videos, over all videos of a person; each value counts as long as it was shown.
 
-    A spread of 0 (a value that never changed) makes the person's standardised values of that output NaN.
+    What is kept of a person goes as soon as the last of their videos is done, so that memory doesn't grow with the
+    number of people. A spread of 0 (a value that never changed) makes the person's standardised values of that output
+    NaN.
 
     Args:
+        read: the traces of a video, nothing where it can't be read.
+        videos: ids of all videos that are to be read, in any order.
         neutral: stretches to take them from; None: all the time.
     """
     if config.method == "none":
         return Baselines()
-    values: dict[str, list[Floats]] = defaultdict(list)
+    values: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
     weights: dict[str, list[Floats]] = defaultdict(list)
-    for trace in traces:
-        shown = trace.shown
-        if neutral is not None:
-            intervals = [(span.start, span.end) for span in neutral.of(*trace.key)]
-            shown = overlap(trace.times, trace.ends, intervals)
-        shown = np.where(np.isnan(trace.values).any(axis=1), 0.0, shown)
-        names, rows = persons.of(trace)
-        for index, name in enumerate(names):
-            if not name:
-                continue
-            held = (rows == index) & (shown > 0)
-            values[name].append(trace.values[held].astype(np.float64))
-            weights[name].append(shown[held])
-    kept = np.array([group.kind == "class" for group in task.groups for _ in group.outputs])
+    found: dict[str, _Baseline] = {}
+    remaining = Remaining(persons, videos)
+    for video in remaining.order:
+        seen: set[str] = set()
+        for trace in read(video):
+            shown = trace.shown
+            if neutral is not None:
+                intervals = [(span.start, span.end) for span in neutral.of(*trace.key)]
+                shown = overlap(trace.times, trace.ends, intervals)
+            shown = np.where(np.isnan(trace.values).any(axis=1), 0.0, shown)
+            names, rows = persons.of(trace)
+            for index, name in enumerate(names):
+                if not name:
+                    continue
+                held = (rows == index) & (shown > 0)
+                values[name].append(trace.values[held])
+                weights[name].append(shown[held])
+                seen.add(name)
+        for name in remaining.done(video, seen):
+            if name in values:
+                found[name] = _baseline(task, config, values.pop(name), weights.pop(name))
+    known = {name: found[name] for name in sorted(found) if found[name].level is not None}
+    return Baselines(
+        {name: each.level for name, each in known.items() if each.level is not None},
+        {name: each.spread for name, each in known.items() if each.spread is not None},
+        {name: found[name].seconds for name in sorted(found)},
+        tuple(name for name in sorted(found) if found[name].level is None),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Baseline:
+    """Of one person; without a level where nothing was seen of them."""
+
+    seconds: float
+    level: Floats | None = None
+    spread: Floats | None = None
+
+
+def _baseline(
+    task: Task, config: BaselineConfig, values: Sequence[NDArray[np.float32]], weights: Sequence[Floats]
+) -> _Baseline:
+    seen, weight = np.concatenate(values), np.concatenate(weights)
+    seconds = float(weight.sum())
+    if not seconds > 0:
+        return _Baseline(seconds)
     q = 0.5 if config.method == "median" else config.quantile
-    level, spread, seconds, without = {}, {}, {}, []
-    for name in sorted(values):
-        seen, weight = np.concatenate(values[name]), np.concatenate(weights[name])
-        seconds[name] = float(weight.sum())
-        if not weight.sum() > 0:
-            without.append(name)
-            continue
-        levels = np.array([quantile(column, weight, q) for column in seen.T])
-        spreads = np.ones(len(levels))
+    kept = np.array([group.kind == "class" for group in task.groups for _ in group.outputs])
+    levels, spreads = np.zeros(len(kept)), np.ones(len(kept))
+    for k in np.flatnonzero(~kept):
+        column = seen[:, k].astype(np.float64)
+        levels[k] = quantile(column, weight, q)
         if config.scale == "standardise":
-            spreads = np.array([robust_spread(column, weight) for column in seen.T])
-            spreads[~(spreads > 0)] = np.nan
-        level[name], spread[name] = np.where(kept, 0.0, levels), np.where(kept, 1.0, spreads)
-    return Baselines(level, spread, seconds, tuple(without))
+            spread = robust_spread(column, weight)
+            spreads[k] = spread if spread > 0 else np.nan
+    return _Baseline(seconds, levels, spreads)

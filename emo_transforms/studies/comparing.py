@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.events import find_events, frame_ends
+from emo_transforms.events import Event, frame_ends
+from emo_transforms.studies.event_pairs import EventPair, Known, pair_events, rest, shared
 from emo_transforms.studies.human import HumanTrack
-from emo_transforms.studies.matching import MatchConfig, match_events
+from emo_transforms.studies.matching import MatchConfig
 from emo_transforms.studies.rules import Rule, active_frames
-from emo_transforms.studies.spans import Interval, overlap, union
+from emo_transforms.studies.spans import Interval, union
 from emo_transforms.studies.study import StudyTrace
 from schemas.records import UsageError
 
@@ -55,24 +55,12 @@ class AgreeConfig:
             raise UsageError(f"--block is {self.block}, expected seconds")
 
 
-@dataclass(frozen=True)
-class EventPair:
-    """An event of the coder, of the program, or of both; ``outcome`` is ``matched``, ``missed``, ``extra``,
-    ``not seen`` (the coder's, while nobody was seen for most of it) or ``not coded`` (the program's, likewise)."""
-
-    outcome: Literal["matched", "missed", "extra", "not seen", "not coded"]
-    human: Interval | None
-    program: Interval | None
-    onset_lag: float | None = None
-    offset_lag: float | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """One unit of one face in one video.
 
     Attributes:
-        times: ``[n]`` moments at which both are known, s.
+        times: ``[n]`` moments at which both are known, s; each well inside the frame that is shown then.
         human, program: ``[n]``: 0 or 1 of active units, values of continuous outputs.
         not_seen, not_coded: moments left out because the program, or the coder, had nothing to say.
         pairs: of events; empty for continuous outputs.
@@ -102,6 +90,7 @@ def compare_track(
     *,
     span: tuple[float, float],
     coded: Sequence[Interval] | None = None,
+    shortest: float = 0.0,
 ) -> Comparison:
     """Compares a coder's track with the trace it is about.
 
@@ -110,6 +99,7 @@ def compare_track(
         column: of the output.
         span: range of the output, for ``human_range``.
         coded: stretches that the coder looked at; None: all of the video.
+        shortest: duration of the shortest events that the program finds, s.
     """
     trace = each.trace
     rows, moments = _moments(each, config.grid)
@@ -130,7 +120,7 @@ def compare_track(
     unseen = np.isnan(program)
     uncoded = np.isnan(human) & ~unseen
     both = ~(unseen | uncoded)
-    pairs = [] if rule is None else _pairs(each, track, rule, column, config, coded)
+    pairs = [] if rule is None else _pairs(each, track, rule, column, config, coded, shortest)
     return Comparison(
         video=trace.video,
         subject=trace.subject,
@@ -148,8 +138,13 @@ def compare_track(
 
 
 def _moments(each: StudyTrace, grid: float) -> tuple[NDArray[np.int64], Floats]:
-    """Rows and times that are compared."""
+    """Rows and times that are compared.
+
+    Coders' times are rounded and fall on the edges of frames, where rounding decides what a frame shows; the times
+    here keep away from the edges.
+    """
     trace = each.trace
+    middle = (trace.times + trace.ends) / 2
     if not grid:
         # Where nobody was seen no frame counts as sampled; the coder's time there still has to be told.
         unseen = np.asarray(np.isnan(trace.values).all(axis=1))
@@ -159,19 +154,23 @@ def _moments(each: StudyTrace, grid: float) -> tuple[NDArray[np.int64], Floats]:
             ticks = np.floor((trace.times - trace.start) / step)
             stand_in = unseen & (np.diff(ticks, prepend=-1.0) > 0)
         rows = np.flatnonzero(trace.sampled | stand_in)
-        return rows, trace.times[rows]
-    first, last = int(np.ceil(trace.times[0] * grid)), int(np.ceil(trace.ends[-1] * grid))
-    moments = np.arange(first, last) / grid
+        return rows, middle[rows]
+    first, last = int(np.floor(trace.times[0] * grid)), int(np.ceil(trace.ends[-1] * grid))
+    moments = (np.arange(first, last) + 0.5) / grid
     rows = np.asarray(np.searchsorted(trace.times, moments, side="right") - 1)
     kept = (rows >= 0) & (moments < trace.ends[rows])
-    return rows[kept], moments[kept]
+    rows, moments = rows[kept], moments[kept]
+    edge = np.minimum(moments - trace.times[rows], trace.ends[rows] - moments) < 0.25 * trace.shown[rows]
+    return rows, np.where(edge, middle[rows], moments)
 
 
 def _inside(moments: Floats, intervals: Sequence[Interval]) -> NDArray[np.bool_]:
-    inside = np.zeros(len(moments), bool)
-    for start, end in union(intervals):
-        inside |= (moments >= start) & (moments < end)
-    return inside
+    merged = union(intervals)
+    if not merged:
+        return np.zeros(len(moments), bool)
+    starts, ends = np.array(merged, np.float64).T
+    last = np.searchsorted(starts, moments, side="right") - 1
+    return np.asarray((last >= 0) & (moments < ends[np.maximum(last, 0)]))
 
 
 def _human_at(track: HumanTrack, moments: Floats, frames: NDArray[np.int32]) -> Floats:
@@ -189,30 +188,30 @@ def _human_at(track: HumanTrack, moments: Floats, frames: NDArray[np.int32]) -> 
 
 
 def _held_until(places: Floats) -> Floats:
-    """Until where a code holds: the next one, but a missing row is no code that lasts."""
+    """Until where a code holds: the next one, which coders who rate every n-th frame speak for too; but a missing row
+    is no code that lasts."""
+    if len(places) < 2:
+        return places + 1.0
     ends = frame_ends(places)
-    usual = float(np.median(ends - places)) if len(places) > 1 else 1.0
-    return np.minimum(ends, places + 1.5 * usual) if len(places) > 1 else places + usual
+    usual = float(np.median(ends - places))
+    return np.where(ends - places <= 1.5 * usual, ends, places + usual)
 
 
-def _human_events(each: StudyTrace, track: HumanTrack, human_on: float) -> tuple[list[Interval], list[Interval]]:
-    """The coder's events, and the stretches nobody could tell."""
+def _human_time(each: StudyTrace, track: HumanTrack, human_on: float) -> tuple[list[Interval], list[Interval]]:
+    """The coder's events, and the time they speak about."""
     if track.events is not None:
-        return union(track.events), list(track.not_coded)
+        coded = rest(track.not_coded)
+        return shared(track.events, coded), coded
     assert track.places is not None
     assert track.values is not None
-    places, values = track.places, track.values
+    starts, ends, values = track.places, _held_until(track.places), track.values
     if track.by == "frame":
-        row = np.searchsorted(each.trace.frames, places)
-        row = np.minimum(row, len(each.trace.frames) - 1)
-        held = each.trace.frames[row] == places
-        times, ends, values = each.trace.times[row[held]], each.trace.ends[row[held]], values[held]
-    else:
-        times, ends = places, _held_until(places)
-    # Coders who rate every n-th frame speak for the frames up to the next one.
-    events = find_events(times, values, on=human_on)
-    unknown = [(float(a), float(b)) for a, b, v in zip(times, ends, values, strict=True) if np.isnan(v)]
-    return [(event.onset, event.offset) for event in events], union(unknown)
+        first, last = (np.searchsorted(each.trace.frames, places) for places in (starts, ends))
+        held = last > first
+        starts, ends, values = each.trace.times[first[held]], each.trace.ends[last[held] - 1], values[held]
+    stretches = list(zip(starts.tolist(), ends.tolist(), values.tolist(), strict=True))
+    active = union((start, end) for start, end, value in stretches if value >= human_on)
+    return active, union((start, end) for start, end, value in stretches if not np.isnan(value))
 
 
 def _pairs(
@@ -222,40 +221,31 @@ def _pairs(
     column: int,
     config: AgreeConfig,
     coded: Sequence[Interval] | None,
+    shortest: float,
 ) -> list[EventPair]:
     trace = each.trace
-    human, unknown = _human_events(each, track, config.human_on)
-    known = ~np.isnan(each.values[:, column])
-    seen = union(zip(trace.times[known].tolist(), trace.ends[known].tolist(), strict=True))
-    events = [event for other, event in each.events if other == rule]
-    program = [(event.onset, event.offset) for event in events]
-    fair_human = _share(human, seen) >= 0.5
-    fair_program = _share(program, unknown) < 0.5
-    if coded is not None:
-        human = [event for event, share in zip(human, _share(human, coded), strict=True) if share >= 0.5]
-        fair_human = _share(human, seen) >= 0.5
-        fair_program &= _share(program, coded) >= 0.5
-    left = [event for event, fair in zip(human, fair_human, strict=True) if fair]
-    right = [index for index, fair in enumerate(fair_program) if fair]
-    matched = match_events(left, [program[index] for index in right], config.match)
-    pairs = []
-    for i, j in matched:
-        event, cut = program[right[j]], events[right[j]].cut
-        onset = None if cut in ("start", "both") else event[0] - left[i][0]
-        offset = None if cut in ("end", "both") else event[1] - left[i][1]
-        pairs.append(EventPair("matched", left[i], event, onset, offset))
-    for i in sorted(set(range(len(left))) - {i for i, _ in matched}):
-        pairs.append(EventPair("missed", left[i], None))
-    for j in sorted(set(range(len(right))) - {j for _, j in matched}):
-        pairs.append(EventPair("extra", None, program[right[j]]))
-    pairs += [EventPair("not seen", e, None) for e, fair in zip(human, fair_human, strict=True) if not fair]
-    pairs += [EventPair("not coded", None, e) for e, fair in zip(program, fair_program, strict=True) if not fair]
-    return sorted(pairs, key=lambda pair: pair.human or pair.program or (0.0, 0.0))
+    human, known = _human_time(each, track, config.human_on)
+    held = ~np.isnan(each.values[:, column])
+    seen = union(zip(trace.times[held].tolist(), trace.ends[held].tolist(), strict=True))
+    return pair_events(
+        [Known(*event) for event in human],
+        _joined([event for other, event in each.events if other == rule]),
+        known if coded is None else shared(known, coded),
+        seen,
+        config.match,
+        shortest=shortest,
+        slack=float(np.median(trace.shown)) / 2 if len(trace.shown) else 0.0,
+    )
 
 
-def _share(events: Sequence[Interval], stretches: Sequence[Interval]) -> Floats:
-    """How much of each event lies in the stretches, from 0 to 1."""
-    starts = np.array([event[0] for event in events], np.float64)
-    ends = np.array([event[1] for event in events], np.float64)
-    length = ends - starts
-    return np.divide(overlap(starts, ends, stretches), length, out=np.zeros(len(starts)), where=length > 0)
+def _joined(events: Sequence[Event]) -> list[Known]:
+    """The program's events; those that only a change of person parts are one, as coders look at a face and not at
+    who it is."""
+    found: list[Known] = []
+    for event in sorted(events, key=lambda event: event.onset):
+        start_seen, end_seen = event.cut not in ("start", "both"), event.cut not in ("end", "both")
+        if found and not start_seen and not found[-1].end_seen and found[-1].end == event.onset:
+            found[-1] = Known(found[-1].start, event.offset, found[-1].start_seen, end_seen)
+        else:
+            found.append(Known(event.onset, event.offset, start_seen, end_seen))
+    return found

@@ -19,20 +19,51 @@ class Annotation:
 
 
 @dataclass(frozen=True)
+class Medium:
+    """A medium that a file links: its name as written, its type (``video/mp4``), and the time in it, in s, that is 0 in
+    the file's annotations (ELAN's offset of synchronised media)."""
+
+    name: str
+    kind: str = ""
+    origin: float = 0.0
+
+
+@dataclass(frozen=True)
 class ElanFile:
     """What a file holds.
 
     Attributes:
         uri: of the file.
-        media: names of the media it is about, as written.
+        media: what it is about.
         tiers: annotations by name of the tier, in order of time; empty tiers are there too.
         untimed: by tier, annotations left out because they have no time on one side.
     """
 
     uri: str
-    media: tuple[str, ...]
+    media: tuple[Medium, ...]
     tiers: dict[str, tuple[Annotation, ...]]
     untimed: dict[str, int] = field(default_factory=dict)
+
+    def origin(self, video: str) -> float | None:
+        """What has to be added to times of annotations to have times of a video, in s.
+
+        That of the medium with the video's name; else that of all its videos, or of all its media where none says that
+        it is one. None where these differ.
+        """
+        wanted = video.replace("\\", "/").rpartition("/")[2]
+        videos = [each for each in self.media if each.kind.startswith("video/")]
+        named = [
+            [each for each in media if wanted in (_last(each.name), _last(each.name).rpartition(".")[0])]
+            for media in (videos, self.media)
+        ]
+        about = next((media for media in (*named, videos) if media), self.media)
+        origins = {each.origin for each in about} or {0.0}
+        return origins.pop() if len(origins) == 1 else None
+
+
+def _last(name: str) -> str:
+    """Last component of a path or URL."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def read_eaf(uri: str) -> ElanFile:
@@ -97,10 +128,14 @@ def _document(uri: str, root: ElementTree.Element) -> ElanFile:
         found = [Annotation(*spans[identity], value.strip()) for identity, value in own if identity in spans]
         tiers[name] = tuple(sorted(found, key=lambda each: (each.start, each.end)))
     media = [
-        each.get("RELATIVE_MEDIA_URL") or each.get("MEDIA_URL") or ""
+        Medium(
+            each.get("RELATIVE_MEDIA_URL") or each.get("MEDIA_URL") or "",
+            (each.get("MIME_TYPE") or "").lower(),
+            float(each.get("TIME_ORIGIN") or 0) / 1000,
+        )
         for each in root.iterfind("HEADER/MEDIA_DESCRIPTOR")
     ]
-    return ElanFile(uri, tuple(name for name in media if name), tiers, untimed)
+    return ElanFile(uri, tuple(each for each in media if each.name), tiers, untimed)
 
 
 def _resolve(spans: dict[str, tuple[float, float]], referring: dict[str, list[tuple[str, str, str, str]]]) -> None:

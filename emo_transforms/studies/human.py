@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_transforms.abaw.keys import SUBJECTS
 from emo_transforms.abaw.text_files import is_file
-from emo_transforms.studies.elan import ElanFile, read_eaf
+from emo_transforms.studies.elan import Annotation, ElanFile, read_eaf
 from emo_transforms.studies.spans import Interval, files_below, number_in, read_table, stem, who_in
 from schemas.records import EmobeamError, UsageError
 
@@ -46,6 +46,7 @@ class HumanTrack:
         by: ``frame`` or ``time``: what places the samples.
         places, values: ``[n]`` of samples; NaN was not coded.
         source: file and tier or column, for messages.
+        origin: what has to be added to its times to have times of the video of a name, in s; None: unclear.
     """
 
     video: str
@@ -57,6 +58,16 @@ class HumanTrack:
     by: str = ""
     places: Floats | None = None
     values: Floats | None = None
+    origin: Callable[[str], float | None] = lambda name: 0.0
+
+    def later(self, seconds: float) -> HumanTrack:
+        """The same events so much later."""
+        if not seconds or self.events is None:
+            return self
+        events, not_coded = (
+            tuple((start + seconds, end + seconds) for start, end in spans) for spans in (self.events, self.not_coded)
+        )
+        return replace(self, events=events, not_coded=not_coded)
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,7 @@ def _files(uri: str, style: str) -> list[tuple[str, str]]:
 def _from_elan(
     file: ElanFile, own: str, parse: Callable[[str], Who | None], groups: Mapping[str, Sequence[str]]
 ) -> tuple[list[HumanTrack], list[str]]:
-    media = tuple(stem(name) for name in (file.uri, *file.media))
+    media = tuple(stem(name) for name in (file.uri, *(each.name for each in file.media)))
     rows: dict[Who, list[tuple[Interval, str]]] = {}
     sources: dict[Who, list[str]] = defaultdict(list)
     unmatched = []
@@ -198,35 +209,54 @@ def _from_elan(
             unmatched.append(f"{file.uri}: tier '{tier}': {lost} annotations without time")
         if not who.unit:
             continue
-        by_value = who.unit == "*" or who.unit in groups
-        for unit in groups.get(who.unit, ()):  # whoever names one class of a group has looked for all of them
-            rows.setdefault(Who(unit, who.subject, who.face), [])
-            sources[Who(unit, who.subject, who.face)].append(tier)
-        for each in stretches:
-            meant: Who | None = who
-            if by_value:
-                named = parse(each.value)
-                meant = (
-                    Who(named.unit, named.subject or who.subject, who.face if named.face is None else named.face)
-                    if named
-                    else None
-                )
-            if meant is None or meant.unit in ("*", "", *groups):
-                unmatched.append(
-                    f"{file.uri}: tier '{tier}', {each.start:g} s: '{each.value}' is no output of the task"
-                )
-                continue
-            rows.setdefault(meant, []).append(((each.start, each.end), "" if by_value else each.value))
+        if who.unit == "*" or who.unit in groups:
+            found, told = _named_by_values(who, stretches, parse, groups)
+            unmatched += [f"{file.uri}: tier '{tier}', {text}" for text in told]
+        else:
+            found = {who: [((each.start, each.end), each.value) for each in stretches]}
+        for meant, spans in found.items():
+            rows.setdefault(meant, []).extend(spans)
             sources[meant].append(tier)
-        if not by_value:
-            rows.setdefault(who, [])
-            sources[who].append(tier)
     tracks = []
     for who, spans in rows.items():
         events, not_coded = _sorted_out(spans)
         source = f"{file.uri}: {', '.join(dict.fromkeys(sources[who]))}"
-        tracks.append(HumanTrack(own, who, source, names=media, events=events, not_coded=not_coded))
+        track = HumanTrack(own, who, source, names=media, events=events, not_coded=not_coded, origin=file.origin)
+        tracks.append(track)
     return tracks, unmatched
+
+
+def _named_by_values(
+    tier: Who,
+    stretches: Iterable[Annotation],
+    parse: Callable[[str], Who | None],
+    groups: Mapping[str, Sequence[str]],
+) -> tuple[dict[Who, list[tuple[Interval, str]]], list[str]]:
+    """Stretches by what the annotations of a tier name, and what they name that is no output.
+
+    A coder who writes ``?`` or a word of their own has not said that our outputs were inactive: there nothing that the
+    tier is about is coded.
+    """
+    # Whoever names one class of a group has looked for all of them.
+    found: dict[Who, list[tuple[Interval, str]]] = {
+        Who(unit, tier.subject, tier.face): [] for unit in groups.get(tier.unit, ())
+    }
+    unknown: list[Interval] = []
+    told = []
+    for each in stretches:
+        word = each.value.strip().lower()
+        named = parse(each.value)
+        if named is not None and named.unit not in ("*", "", *groups):
+            face = tier.face if named.face is None else named.face
+            meant = Who(named.unit, named.subject or tier.subject, face)
+            found.setdefault(meant, []).append(((each.start, each.end), ""))
+        elif word not in NOT_ACTIVE:
+            unknown.append((each.start, each.end))
+            if word not in NOT_CODED:
+                told.append(f"{each.start:g} s: '{each.value}' is no output of the task; taken as not coded")
+    for spans in found.values():
+        spans += [(interval, "?") for interval in unknown]
+    return found, told
 
 
 def _sorted_out(spans: Iterable[tuple[Interval, str]]) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:

@@ -55,14 +55,18 @@ def match_events(human: Sequence[Interval], program: Sequence[Interval], config:
     left. With an IoU above 0.5 no event has two candidates, and the pairs don't depend on the order.
     """
     candidates = []
+    starts, ends = np.array(program, np.float64).reshape(-1, 2).T
     for i, one in enumerate(human):
-        for j, other in enumerate(program):
-            if config.by == "iou":
-                share = intersection_over_union(one, other)
-                if share >= config.iou - TOLERANCE:
-                    candidates.append((-share, i, j))
-            elif abs(other[0] - one[0]) <= config.tolerance + TOLERANCE:
+        if config.by == "iou":
+            near = np.flatnonzero((starts < one[1]) & (ends > one[0]))
+        else:
+            near = np.flatnonzero(np.abs(starts - one[0]) <= config.tolerance + TOLERANCE)
+        for j in near.tolist():
+            other = program[j]
+            if config.by == "onset":
                 candidates.append((abs(other[0] - one[0]), i, j))
+            elif (share := intersection_over_union(one, other)) >= config.iou - TOLERANCE:
+                candidates.append((-share, i, j))
     pairs: list[tuple[int, int]] = []
     left, right = set(range(len(human))), set(range(len(program)))
     for _, i, j in sorted(candidates):

@@ -62,6 +62,15 @@ class Persons:
             rows[numbers == number] = found.setdefault(name, len(found))
         return list(found), rows
 
+    def given(self) -> dict[str, set[str]]:
+        """By given name the videos in which somebody is called so; nobody else is seen in more than one video."""
+        videos: dict[str, set[str]] = defaultdict(set)
+        for face, name in self.by_face.items():
+            videos[name].add(face[0])
+        for number, name in self.by_number.items():
+            videos[name].add(number[0])
+        return dict(videos)
+
     def _name(self, trace: Trace, number: int) -> str:
         given = self.by_number.get((trace.video, number)) or self.by_face.get(trace.key)
         if given:
@@ -79,6 +88,42 @@ class Persons:
         return len({number for number in numbers if (trace.video, number) not in self.by_number}) > 1
 
 
+class Remaining:
+    """Tells when the last video of a person is done, so that nothing of them has to be kept any longer.
+
+    Only a given name can be about several videos, so it is known beforehand which ones.
+    """
+
+    def __init__(self, persons: Persons, videos: Iterable[str]) -> None:
+        """
+        Args:
+            persons: who is who.
+            videos: ids of all videos that will be gone through.
+        """
+        there = set(videos)
+        self._left = {name: own & there for name, own in persons.given().items()}
+        self._names: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(self._left):
+            for video in self._left[name]:
+                self._names[video].append(name)
+        self.order = sorted(there, key=lambda video: (self._names.get(video, [video])[0], video))
+        """The videos so that those of one person stand together as far as that goes."""
+
+    def done(self, video: str, seen: Iterable[str]) -> list[str]:
+        """Marks a video as done.
+
+        Args:
+            seen: names of all who were seen in it.
+
+        Returns:
+            Of them and of those who were expected in it, the people who are in no other video to come.
+        """
+        names = self._names.get(video, [])
+        for name in names:
+            self._left[name].discard(video)
+        return [name for name in sorted({*names, *seen}) if not self._left.get(name)]
+
+
 def read_persons(output: str, videos: Iterable[str], uri: str = "") -> Persons:
     """Reads ``faces.parquet`` of an output folder and a file of names.
 
@@ -92,8 +137,7 @@ def read_persons(output: str, videos: Iterable[str], uri: str = "") -> Persons:
     stretches: dict[tuple[str, str, int], list[Stretch]] = defaultdict(list)
     faces = storage.join(output, "faces.parquet")
     if storage.exists(faces):
-        fs, path = storage.file_system(faces)
-        with fs.open(path, "rb") as file:
+        with storage.open_read(faces) as file:
             columns = ["video", "subject", "face", "person", "first_frame", "last_frame"]
             for row in pq.read_table(file, columns=columns).to_pylist():
                 key = (row["video"], row["subject"], row["face"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,24 +151,43 @@ def _named(
     return found
 
 
-def trace_events(trace: Trace, values: NDArray[np.float32], rules: Rules) -> list[tuple[Rule, Event]]:
-    """Events of a trace, by unit and time.
+def trace_events(
+    trace: Trace, values: NDArray[np.float32], rules: Rules, person: NDArray[np.int64] | None = None
+) -> list[tuple[Rule, Event]]:
+    """Events of a trace, by unit and time. Whatever shows or counts events takes them from here.
+
+    Where the face is taken over by another person an event ends, cut, and no gap is bridged: what one person does is
+    no part of what another one did.
 
     Args:
         values: ``[n, K]``, those of the trace or what is left of them above a baseline.
+        person: ``[n]`` who is seen in each row, as a number (see ``Persons.of``); None: one person all the time.
     """
-    end = float(trace.ends[-1]) if len(trace.ends) else None
+    count = len(trace.frames)
+    changes = np.flatnonzero(np.diff(person)) + 1 if person is not None and count else np.zeros(0, np.int64)
+    edges = [0, *changes.tolist(), count]
+    found: list[tuple[Rule, Event]] = []
+    for first, stop in pairwise(edges):
+        found += _events(trace, values, rules, first, stop) if stop > first else []
+    found.sort(key=lambda pair: (pair[0].column, pair[0].below, pair[1].onset))
+    return [(rule, replace(event, video=trace.video, subject=trace.subject, face=trace.face)) for rule, event in found]
+
+
+def _events(trace: Trace, values: NDArray[np.float32], rules: Rules, first: int, stop: int) -> list[tuple[Rule, Event]]:
+    """Events of the rows of one person, by unit and then time."""
+    rows = slice(first, stop)
+    times, frames, end = trace.times[rows], trace.frames[rows], float(trace.ends[stop - 1])
     found: list[tuple[Rule, Event]] = []
     for rule in rules.rules:
         assert rule.on is not None
         assert rule.off is not None
         sign = -1.0 if rule.below else 1.0
         events = find_events(
-            trace.times,
-            values[:, rule.column] * np.float32(sign),
+            times,
+            values[rows, rule.column] * np.float32(sign),
             on=sign * rule.on,
             off=sign * rule.off,
-            frames=trace.frames,
+            frames=frames,
             end=end,
             unit=rule.unit,
             min_duration=rules.min_duration,
@@ -175,20 +195,18 @@ def trace_events(trace: Trace, values: NDArray[np.float32], rules: Rules) -> lis
         )
         found += [(rule, _signed(event, sign)) for event in events]
     by_unit = {rule.unit: rule for rule in rules.all}
-    for group, first in rules.classes:
-        scores = values[:, first : first + len(group.outputs)]
+    for group, column in rules.classes:
         events = find_class_events(
-            trace.times,
-            scores,
+            times,
+            values[rows, column : column + len(group.outputs)],
             group.outputs,
-            frames=trace.frames,
+            frames=frames,
             end=end,
             min_duration=rules.min_duration,
             merge_gap=rules.merge_gap,
         )
         found += [(by_unit[event.unit], event) for event in events]
-    found.sort(key=lambda pair: (pair[0].column, pair[0].below, pair[1].onset))
-    return [(rule, replace(event, video=trace.video, subject=trace.subject, face=trace.face)) for rule, event in found]
+    return found
 
 
 def _signed(event: Event, sign: float) -> Event:

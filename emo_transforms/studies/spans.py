@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,10 +59,11 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
     """Rows of a CSV file (commas, semicolons or tabs; UTF-8, byte-order mark or not) as text by column.
 
     Names of columns are in small letters except where ``needed`` spells them otherwise. Each row has its line number
-    under ``""``.
+    under ``""``. Between semicolons or tabs numbers may have decimal commas (``0,4``), as spreadsheets write them in
+    many countries; in columns of seconds and of outputs they become points.
 
     Raises:
-        UsageError: a column is missing, or it is no CSV file; names ``option``.
+        UsageError: a column is missing, a row has more cells than the header, or it is no CSV file; names ``option``.
         EmobeamError: no such file.
     """
     try:
@@ -81,7 +83,14 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
     rows = []
     for cells in reader:
         if any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells[len(names) :]):
+                raise UsageError(
+                    f"{option} {uri}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns; numbers "
+                    "with decimal commas need semicolons between the columns"
+                )
             row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+            if delimiter != ",":
+                row |= {name: cell.replace(",", ".") for name, cell in row.items() if _decimal_comma(name, cell)}
             rows.append(dict.fromkeys(names, "") | row | {"": str(reader.line_num)})
     return rows
 
@@ -89,6 +98,12 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
 _OF_STRETCHES = ("video", "subject", "face", "person", "number", "start", "end", "label")
 _OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier")
 _KNOWN = frozenset((*_OF_STRETCHES, *_OF_CODING))
+_SECONDS = frozenset(("start", "end", "onset", "offset", "time"))
+
+
+def _decimal_comma(column: str, cell: str) -> bool:
+    measured = column in _SECONDS or column not in _KNOWN
+    return measured and re.fullmatch(r"[+-]?\d*,\d+", cell, re.ASCII) is not None
 
 
 def number_in(row: Mapping[str, str], column: str, uri: str, option: str) -> float:
@@ -98,7 +113,8 @@ def number_in(row: Mapping[str, str], column: str, uri: str, option: str) -> flo
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f"{option} {uri}, line {row['']}: {column} '{row[column]}' is no number")
+        why = ": write it with a decimal point" if "," in row[column] else ""
+        raise UsageError(f"{option} {uri}, line {row['']}: {column} '{row[column]}' is no number{why}")
     return value
 
 
@@ -173,7 +189,12 @@ def _from_tier(file: ElanFile, video: str, tier: str, option: str) -> list[Span]
     names = [name for name in file.tiers if name.strip().lower() == tier.strip().lower()]
     if not names:
         raise UsageError(f"{option} {file.uri}: no tier '{tier}'; it has {', '.join(file.tiers) or 'none'}")
-    return [Span(video, each.start, each.end, each.value) for each in file.tiers[names[0]]]
+    later = file.origin(video)
+    if later is None:
+        raise EmobeamError(
+            f"{option} {file.uri}: its media begin at different times; name the file after the one that is meant"
+        )
+    return [Span(video, each.start + later, each.end + later, each.value) for each in file.tiers[names[0]]]
 
 
 def settle(spans: Iterable[Span], videos: Iterable[str]) -> Spans:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from emo_transforms.studies.baseline import BaselineConfig, Baselines, make_base
 from emo_transforms.studies.persons import Persons, read_persons
 from emo_transforms.studies.rules import Rule, Rules, make_rules, thresholds_data, trace_events
 from emo_transforms.studies.spans import Interval, Spans, overlap, read_spans, settle
-from emo_transforms.studies.traces import Source, Trace, open_source, predicted_tasks, read_traces
+from emo_transforms.studies.traces import Source, Trace, frame_tasks_in, open_source, read_traces
 from schemas.records import EmobeamError, InputError, UsageError
 from schemas.tasks import task_named
 
@@ -84,7 +84,8 @@ class Study:
     """An opened output folder; videos are read one at a time.
 
     Attributes:
-        failed: videos that could not be read, with the reason; filled while :meth:`traces` goes on.
+        failed: videos that could not be read, with the reason: those with a damaged table from the start, others as
+            :meth:`traces` goes on.
         progress: called with every video that is done, and whether it could be read.
         warnings: what people have to be told.
     """
@@ -99,13 +100,25 @@ class Study:
     failed: dict[str, str] = field(default_factory=dict)
     progress: Callable[[str, bool], None] = lambda video, fine: None
 
-    def traces(self) -> Iterator[list[StudyTrace]]:
-        """The faces of each video, in the order of ids."""
-        for video in self.source.parts:
-            try:
-                yield [self._study(trace) for trace in read_traces(self.source, video, self.config.fps)]
-            except InputError as error:
-                self.failed[video] = str(error)
+    def traces(self, videos: Collection[str] | None = None) -> Iterator[list[StudyTrace]]:
+        """The faces of each video, in the order of ids.
+
+        Args:
+            videos: ids of those to read, in this order if it is a list; default: all.
+        """
+        for video in self.source.parts if videos is None else videos:
+            faces = self.faces(video)
+            if faces is not None:
+                yield faces
+
+    def faces(self, video: str) -> list[StudyTrace] | None:
+        """The faces of one video; None where it could not be read, which stands in :attr:`failed` then."""
+        try:
+            return [self._study(trace) for trace in read_traces(self.source, video, self.config.fps)]
+        except InputError as error:
+            self.failed[video] = str(error)
+            return None
+        finally:
             self.progress(video, video not in self.failed)
 
     def _study(self, trace: Trace) -> StudyTrace:
@@ -118,7 +131,7 @@ class Study:
             )
         spoken = self.speech.of(*trace.key) if self.speech is not None else None
         intervals = [(span.start, span.end) for span in spoken] if spoken is not None else None
-        return StudyTrace(trace, values, trace_events(trace, values, self.rules), names, rows, intervals)
+        return StudyTrace(trace, values, trace_events(trace, values, self.rules, rows), names, rows, intervals)
 
     def warn(self, text: str) -> None:
         """Remembers what people have to be told, once."""
@@ -147,7 +160,7 @@ def default_task(output: str, task: str = "") -> str:
     """The task named, else the only one that was predicted, else ``au``; raises where several others are there."""
     if task:
         return task
-    there = predicted_tasks(output)
+    there = frame_tasks_in(output)
     if not there:
         raise EmobeamError(f"{output}: no predictions of a frame-level task; run emobeam annotate or predict first")
     if len(there) > 1 and "au" not in there:
@@ -155,8 +168,12 @@ def default_task(output: str, task: str = "") -> str:
     return "au" if "au" in there else there[0]
 
 
-def open_study(output: str, config: StudyConfig) -> Study:
+def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, int], None] | None = None) -> Study:
     """Opens an output folder; where a baseline is asked for, reads all tables once for it.
+
+    Args:
+        progress: told the work (``tables`` that are found out about, ``baselines`` read from videos), how much of it is
+            done and how much there is.
 
     Raises:
         EmobeamError: no predictions, or a file that can't be used.
@@ -165,8 +182,9 @@ def open_study(output: str, config: StudyConfig) -> Study:
     config.baseline.check()
     if config.fps < 0 or not np.isfinite(config.fps):
         raise UsageError(f"--fps is {config.fps}, expected frames per second")
-    source = open_source(output, task_named(default_task(output, config.task)), config.only)
-    videos = list(source.parts)
+    task = task_named(default_task(output, config.task))
+    tell = progress or (lambda work, done, total: None)
+    source = open_source(output, task, config.only, lambda done, total: tell("tables", done, total))
     rules = make_rules(
         source.task,
         source.thresholds,
@@ -177,44 +195,69 @@ def open_study(output: str, config: StudyConfig) -> Study:
         standardised=config.baseline.scale == "standardise",
     )
     warnings: list[str] = []
+    # Names mean the same whichever videos are asked for: they are looked up among all.
+    videos = sorted({*source.every, *source.damaged})
     persons = read_persons(output, videos, config.persons)
-    _tell(warnings, "--persons", persons.missing, config)
-    neutral = _spans(config.baseline.segments, "--baseline-segments", "neutral", videos, warnings, config)
-    speech = _spans(config.speech, "--speech", config.speech_tier, videos, warnings, config)
-    baselines = make_baselines(source.task, _readable(source, config.fps), persons, config.baseline, neutral)
+    _tell(warnings, "--persons", persons.missing)
+    neutral = _spans(config.baseline.segments, "--baseline-segments", "neutral", videos, warnings)
+    speech = _spans(config.speech, "--speech", config.speech_tier, videos, warnings)
+    needed = _needed(source, persons) if config.baseline.method != "none" else []
+    unread: list[str] = []
+    read = _reader(source, config.fps, unread, lambda done: tell("baselines", done, len(needed)))
+    baselines = make_baselines(source.task, read, needed, persons, config.baseline, neutral)
+    if unread := [video for video in unread if video not in source.parts and video not in source.failed]:
+        warnings.append(f"baselines are made without {', '.join(unread[:5])}, whose tables can't be read")
     if source.untrained:
         warnings.append(f"task {source.task.name}: an untrained head made these predictions; the values mean nothing")
     if not source.heads and rules.rules and not config.thresholds:
         warnings.append(
-            f"run.json of {output} no longer names the heads of task {source.task.name} (a later run was about other "
-            "tasks), so their thresholds are unknown: 0.5 is used; name --threshold"
+            f"run.json of {output} doesn't name the heads of task {source.task.name}, so their thresholds are unknown: "
+            "0.5 is used; name --threshold"
         )
     for name in baselines.without:
         warnings.append(f"{name}: not seen in the time the baseline is taken from; left without values")
     if config.baseline.method != "none" and config.baseline.scale == "subtract" and not config.thresholds:
         warnings.append("thresholds are the head's and apply to what is left above the baseline; see --threshold")
-    return Study(config, source, rules, persons, baselines, speech, warnings)
+    return Study(config, source, rules, persons, baselines, speech, warnings, dict(source.failed))
 
 
-def _readable(source: Source, fps: float) -> Iterator[Trace]:
-    for video in source.parts:
+def _needed(source: Source, persons: Persons) -> list[str]:
+    """The videos asked for, and all others in which the same people are: a baseline is one of a person."""
+    wanted = set(source.parts)
+    for videos in persons.given().values():
+        if not videos.isdisjoint(source.parts):
+            wanted |= videos
+    return sorted(wanted)
+
+
+def _reader(source: Source, fps: float, unread: list[str], tell: Callable[[int], None]) -> Callable[[str], list[Trace]]:
+    """Reads the traces of a video, none where that isn't possible: then ``unread`` gets its id."""
+    done = 0
+
+    def read(video: str) -> list[Trace]:
+        nonlocal done
+        done += 1
+        tell(done)
         try:
-            yield from read_traces(source, video, fps)
-        except InputError:  # told when the videos themselves are gone through
-            continue
+            if video in source.every:
+                return read_traces(source, video, fps)
+        except InputError:  # of videos asked for, told when they are gone through themselves
+            pass
+        unread.append(video)
+        return []
+
+    return read
 
 
-def _spans(
-    uri: str, option: str, tier: str, videos: Sequence[str], warnings: list[str], config: StudyConfig
-) -> Spans | None:
+def _spans(uri: str, option: str, tier: str, videos: Sequence[str], warnings: list[str]) -> Spans | None:
     if not uri:
         return None
     spans = settle(read_spans(uri, option, tier=tier), videos)
-    _tell(warnings, option, spans.missing, config)
+    _tell(warnings, option, spans.missing)
     return spans
 
 
-def _tell(warnings: list[str], option: str, missing: Sequence[str], config: StudyConfig) -> None:
-    if missing and not config.only:
+def _tell(warnings: list[str], option: str, missing: Sequence[str]) -> None:
+    if missing:
         named = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         warnings.append(f"{option}: {len(missing)} names mean no video of the output: {named}")

@@ -6,7 +6,7 @@ value is no zero, it is missing, and ``coverage`` tells how much of it there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_transforms.events import Event
+from emo_transforms.studies.persons import Remaining
 from emo_transforms.studies.rules import Rule, active_frames, note_of
 from emo_transforms.studies.spans import Interval, Span, Spans, overlap
 from emo_transforms.studies.study import Study, StudyTrace
@@ -29,7 +30,7 @@ CONDITIONS = ("all", "speech", "no speech")
 class _Part:
     """What one trace gives to one unit of analysis under one condition."""
 
-    values: Floats
+    values: NDArray[np.float32]
     weights: Floats
     active: dict[tuple[str, str], NDArray[np.bool_]]
     events: list[tuple[Rule, Event]]
@@ -48,8 +49,11 @@ class _Unit:
         self.parts.setdefault(condition, []).append(part)
 
 
-def summarise(study: Study, by: By, segments: Spans | None = None) -> list[dict[str, Any]]:
-    """Rows of the summary table (see :data:`emo_transforms.studies.tables.SUMMARIES`).
+def summarise(study: Study, by: By, segments: Spans | None = None) -> Iterator[list[dict[str, Any]]]:
+    """Rows of the summary table (see :data:`emo_transforms.studies.tables.SUMMARIES`), some units at a time.
+
+    Units of a video come as it ends; a person as soon as the last of their videos is done, so that what is in memory is
+    about the people whose videos are under way. People come in the order in which they are complete.
 
     By ``video`` a unit of analysis is a face of a subject in a video; by ``person`` a person, over all videos (who is
     shown under several subjects counts once per frame); by ``segment`` a stretch of a video for each face in it.
@@ -64,20 +68,26 @@ def summarise(study: Study, by: By, segments: Spans | None = None) -> list[dict[
     Args:
         segments: of ``by="segment"``.
     """
-    units: dict[tuple[Any, ...], _Unit] = {}
+    if by == "person":
+        yield from _people(study)
+        return
     for faces in study.traces():
-        if by == "person":
-            _by_person(units, faces)
-        else:
-            for each in faces:
-                spans: Sequence[Span | None] = (
-                    [None] if by == "video" else segments.of(*each.trace.key) if segments else []
-                )
-                for span in spans:
-                    _add_face(units, each, span)
-    for unit in units.values():
-        unit.head["by"] = by
-    return [row for key in sorted(units) for row in _rows(study, units[key])]
+        units: dict[tuple[Any, ...], _Unit] = {}
+        for each in faces:
+            spans: Sequence[Span | None] = [None] if by == "video" else segments.of(*each.trace.key) if segments else []
+            for span in spans:
+                _add_face(units, each, span)
+        yield [row for key in sorted(units) for row in _rows(study, units[key], by)]
+
+
+def _people(study: Study) -> Iterator[list[dict[str, Any]]]:
+    units: dict[str, _Unit] = {}
+    remaining = Remaining(study.persons, study.source.parts)
+    for video in remaining.order:
+        faces = study.faces(video) or []
+        _by_person(units, faces)
+        complete = remaining.done(video, {name for each in faces for name in each.persons})
+        yield [row for name in complete if name in units for row in _rows(study, units.pop(name), "person")]
 
 
 def _add_face(units: dict[tuple[Any, ...], _Unit], each: StudyTrace, span: Span | None) -> None:
@@ -100,7 +110,7 @@ def _add_face(units: dict[tuple[Any, ...], _Unit], each: StudyTrace, span: Span 
     _add(unit, each, weights, events, max(0.0, ends - begins), float(spoken))
 
 
-def _by_person(units: dict[tuple[Any, ...], _Unit], faces: Sequence[StudyTrace]) -> None:
+def _by_person(units: dict[str, _Unit], faces: Sequence[StudyTrace]) -> None:
     taken: dict[str, NDArray[np.int32]] = {}
     for each in faces:
         trace = each.trace
@@ -115,7 +125,7 @@ def _by_person(units: dict[tuple[Any, ...], _Unit], faces: Sequence[StudyTrace])
             taken[name] = np.union1d(before, trace.frames[mine])
             own = set(trace.frames[mine].tolist())
             events = [(rule, event) for rule, event in each.events if event.onset_frame in own]
-            unit = units.setdefault((name,), _Unit({"person": name}))
+            unit = units.setdefault(name, _Unit({"person": name}))
             first = trace.video not in unit.videos
             spoken = overlap(np.array([trace.start]), np.array([trace.stop]), each.speech or [])[0]
             _add(unit, each, np.where(mine, trace.shown, 0.0), events, length * first, float(spoken) * first)
@@ -150,13 +160,13 @@ def _add(
         pieces.append(("no speech", weights * (1 - share), without, total - spoken))
     for condition, weight, chosen, seconds in pieces:
         held = weight > 0
-        values = each.values[held].astype(np.float64)
+        values = each.values[held]
         kept = {key: mask[held] for key, mask in active.items()}
         unit.add(condition, _Part(values, weight[held], kept, chosen))
         unit.total[condition] = unit.total.get(condition, 0.0) + seconds
 
 
-def _rows(study: Study, unit: _Unit) -> Iterable[dict[str, Any]]:
+def _rows(study: Study, unit: _Unit, by: By) -> Iterable[dict[str, Any]]:
     task = study.source.task
     directions: dict[str, list[str]] = {}
     for rule in study.rules.all:
@@ -168,7 +178,7 @@ def _rows(study: Study, unit: _Unit) -> Iterable[dict[str, Any]]:
         values, weights = np.concatenate([p.values for p in parts]), np.concatenate([p.weights for p in parts])
         for column, name in enumerate(task.outputs):
             known = ~np.isnan(values[:, column])
-            own, weight = values[known, column], weights[known]
+            own, weight = values[known, column].astype(np.float64), weights[known]
             seen, total = float(weight.sum()), unit.total[condition]
             mean, sd = mean_sd(own, weight)
             figures = {
@@ -188,6 +198,7 @@ def _rows(study: Study, unit: _Unit) -> Iterable[dict[str, Any]]:
             }
             for direction in directions.get(name, [""]):
                 yield {
+                    "by": by,
                     **unit.head,
                     **figures,
                     "direction": direction,

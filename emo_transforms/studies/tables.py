@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -99,19 +100,81 @@ def write_table(uri: str, table: pa.Table, settings: Mapping[str, Any]) -> list[
         OutputError: the destination can't be written.
     """
     write_file(uri, table, settings)
+    return [uri, write_settings(uri, settings)]
+
+
+def write_settings(uri: str, settings: Mapping[str, Any]) -> str:
+    """Writes ``<file>.json``, what made a table; returns its URI."""
     storage.write_json(f"{uri}.json", dict(settings))
-    return [uri, f"{uri}.json"]
+    return f"{uri}.json"
 
 
 def write_file(uri: str, table: pa.Table, settings: Mapping[str, Any]) -> None:
     """As :func:`write_table`, the table alone; Parquet holds the settings in its footer."""
+    with table_file(uri, table.schema) as file:
+        file.add(table)
+        file.settings = settings
+
+
+@contextmanager
+def table_file(uri: str, schema: pa.Schema) -> Iterator[TableFile]:
+    """Yields a table to be written piece by piece; the file appears as a whole when the block ends well.
+
+    Raises:
+        UsageError: another extension than ``.csv`` or ``.parquet``.
+        OutputError: the destination can't be written.
+    """
     check_destination(uri)
     with storage.atomic_file(uri) as path:
-        if uri.lower().endswith(".csv"):
-            pacsv.write_csv(_rounded(table), path, pacsv.WriteOptions(quoting_style="needed"))
-        else:
-            text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
-            pq.write_table(table.replace_schema_metadata({FOOTER_KEY.decode(): text}), path, compression="zstd")
+        csv = uri.lower().endswith(".csv")
+        options = pacsv.WriteOptions(quoting_style="needed")
+        # Without Arrow's own schema in it, what is added to the footer at the end is read as the schema's metadata.
+        writer = (
+            pacsv.CSVWriter(path, schema, write_options=options)
+            if csv
+            else pq.ParquetWriter(path, schema, compression="zstd", store_schema=False)
+        )
+        file = TableFile(writer, schema, csv)
+        try:
+            yield file
+            file.flush()
+            if not csv:
+                text = json.dumps(file.settings, ensure_ascii=False, sort_keys=True)
+                writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
+        finally:
+            writer.close()
+
+
+class TableFile:
+    """A table under way; see :func:`table_file`.
+
+    Attributes:
+        settings: plain JSON data that made the table, for the footer of Parquet; may be set until the end.
+        rows: how many were added.
+    """
+
+    def __init__(self, writer: Any, schema: pa.Schema, csv: bool) -> None:
+        self.settings: Mapping[str, Any] = {}
+        self.rows = 0
+        self._writer, self._schema, self._csv = writer, schema, csv
+        self._waiting: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Adds rows; they are written some thousands at a time."""
+        self.rows += len(table)
+        self._waiting.append(table)
+        if sum(len(each) for each in self._waiting) >= _ROWS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        if self._waiting:
+            whole = pa.concat_tables(self._waiting)
+            self._waiting = []
+            self._writer.write_table(_rounded(whole) if self._csv else whole)
+
+
+_ROWS_AT_ONCE = 20_000
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emo_transforms import storage
-from emo_transforms.abaw.decisions import checked_thresholds
+from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.events import frame_ends
-from emo_transforms.parts import read_part_footer
+from emo_transforms.tables_in import list_parts, predicted_tasks
 from schemas.records import EmobeamError, InputError, UsageError
 from schemas.task import Task
 from schemas.tasks import TASKS
@@ -64,7 +64,10 @@ class Source:
     Attributes:
         output: the folder.
         task: whose predictions.
-        parts: URI of the table of each video, sorted by id.
+        parts: URI of the table of each video that was asked for, sorted by id.
+        every: the same of all videos of the output: what holds for a person (a baseline) is made from all of theirs.
+        failed: videos asked for whose table is damaged, with the reason.
+        damaged: ids of all videos whose table is damaged.
         thresholds: of each output, float32[K]: those of the heads, 0.5 where they have none.
         untrained: a head whose values mean nothing made them.
         subjects: names of all subjects in the parts.
@@ -74,13 +77,16 @@ class Source:
     output: str
     task: Task
     parts: Mapping[str, str]
+    every: Mapping[str, str]
+    failed: Mapping[str, str]
+    damaged: frozenset[str]
     thresholds: NDArray[np.float32]
     untrained: bool
     subjects: frozenset[str]
     heads: Sequence[Mapping[str, Any]]
 
 
-def predicted_tasks(output: str) -> list[str]:
+def frame_tasks_in(output: str) -> list[str]:
     """Names of the frame-level tasks that an output folder holds predictions of.
 
     Raises:
@@ -88,48 +94,57 @@ def predicted_tasks(output: str) -> list[str]:
     """
     if not storage.exists(output):
         raise EmobeamError(f"{output}: no such folder; name the output of emobeam annotate or predict")
-    return [
-        task.name
-        for task in TASKS.values()
-        if task.scope == "frame" and storage.names(storage.join(output, "predictions", task.name), ".parquet")
-    ]
+    return [name for name in predicted_tasks(output) if TASKS[name].scope == "frame"]
 
 
-def open_source(output: str, task: Task, only: str = "") -> Source:
+def open_source(output: str, task: Task, only: str = "", progress: Callable[[int, int], None] | None = None) -> Source:
     """Lists the predictions of a task.
 
     Args:
         only: names of videos, separated by commas; ``""``: all.
+        progress: told how many of how many tables were found out about.
 
     Raises:
-        EmobeamError: there are none, or a part is damaged.
+        EmobeamError: there are none, or all of them are damaged.
         UsageError: a clip-level task, or ``only`` names a video that isn't there.
     """
     if task.scope == "clip":
         raise UsageError(f"task {task.name} has one set of values per clip, which has no course in time")
-    there = predicted_tasks(output)
+    there = frame_tasks_in(output)
     if task.name not in there:
         held = f"it holds {', '.join(there)}" if there else "run emobeam annotate or predict first"
         raise EmobeamError(f"{output}: no predictions of task {task.name}; {held}")
-    folder = storage.join(output, "predictions", task.name)
-    uris = [storage.join(folder, f"{name}.parquet") for name in sorted(storage.names(folder, ".parquet"))]
-    footers = {uri: read_part_footer(uri) for uri in uris}
-    parts = {footer["video"]: uri for uri, footer in footers.items()}
+    listing = list_parts(output, [task.name], progress=progress)
+    every = dict(listing.parts.get(task.name, {}))
+    failed = listing.failed
+    chosen = {*every, *failed}
     if only:
         names = [name.strip() for name in only.split(",") if name.strip()]
-        matches = match_names(names, sorted(parts))
+        matches = match_names(names, sorted(chosen))
         if matches.missing or not names:
             lacking = ", ".join(matches.missing) or repr(only)
             raise UsageError(f"--only: no predictions of a video called {lacking}")
-        wanted = {video for video, _ in matches.found.values()}
-        parts = {video: uri for video, uri in parts.items() if video in wanted}
+        chosen = {video for video, _ in matches.found.values()}
+    parts = {video: part for video, part in every.items() if video in chosen}
+    damaged = frozenset(failed)
+    failed = {video: reason for video, reason in failed.items() if video in chosen}
+    if failed and not parts:
+        first = next(iter(failed.values()))
+        raise EmobeamError(f"{output}: none of the {len(failed)} tables of task {task.name} can be read: {first}")
     heads = _heads(output, task)
-    made_by = [entry for footer in footers.values() for entry in footer.get("heads", [])]
-    untrained = any(head[1] == "untrained" for head in made_by)
-    given = next((head["thresholds"] for head in heads if head.get("thresholds")), ())
-    subjects = frozenset(subject for footer in footers.values() for subject in footer["subjects"])
-    limits = checked_thresholds(task, given)
-    return Source(output, task, dict(sorted(parts.items())), limits, untrained, subjects, heads)
+    limits = checked_thresholds(task, heads_thresholds(head.get("thresholds") for head in heads))
+    return Source(
+        output,
+        task,
+        {video: part.uri for video, part in parts.items()},
+        {video: part.uri for video, part in every.items()},
+        failed,
+        damaged,
+        limits,
+        any(part.untrained for part in parts.values()),
+        frozenset(subject for part in parts.values() for subject in part.subjects),
+        heads,
+    )
 
 
 def _heads(output: str, task: Task) -> list[dict[str, Any]]:
@@ -149,21 +164,32 @@ def read_traces(source: Source, video: str, fps: float = 0.0) -> list[Trace]:
     Raises:
         InputError: the table can't be read, or has no times and ``fps`` is 0.
     """
-    uri = source.parts[video]
-    fs, path = storage.file_system(uri)
+    uri = source.every[video]
     try:
-        with fs.open(path, "rb") as file:
-            table = pq.read_table(file)
-        subjects = np.array(table["subject"].to_pylist(), object)
-        faces = table["face"].to_numpy()
-        frames = table["frame"].to_numpy().astype(np.int32)
-        times = table["time"].to_numpy().astype(np.float64)
-        stacked = [table[name].to_numpy().astype(np.float32) for name in source.task.outputs]
-        origin = np.array(table["source"].to_pylist(), object)
+        with storage.open_read(uri) as file:
+            return traces_of(pq.read_table(file), source.task, video, fps)
     except (OSError, KeyError, pa.ArrowException) as error:
         text = f"{uri}: the predictions can't be read ({error}); run emobeam predict again"
         raise InputError(text, stage="open", reason="damaged", permanent=True) from error
-    values = np.stack(stacked, axis=1)
+
+
+def traces_of(table: pa.Table, task: Task, video: str, fps: float = 0.0) -> list[Trace]:
+    """All faces in the predictions table of a video, by subject and face.
+
+    Args:
+        table: of ``schemas.tables.predictions_schema``.
+        fps: as for :func:`read_traces`.
+
+    Raises:
+        InputError: the table has no times and ``fps`` is 0.
+        KeyError: a column is missing.
+    """
+    subjects = np.array(table["subject"].to_pylist(), object)
+    faces = table["face"].to_numpy()
+    frames = table["frame"].to_numpy().astype(np.int32)
+    times = table["time"].to_numpy().astype(np.float64)
+    values = np.stack([table[name].to_numpy().astype(np.float32) for name in task.outputs], axis=1)
+    origin = np.array(table["source"].to_pylist(), object)
     values[origin == "absent"] = np.nan
     if np.isnan(times).any():
         if not fps > 0:

@@ -45,6 +45,7 @@ def write_output(
         videos: by id, the times of its native frames in s and its faces; every ``every``-th row of a face is sampled.
         timed: write the times.
     """
+    folder.mkdir(exist_ok=True)
     outputs = TASKS[task].outputs
     stretches: list[dict[str, Any]] = []
     for video, (times, faces) in videos.items():

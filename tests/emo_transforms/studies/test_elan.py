@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pympi.Elan import Eaf
 
-from emo_transforms.studies.elan import read_eaf
+from emo_transforms.studies.elan import ElanFile, Medium, read_eaf
 from schemas.records import EmobeamError
 
 
@@ -20,10 +20,29 @@ def test_tiers_media_and_values(tmp_path: Path) -> None:
     eaf.add_annotation("AU12", 500, 900, " ")
     eaf.to_file(str(tmp_path / "talk.eaf"))
     file = read_eaf(str(tmp_path / "talk.eaf"))
-    assert file.media == ("./talk.mp4",)
+    assert file.media == (Medium("./talk.mp4", "video/mp4"),)
     assert [(each.start, each.end, each.value) for each in file.tiers["AU12"]] == [(0.5, 0.9, ""), (2.0, 3.5, "C")]
     assert file.tiers["empty"] == ()
     assert file.untimed == {}
+
+
+def linked(tmp_path: Path, *media: tuple[str, str, int | None]) -> ElanFile:
+    eaf = Eaf(author="coder")
+    for name, kind, origin in media:
+        eaf.add_linked_file(f"file:///data/{name}", mimetype=kind, time_origin=origin)
+    eaf.to_file(str(tmp_path / "linked.eaf"))
+    return read_eaf(str(tmp_path / "linked.eaf"))
+
+
+def test_where_a_medium_begins(tmp_path: Path) -> None:
+    cameras = ("left.mp4", "video/mp4", None), ("right.v2.mp4", "video/mp4", 5250)
+    file = linked(tmp_path, *cameras, ("right.v2.wav", "audio/x-wav", 100))
+    assert [each.origin for each in file.media] == [0.0, 5.25, 0.1]
+    assert (file.origin("left"), file.origin("right.v2"), file.origin("s1/right.v2.mp4")) == (0.0, 5.25, 5.25)
+    assert file.origin("session1") is None
+    assert linked(tmp_path, cameras[1], ("talk.wav", "audio/x-wav", 0)).origin("session1") == 5.25
+    assert linked(tmp_path, ("a.wav", "audio/x-wav", 300)).origin("session1") == 0.3
+    assert linked(tmp_path).origin("session1") == 0.0
 
 
 def test_referring_tiers_take_their_parents_times(tmp_path: Path) -> None:

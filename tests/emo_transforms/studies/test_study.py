@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,25 +17,15 @@ from emo_transforms.studies.baseline import BaselineConfig
 from emo_transforms.studies.rules import active_frames, make_rules
 from emo_transforms.studies.spans import overlap, read_spans, settle
 from emo_transforms.studies.study import StudyConfig, open_study
-from emo_transforms.studies.summaries import summarise
 from emo_transforms.studies.tables import EVENTS, SUMMARIES, table_of, write_table
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import TASKS
+from tests.emo_transforms.studies.asked import events_of, row_of, summarise
 from tests.emo_transforms.studies.outputs import Face, steps, write_output
 
 AU = TASKS["au"]
 HALF = np.full(12, 0.5, np.float32)
 NAN = float("nan")
-
-
-def events_of(output: str, **config: object) -> list[tuple[str, int, str, float, float]]:
-    study = open_study(output, StudyConfig(**config))  # type: ignore[arg-type]
-    return [
-        (each.trace.video, each.trace.face, event.unit, round(event.onset, 6), round(event.offset, 6))
-        for faces in study.traces()
-        for each in faces
-        for _, event in each.events
-    ]
 
 
 def test_events_of_several_videos_and_faces(tmp_path: Path) -> None:
@@ -141,6 +132,14 @@ def test_folders_of_crops_need_a_rate(tmp_path: Path) -> None:
     assert events_of(output, fps=10.0) == [("a", 0, "AU1", 0.2, 0.7)]
 
 
+def test_the_first_head_with_thresholds_decides(tmp_path: Path) -> None:
+    smile = steps(10, [(2, 6)], high=0.6)
+    output = write_output(tmp_path, {"a": (np.arange(10) / 10, [Face({"AU12": smile})])})
+    heads = [{"name": "a", "weights": "a", "thresholds": []}, {"name": "b", "weights": "b", "thresholds": [0.7] * 12}]
+    (tmp_path / "run.json").write_text(json.dumps({"heads": {"au": heads}}))
+    assert events_of(output) == []
+
+
 def test_frames_in_events(tmp_path: Path) -> None:
     output = write_output(tmp_path, {"a": (np.arange(10) / 10, [Face({"AU1": steps(10, [(2, 5), (8, 10)])})])})
     (faces,) = open_study(output, StudyConfig()).traces()
@@ -205,32 +204,6 @@ def test_expressions_keep_their_values_under_a_baseline(tmp_path: Path) -> None:
     assert events_of(output, task="expr", baseline=BaselineConfig("median")) == events_of(output, task="expr")
 
 
-def test_people_by_stretch_number_and_name(tmp_path: Path) -> None:
-    clock = np.arange(10) / 10
-    output = write_output(
-        tmp_path,
-        {"a": (clock, [Face({"AU1": [0.1] * 4 + [NAN] * 2 + [0.2] * 4}, person=[0] * 5 + [3] * 5)])},
-    )
-    (faces,) = open_study(output, StudyConfig()).traces()
-    assert [faces[0].persons[index] for index in faces[0].person] == ["a#0"] * 5 + ["a#3"] * 5
-    names = tmp_path / "persons.csv"
-    names.write_text("Video,Person,Number\na,Ben,3\n")
-    (faces,) = open_study(output, StudyConfig(persons=str(names))).traces()
-    assert faces[0].persons == ["a#0", "Ben"]
-    names.write_text("video,person\na,Ann\nnowhere,Bob\n")
-    study = open_study(output, StudyConfig(persons=str(names)))
-    (faces,) = study.traces()
-    assert faces[0].persons == ["Ann"]
-    assert any("nowhere" in text for text in study.warnings)
-    assert any("not one person" in text for text in study.warnings)
-
-
-def row_of(rows: list[dict[str, object]], unit: str, **where: object) -> dict[str, object]:
-    found = [row for row in rows if row["unit"] == unit and all(row.get(k) == v for k, v in where.items())]
-    assert len(found) == 1
-    return found[0]
-
-
 @given(st.data())
 @settings(deadline=None, max_examples=20)
 def test_a_summary_against_a_loop(data: st.DataObject) -> None:
@@ -275,26 +248,6 @@ def test_absent_time_is_missing_not_zero(tmp_path: Path) -> None:
     row = row_of(summarise(open_study(output, StudyConfig()), "video"), "AU12")
     assert (row["mean"], row["active"], row["coverage"]) == (pytest.approx(0.8), 1.0, pytest.approx(0.25))
     assert (row["events"], row["events_cut"], row["rows"]) == (1, 1, 5)
-
-
-def test_sessions_of_a_person_pool_and_nobody_counts_twice(tmp_path: Path) -> None:
-    clock = np.arange(10) / 10
-    smile = Face({"AU12": steps(10, [(0, 5)])}, subject="left")
-    output = write_output(
-        tmp_path,
-        {
-            "one": (clock, [Face({"AU12": steps(10, [(0, 5)])}), smile]),
-            "two": (clock, [Face({"AU12": steps(10, [])})]),
-        },
-    )
-    names = tmp_path / "persons.csv"
-    names.write_text("video,subject,person\none,,Ann\none,left,Ann\ntwo,,Ann\n")
-    rows = summarise(open_study(output, StudyConfig(persons=str(names))), "person")
-    row = row_of(rows, "AU12", person="Ann")
-    assert (row["videos"], row["rows"], row["events"]) == (2, 20, 1)
-    assert (row["seen"], row["active"]) == (pytest.approx(2.0), pytest.approx(0.25))
-    apart = summarise(open_study(output, StudyConfig()), "person")
-    assert sorted({row["person"] for row in apart}) == ["one#0", "two#0"]
 
 
 def test_segments_cut_frames_where_they_begin_and_end(tmp_path: Path) -> None:
