@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from emo_transforms.columns import array_of
-from emo_transforms.exports.gather import frame_rows, frame_schema, open_output, read_table
+from emo_transforms.exports.gather import (
+    clip_rows,
+    clip_schema,
+    frame_rows,
+    frame_schema,
+    open_output,
+    read_table,
+)
 from emo_transforms.shards import read_rows
 from emobeam.arguments import Place
 from emobeam.selection import cache_schema, columns_in, named_videos, select_shards
@@ -136,13 +144,15 @@ def load_predictions(
 
     Args:
         output: the folder.
-        task: one task's table; None puts all frame-level tasks side by side, as ``emobeam export --format csv`` does.
+        task: one task's table; None puts all frame-level tasks side by side, as ``emobeam export --format csv`` does;
+            where there are clip-level tasks only, these.
         rate: ``sampled`` keeps the rows in which a face was seen in that very frame; ``native`` keeps every frame.
         videos: names of videos, matched by unique path suffix; default: all.
 
     Returns:
         Frame-level: ``video``, ``subject``, ``face``, ``frame``, ``time`` (s), a column per output, ``source`` (with
-        several tasks ``<task>_source``); clip-level: ``video``, ``subject`` and a column per output. No value is null.
+        several tasks ``<task>_source``); clip-level: ``video``, ``subject`` and a column per output. Values are null
+        where nothing was seen.
 
     Raises:
         EmobeamError: no such predictions, or a damaged table.
@@ -153,6 +163,10 @@ def load_predictions(
         raise UsageError(f"rate={rate!r}: choose sampled or native")
     found = open_output(os.fspath(output), tasks=[task] if task else ())
     wanted = sorted(named_videos(found.uri, found.videos, videos))
+    if task is None and not found.frame_tasks:
+        clips = clip_rows(replace(found, videos=tuple(wanted)))
+        whole = pa.Table.from_pandas(clips, clip_schema(found.clip_tasks), preserve_index=False)
+        return _as(whole.replace_schema_metadata(None), as_)
     if task is None:
         schema = frame_schema(found.frame_tasks)
         rows = [pa.Table.from_pandas(frame_rows(found, v, rate), schema, preserve_index=False) for v in wanted]

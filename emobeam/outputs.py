@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 from emobeam.arguments import Place, checked, given
 from emobeam.results import Exported, Findings
@@ -99,6 +99,7 @@ def events(
     merge_gap: float = 0.2,
     only: str | Sequence[str] = "",
     destination: Place = "",
+    progress: bool = False,
     **more: Any,
 ) -> Findings:
     """Onset, offset, duration and peak of every event, as ``emobeam events``.
@@ -109,6 +110,7 @@ def events(
             the command line. Default: the head's thresholds.
         min_duration, merge_gap: s.
         destination: a ``.csv`` or ``.parquet`` file to write, too; the command calls it ``--output``.
+        progress: show a progress bar.
         more: the command's other options (``baseline``, ``persons``, ``speech`` ...), with ``_`` for ``-``.
 
     Raises:
@@ -120,7 +122,9 @@ def events(
     from pipelines.events import run_events
     from pipelines.requests import study_config
 
-    return _findings(run_events(args["output"], study_config(args), destination=args["destination"] or ""), Telling())
+    ui = Telling(progress=progress)
+    done = run_events(args["output"], study_config(args), destination=args["destination"] or "", ui=ui)
+    return _findings(done, ui)
 
 
 def summarise(
@@ -133,6 +137,7 @@ def summarise(
     off: Limits = (),
     only: str | Sequence[str] = "",
     destination: Place = "",
+    progress: bool = False,
     **more: Any,
 ) -> Findings:
     """Means, share of time active, events per minute and time seen, as ``emobeam summarise``.
@@ -149,6 +154,7 @@ def summarise(
     from pipelines.requests import study_config
     from pipelines.summarise import run_summarise
 
+    ui = Telling(progress=progress)
     done = run_summarise(
         args["output"],
         study_config(args),
@@ -156,8 +162,9 @@ def summarise(
         segments=args["segments"],
         segments_tier=args["segments_tier"],
         destination=args["destination"] or "",
+        ui=ui,
     )
-    return _findings(done, Telling())
+    return _findings(done, ui)
 
 
 def agree(
@@ -220,7 +227,14 @@ def _findings(done: StudyResult, ui: Telling) -> Findings:
 def _limits(limits: Limits) -> list[str]:
     """Thresholds as the command line takes them."""
     if isinstance(limits, Mapping):
-        return [f"{name}={limit:g}" for name, limit in limits.items()]
-    if isinstance(limits, (int, float, str)):
-        return [str(limits)]
-    return [str(limit) for limit in limits]
+        return [f"{name}={_exactly(limit)}" for name, limit in limits.items()]
+    if isinstance(limits, str):
+        return [limits]
+    if not isinstance(limits, Sequence):
+        return [_exactly(limits)]
+    return [limit if isinstance(limit, str) else _exactly(limit) for limit in limits]
+
+
+def _exactly(limit: SupportsFloat) -> str:
+    """All digits of a number: a threshold taken from a table has to reach that very value."""
+    return repr(float(limit))

@@ -27,9 +27,11 @@ from emo_transforms.exports.gather import (
     frame_schema,
     open_output,
     thresholds_of,
+    video_traces,
 )
 from emo_transforms.exports.names import FileNames
 from emo_transforms.planning import find_videos
+from emo_transforms.studies.persons import read_persons
 from pipelines.console import Ui
 from schemas.config import to_json
 from schemas.records import EmobeamError, UsageError
@@ -108,10 +110,11 @@ def run_export(request: ExportRequest, ui: Ui) -> ExportResult:
     names = [name.strip() for name in request.only.split(",") if name.strip()]
     if request.only and not names:
         raise UsageError("--only names no video")
-    output = open_output(request.output, tasks=request.tasks, only=names)
+    output = opened_output(request, names, ui)
     if request.format in ("openface", "elan") and not output.frame_tasks:
         raise EmobeamError(f"{request.output}: only clip-level tasks were predicted; take --format csv")
-    job = _Job(request, output, request.rate or USUAL_RATES[request.format], ui)
+    job = _Job(request, output, request.rate or USUAL_RATES[request.format], ui, dict(output.failed))
+    count = len(output.videos) + len(output.failed)
     facts = {"format": request.format, "of": request.output, "run": output.run.get("run", ""), "rate": job.rate}
     writers: dict[str, Callable[[_Job, Path], int]] = {
         "csv": _write_csv,
@@ -125,13 +128,41 @@ def run_export(request: ExportRequest, ui: Ui) -> ExportResult:
             rows = writers[request.format](job, folder)
         finally:
             ui.finish()
-        if len(job.skipped) == len(output.videos):
+        if len(job.skipped) == count:
             raise EmobeamError(f"{request.output}: no video can be written as {request.format}: {_first(job.skipped)}")
         files = sum(1 for path in folder.rglob("*") if path.is_file())
     for video, reason in job.skipped.items():
         ui.warn(f"{video}: left out, {reason}")
-    written = len(output.videos) - len(job.skipped)
+    for text in output.warnings:
+        if "untrained" not in text:
+            ui.warn(text)
+    written = count - len(job.skipped)
     return ExportResult(request.format, request.destination, written, files, rows, job.skipped, output.warnings)
+
+
+def opened_output(request: ExportRequest, only: Sequence[str], ui: Ui) -> OutputFolder:
+    """The tables to export; a Ui is told while there are many to find out about."""
+    begun = False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal begun
+        if total < _MANY:
+            return
+        if not begun:
+            begun = True
+            ui.start("tables", total, total, "tables", "tables")
+        ui.event("frames", {"key": str(done), "frames": 1})
+        ui.event("done", {"key": str(done)})
+
+    try:
+        return open_output(request.output, tasks=request.tasks, only=only, tolerant=True, progress=progress)
+    finally:
+        if begun:
+            ui.finish()
+
+
+_MANY = 50
+"""Tables that can be found out about without a word."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +177,8 @@ class _Job:
         """Calls ``write`` for every video; one that fails is left out. Returns the sum of the rows."""
         rows = 0
         for video in self.output.videos:
+            if video in self.skipped:  # its clip-level table is damaged
+                continue
             try:
                 rows += write(video)
             except storage.OutputError:
@@ -165,6 +198,10 @@ def _write_csv(job: _Job, folder: Path) -> int:
     names = FileNames(".csv")
     names.of(_CLIPS.removesuffix(".csv"), "\0clips")  # its name is taken
     rows = 0
+    if job.output.clip_tasks:
+        clips = clip_rows(job.output, job.skipped)
+        tables.write_csv(clips, folder / _CLIPS)
+        rows += len(clips)
     if job.output.frame_tasks:
 
         def write(video: str) -> int:
@@ -177,10 +214,6 @@ def _write_csv(job: _Job, folder: Path) -> int:
             return count
 
         rows += job.each(write)
-    if job.output.clip_tasks:
-        clips = clip_rows(job.output)
-        tables.write_csv(clips, folder / _CLIPS)
-        rows += len(clips)
     return rows
 
 
@@ -207,15 +240,17 @@ def _write_elan(job: _Job, folder: Path) -> int:
     if not tasks:
         raise EmobeamError(f"{job.request.output}: only traces were predicted, which have no spans; take --format csv")
     clips = _clips(job.request, job.output)
+    persons = read_persons(job.output.uri, job.output.videos)
     properties = {"emobeam run": str(job.output.run.get("run", ""))}
     if job.output.warnings:
         properties["emobeam warnings"] = "; ".join(job.output.warnings)
 
     def write(video: str) -> int:
         tiers = elan.unit_tiers(
-            frame_rows(job.output, video),
+            video_traces(job.output, video),
             job.output.frame_tasks,
             job.output.run,
+            persons,
             min_duration=job.request.min_duration,
             merge_gap=job.request.merge_gap,
         )
@@ -238,24 +273,27 @@ def _write_elan(job: _Job, folder: Path) -> int:
 def _write_datasets(job: _Job, folder: Path) -> int:
     output = job.output
     configurations = []
+    clips = clip_rows(output, job.skipped) if output.clip_tasks else None
     if output.frame_tasks:
         schema = frame_schema(output.frame_tasks)
         configurations.append(
             hf_datasets.write_configuration(folder, "frames", schema, _arrow_tables(job, schema), split="train")
         )
-    if output.clip_tasks:
+    if clips is not None:
         schema = clip_schema(output.clip_tasks)
-        clips = pa.Table.from_pandas(clip_rows(output), schema, preserve_index=False)
-        configurations.append(hf_datasets.write_configuration(folder, "clips", schema, [clips], split="train"))
+        table = pa.Table.from_pandas(clips, schema, preserve_index=False)
+        configurations.append(hf_datasets.write_configuration(folder, "clips", schema, [table], split="train"))
+    videos = len(output.videos) + len(output.failed) - len(job.skipped)
     facts = hf_datasets.CardFacts(
-        title=f"Facial affect in {len(output.videos) - len(job.skipped)} videos",
+        title=f"Facial affect in {videos} videos",
         tasks=output.tasks,
-        videos=len(output.videos) - len(job.skipped),
+        videos=videos,
         rate=job.rate,
         split="train",
         run=output.run,
         extraction=_extraction(output),
         thresholds={task.name: thresholds_of(output.run, task) for task in output.tasks},
+        warnings=output.warnings,
     )
     (folder / "README.md").write_text(hf_datasets.data_card(configurations, facts), encoding="utf-8")
     return sum(each.rows for each in configurations)
@@ -263,6 +301,8 @@ def _write_datasets(job: _Job, folder: Path) -> int:
 
 def _arrow_tables(job: _Job, schema: pa.Schema) -> Iterator[pa.Table]:
     for video in job.output.videos:
+        if video in job.skipped:
+            continue
         try:
             table = pa.Table.from_pandas(frame_rows(job.output, video, job.rate), schema, preserve_index=False)
         except EmobeamError as error:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emo_transforms import storage
+from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.cache import Dataset, read_dataset
 from emo_transforms.index import make_index
@@ -21,6 +22,7 @@ from emo_transforms.overlay.drawing import Canvas
 from emo_transforms.overlay.scene import Block, Story, make_block, make_faces
 from emo_transforms.overlay.video_file import Encoding, Remade, chosen_frames, remake
 from emo_transforms.parts import part_name, part_uri, read_part_footer
+from emo_transforms.tables_in import predicted_tasks
 from emo_transforms.video import probe_video
 from pipelines.console import Ui
 from schemas.config import DecoderConfig
@@ -38,7 +40,7 @@ class OverlayRequest:
     Attributes:
         clip: URI of the video.
         output: folder that ``annotate`` or ``predict`` wrote.
-        target: the mp4 to write; ``""``: below ``output/overlay``.
+        target: the mp4 to write; ``""``: in ``output/overlay``, called as the video's tables are.
         video: id of the clip in ``output``; ``""``: the one whose path ends as the clip's does.
         features: the cache; ``""``: the one that ``run.json`` names, else ``output/features``.
         tasks: whose values are shown; empty: all there are.
@@ -77,7 +79,9 @@ def run_overlay(request: OverlayRequest, ui: Ui) -> dict[str, Any]:
         request.output, "overlay", part_name(video).removesuffix(".parquet") + ".mp4"
     )
     _check_target(request.clip, target)
-    tables = _tables(request, run, video)
+    tables, failed = _tables(request, video)
+    for reason in failed.values():
+        ui.warn(reason)
     with storage.local_copy(request.clip) as clip:
         probe = probe_video(clip, DecoderConfig())
         story, backbone_untrained = _story(request, run, video, clip, probe, tables, ui)
@@ -106,7 +110,7 @@ def run_overlay(request: OverlayRequest, ui: Ui) -> dict[str, Any]:
             ui.finish()
     if done.lost:
         ui.warn(f"{request.clip}: {done.lost} of {total} frames can't be decoded and are missing in the overlay")
-    return _result(request, video, target, story, done, untrained, time.monotonic() - began)
+    return _result(request, video, target, story, done, untrained, time.monotonic() - began) | {"failed": failed}
 
 
 def overlay_text(result: Mapping[str, Any]) -> str:
@@ -188,12 +192,18 @@ def _check_target(clip: str, target: str) -> None:
             raise UsageError(f"--output {target}: is the clip itself; name another file")
 
 
-def _tables(request: OverlayRequest, run: Mapping[str, Any], video: str) -> list[TaskValues]:
-    """Tables of the tasks asked for, faces restricted to those asked for."""
-    names = [task_named(name).name for name in request.tasks] or sorted(run.get("rows") or {})
-    tables = []
+def _tables(request: OverlayRequest, video: str) -> tuple[list[TaskValues], dict[str, str]]:
+    """Tables of the tasks asked for, faces restricted to those asked for; and why others are left out."""
+    names = [task_named(name).name for name in request.tasks] or predicted_tasks(request.output)
+    tables, failed = [], {}
     for name in names:
-        table = read_values(request.output, name, video)
+        try:
+            table = read_values(request.output, name, video)
+        except EmobeamError as error:
+            if request.tasks:
+                raise
+            failed[name] = str(error)
+            continue
         if table is not None:
             tables.append(_chosen(table, request.faces))
         elif request.tasks:
@@ -201,11 +211,13 @@ def _tables(request: OverlayRequest, run: Mapping[str, Any], video: str) -> list
     if tables and not any(table.faces for table in tables):
         raise UsageError(f"--faces {request.faces}: none of these is among the predicted faces of {video}")
     if not tables:
+        if failed:
+            raise EmobeamError("; ".join(failed.values()))
         raise EmobeamError(
             f"{request.output}: has no predictions for {video}; videos.parquet says what became of it, and emobeam "
             "inspect what to do"
         )
-    return tables
+    return tables, failed
 
 
 def _chosen(table: TaskValues, faces: str) -> TaskValues:
@@ -257,8 +269,9 @@ def _story(
 
 
 def _block(table: TaskValues, heads: Sequence[Mapping[str, Any]]) -> Block:
-    thresholds = heads[0].get("thresholds") or () if heads else ()
-    return make_block(table, untrained=any(head.get("weights") == "untrained" for head in heads), thresholds=thresholds)
+    limits = checked_thresholds(task_named(table.task), heads_thresholds(head.get("thresholds") for head in heads))
+    untrained = any(head.get("weights") == "untrained" for head in heads)
+    return make_block(table, untrained=untrained, thresholds=limits.tolist())
 
 
 def _features(request: OverlayRequest, run: Mapping[str, Any]) -> str:

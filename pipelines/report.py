@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -26,6 +26,7 @@ from emo_transforms.report.series import (
 from emo_transforms.report.thumbnails import Pictures, pictures_per_face
 from emo_transforms.report.truth import TaskTruth, read_truth, truth_of_metrics
 from emo_transforms.stored_crops import all_caches
+from emo_transforms.tables_in import Part
 from pipelines.console import Ui
 from schemas.records import EmobeamError, InputError, UsageError, Video
 
@@ -65,7 +66,11 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What was written: where, how many bytes, and how many videos, faces and pictures are in it."""
+    """What was written: where, how many bytes, and how many videos, faces and pictures are in it.
+
+    Attributes:
+        failed: videos with tables that can't be used, and why; the page shows what others there are.
+    """
 
     path: str
     bytes: int
@@ -73,13 +78,14 @@ class ReportResult:
     faces: int
     pictures: int
     seconds: float
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_report(request: ReportRequest, ui: Ui) -> ReportResult:
     """Makes the page and writes it as a whole.
 
     Raises:
-        EmobeamError: the folder is no output, nothing is predicted in it, labels don't fit.
+        EmobeamError: the folder is no output, no table in it can be used, labels don't fit.
         UsageError: ``only`` or ``partition`` make no sense.
     """
     began = time.monotonic()
@@ -91,6 +97,7 @@ def run_report(request: ReportRequest, ui: Ui) -> ReportResult:
     truths = _truths(request, found, ui)
     distributions = {task.name: distributions_of(task) for task in found.tasks}
     page: list[VideoOnPage] = []
+    failed = dict(found.failed)
     clips: dict[str, list[tuple[str, str, Sequence[float | None]]]] = {}
     sources = [0, 0, 0, 0]
     thinned = pictures_made = 0
@@ -99,7 +106,9 @@ def run_report(request: ReportRequest, ui: Ui) -> ReportResult:
         with ExitStack() as stack:
             pictures = _pictures(request, found, stack, ui)
             for done, info in enumerate(found.videos):
-                parts = _parts(found, info, request.rate)
+                parts, damaged = _parts(found, info, request.rate)
+                if damaged:
+                    failed[info.id] = "; ".join([*([failed[info.id]] if info.id in failed else []), *damaged])
                 for part in parts:
                     count_values([part], distributions[part.task.name])
                     for clip in part.clips:
@@ -112,19 +121,22 @@ def run_report(request: ReportRequest, ui: Ui) -> ReportResult:
                         sources = [total + rows for total, rows in zip(sources, face.rows, strict=True)]
                 sprites, note = _sprites(pictures, found, info, first, len(found.videos) - done)
                 pictures_made += sum(len(sprite.at) for sprite in sprites)
-                page.append(_on_page(info, parts, truths, pack_video(parts, truths, sprites, note) if parts else ""))
+                notes = " ".join(filter(None, [note, failed.get(info.id, "")]))
+                page.append(_on_page(info, parts, truths, pack_video(parts, truths, sprites, notes) if parts else ""))
                 ui.event("frames", {"frames": 1})
-                ui.event("done", {"key": info.id})
+                ui.event("failed" if info.id in failed else "done", {"key": info.id})
     finally:
         ui.finish()
     made = f"Made by emobeam {metadata.version('emobeam')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-    html = render_page(PageData(found, page, distributions, sources, truths, made, clips, thinned)).encode()
+    html = render_page(PageData(found, page, distributions, sources, truths, made, clips, thinned, failed)).encode()
     destination = request.destination or storage.join(found.output, "report.html")
     storage.write_bytes(destination, html)
     if len(html) > LARGE:
         ui.warn(f"{destination}: {len(html) / 1e6:.0f} MB open slowly; --only NAMES or --rate 2 make a smaller page")
+    if failed:
+        ui.warn(f"{len(failed)} videos have tables that can't be used: {'; '.join(list(failed.values())[:5])}")
     faces = sum(video.faces for video in page)
-    return ReportResult(destination, len(html), len(page), faces, pictures_made, time.monotonic() - began)
+    return ReportResult(destination, len(html), len(page), faces, pictures_made, time.monotonic() - began, failed)
 
 
 def _truths(request: ReportRequest, found: Gathered, ui: Ui) -> dict[str, TaskTruth]:
@@ -138,7 +150,8 @@ def _truths(request: ReportRequest, found: Gathered, ui: Ui) -> dict[str, TaskTr
     truths, problems = {}, []
     for task in found.tasks:
         try:
-            truths[task.name] = read_truth(found.output, task, request.truth, request.partition)
+            tables = found.listing.parts[task.name].values()
+            truths[task.name] = read_truth(tables, task, request.truth, request.partition)
         except EmobeamError as error:
             problems.append(f"task {task.name}: {error}")
     if not truths:
@@ -148,9 +161,16 @@ def _truths(request: ReportRequest, found: Gathered, ui: Ui) -> dict[str, TaskTr
     return truths
 
 
-def _parts(found: Gathered, info: VideoInfo, rate: float) -> list[PartSeries]:
-    uris = [(task, found.parts[task.name].get(info.id)) for task in found.tasks]
-    return [read_series(uri, task, rate=rate) for task, uri in uris if uri]
+def _parts(found: Gathered, info: VideoInfo, rate: float) -> tuple[list[PartSeries], list[str]]:
+    """The tables of one video, and what is wrong with those that can't be read."""
+    tables: list[Part] = [own[info.id] for own in found.parts.values() if info.id in own]
+    read, damaged = [], []
+    for table in tables:
+        try:
+            read.append(read_series(table, rate=rate))
+        except EmobeamError as error:
+            damaged.append(str(error))
+    return read, damaged
 
 
 def _known(value: float) -> float | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
+import pyarrow as pa
+
 from emo_transforms.studies.spans import read_spans, settle
-from emo_transforms.studies.study import StudyConfig, open_study
+from emo_transforms.studies.study import StudyConfig
 from emo_transforms.studies.summaries import By, summarise
 from emo_transforms.studies.tables import SUMMARIES, check_destination, table_of
 from pipelines.console import Ui
-from pipelines.events import StudyResult, finish, watched
+from pipelines.events import Collected, StudyResult, opened, watched
 from schemas.records import UsageError
 
 
@@ -19,6 +23,7 @@ def run_summarise(
     segments: str = "",
     segments_tier: str = "segments",
     destination: str = "",
+    keep: bool = True,
     ui: Ui | None = None,
 ) -> StudyResult:
     """Summarises every output of a task.
@@ -30,6 +35,8 @@ def run_summarise(
             :func:`emo_transforms.studies.spans.read_spans`.
         segments_tier: of ELAN files, the tier of segments.
         destination: ``.csv`` or ``.parquet`` file to write; ``""``: none.
+        keep: hold all rows in the result's table, too; otherwise it is empty, and memory doesn't grow with the number
+            of videos (by ``person``: only little).
         ui: told about progress.
 
     Raises:
@@ -40,22 +47,33 @@ def run_summarise(
         check_destination(destination)
     if (by == "segment") != bool(segments):
         raise UsageError("--by segment and --segments FILE belong together")
-    study = open_study(output, config or StudyConfig())
+    study = opened(output, config, ui)
     spans = None
     if segments:
-        spans = settle(read_spans(segments, "--segments", tier=segments_tier), study.source.parts)
+        videos = {*study.source.every, *study.source.damaged}
+        spans = settle(read_spans(segments, "--segments", tier=segments_tier), videos)
         if spans.missing:
             study.warn(
                 f"--segments: {len(spans.missing)} names mean no video of the output: {', '.join(spans.missing[:5])}"
             )
-        if not spans.by_video:
+        if spans.by_video.keys().isdisjoint(study.source.parts):
             raise UsageError(f"--segments {segments}: names no video of the output")
-    with watched(study, ui, "summarise"):
-        rows = summarise(study, by, spans)
-    table = table_of(rows, SUMMARIES)
-    if not rows:
-        study.warn("nothing to summarise: no face in the videos that were asked for")
-    keys = ("video", "subject", "face", "person", "segment", "start")
-    units = {tuple(row.get(key) for key in keys) for row in rows}
-    summary = {"settings": {**study.settings(), "by": by, "segments": segments}, "units": len(units), "rows": len(rows)}
-    return finish(study, table, summary, destination)
+    units = 0
+    with watched(study, ui, "summarise"), Collected(destination, SUMMARIES, keep) as collected:
+        people: list[tuple[str, pa.Table]] = []
+        for rows in summarise(study, by, spans):
+            units += len({tuple(row.get(key) for key in _UNIT) for row in rows})
+            if by == "person":  # who come as they are complete, and stand in the order of their names
+                by_name = groupby(rows, key=lambda row: str(row["person"]))
+                people += [(name, table_of(list(own), SUMMARIES)) for name, own in by_name]
+            else:
+                collected.add(table_of(rows, SUMMARIES))
+        for _, table in sorted(people, key=lambda person: person[0]):
+            collected.add(table)
+        if not collected.rows:
+            study.warn("nothing to summarise: no face in the videos that were asked for")
+        settings = {**study.settings(), "by": by, "segments": segments}
+        return collected.finish(study, {"settings": settings, "units": units, "rows": collected.rows})
+
+
+_UNIT = ("video", "subject", "face", "person", "segment", "start")

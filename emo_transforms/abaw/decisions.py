@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,17 @@ def checked_thresholds(task: Task, thresholds: Sequence[float] = ()) -> npt.NDAr
     if not ((limits[binary] >= 0) & (limits[binary] <= 1)).all():
         raise UsageError(f"thresholds of task {task.name} lie between 0 and 1, got {tuple(thresholds)}")
     return limits
+
+
+def heads_thresholds(of_heads: Iterable[Sequence[float] | None]) -> Sequence[float]:
+    """The thresholds that hold where several heads are averaged: those of the first head that has some, else none.
+
+    The one rule for submissions, events, exports and pictures. For :func:`checked_thresholds`.
+
+    Args:
+        of_heads: the thresholds of each head, in the order of the heads; empty or None where it has none.
+    """
+    return next((given for given in of_heads if given is not None and len(given)), ())
 
 
 def decide(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.records import EmobeamError, UsageError
@@ -124,13 +124,15 @@ class NameMatches:
     Attributes:
         found: (video id, subject) of each name that means a video; subject is ``""``, ``left`` or ``right``.
         missing: the other names, in their order, each once.
+        unclear: names that fit several videos equally well, with the error's text; empty where those raise.
     """
 
     found: Mapping[str, tuple[str, str]]
     missing: list[str]
+    unclear: Mapping[str, str] = field(default_factory=dict)
 
 
-def match_names(names: Iterable[str], videos: Iterable[str]) -> NameMatches:
+def match_names(names: Iterable[str], videos: Iterable[str], *, strict: bool = True) -> NameMatches:
     """Finds the video that each name means.
 
     A name means the video whose id is equal to it, else the only one whose last path components are; a video file's
@@ -142,6 +144,7 @@ def match_names(names: Iterable[str], videos: Iterable[str]) -> NameMatches:
     Args:
         names: names from keys, in any number and order.
         videos: ids of all videos, each once.
+        strict: raise where a name is unclear; else list it.
 
     Raises:
         EmobeamError: several videos fit a name equally well.
@@ -149,13 +152,20 @@ def match_names(names: Iterable[str], videos: Iterable[str]) -> NameMatches:
     index = _Index(videos)
     found: dict[str, tuple[str, str]] = {}
     missing: list[str] = []
+    unclear: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        match = _match_or_side(name, index)
+        try:
+            match = _match_or_side(name, index)
+        except EmobeamError as error:
+            if strict:
+                raise
+            unclear[name] = str(error)
+            continue
         if match is None:
             missing.append(name)
         else:
             found[name] = match
-    return NameMatches(found, missing)
+    return NameMatches(found, missing, unclear)
 
 
 class _Index:

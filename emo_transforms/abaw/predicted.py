@@ -18,6 +18,7 @@ from emo_transforms.abaw.read_submission import find_submissions, read_submissio
 from emo_transforms.abaw.text_files import is_file
 from emo_transforms.parts import read_part_footer
 from emo_transforms.postprocess import confident, postprocess, rows_with_value, weighted_mean
+from emo_transforms.tables_in import predicted_tasks
 from schemas.postprocess import PostConfig
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task, task_named
@@ -258,6 +259,11 @@ def open_predictions(
 def _open_submission(uri: str, task: Task, edition: int) -> SubmissionPredictions:
     if not storage.exists(uri):
         raise EmobeamError(f"{uri}: no such file or folder; name a submission or the output of emobeam predict")
+    if not is_file(uri) and (held := predicted_tasks(uri)):
+        raise EmobeamError(
+            f"{uri}: no predictions of task {task.name}; it holds {', '.join(held)}. Those of {task.name} are made by "
+            f"emobeam predict FEATURES --task {task.name} --output {uri}"
+        )
     labels = _gathered(uri, task, edition, probabilities=False)
     sure = {}
     if any(submission.form.probabilities for submission in find_submissions(uri, task, edition)):

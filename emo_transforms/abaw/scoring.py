@@ -32,6 +32,7 @@ from emo_transforms.abaw.measures import (
     task_score,
 )
 from emo_transforms.abaw.predicted import Predictions, Series, open_predictions
+from emo_transforms.abaw.unlabelled import unlabelled, unlabelled_text
 from emo_transforms.metrics import ApCurve, ConfusionSums
 from emo_transforms.postprocess import rows_with_value
 from schemas.postprocess import PostConfig, check_fits, post_to_json
@@ -308,7 +309,9 @@ def score_labels(
     every = merged([part.every for part in parts])
     value = float(task_score(measure, every))
     if not math.isfinite(value):
-        raise EmobeamError(f"task {task.name}: the labels hold no valid row; name another --truth or --partition")
+        why = unlabelled_text(task, unlabelled(task, labels), sum(len(entry.frames) for entry in labels))
+        text = f"no valid row{f': {why}' if why else ''}; name another --truth or --partition"
+        raise EmobeamError(f"task {task.name}: the labels hold {text}")
     units = [resampling_unit(task, part.name) for part in parts]
     interval = bootstrap(measure, [part.every for part in parts], units, resamples=resamples, seed=seed)
     counts = sum((part.rows for part in parts), RowCounts())
@@ -331,6 +334,7 @@ def score_labels(
         if parts[0].limited
         else None,
         "rows": vars(counts) | {"missing_first": _first(chain.from_iterable(part.missing for part in parts))},
+        "unlabelled": unlabelled(task, labels),
         "videos": {
             "truth": len(parts),
             "missing": len(parts) - len(found),

@@ -11,6 +11,7 @@ import numpy as np
 from emo_transforms.abaw.keys import SUBJECTS
 from emo_transforms.abaw.labels import VideoLabels, label_sources, partitions, read_labels
 from emo_transforms.abaw.text_files import fields_of, is_file, read_rows
+from emo_transforms.abaw.unlabelled import marked
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS, OutputGroup, Task
 
@@ -33,7 +34,8 @@ def label_statistics(uri: str, task: Task) -> dict[str, dict[str, Any]]:
 
     Returns:
         Plain JSON data by partition: ``names``, ``videos``, ``subjects``, ``samples`` (rows), ``hours``,
-        ``hours_known``, and by name of a group in ``groups`` its ``valid`` rows and, of binary outputs, ``active``
+        ``hours_known``, and by name of a group in ``groups`` its ``valid`` rows, of the others (``unlabelled``) the
+        ``rows``, the ``marker`` and by column in ``columns`` the rows that hold it, and, of binary outputs, ``active``
         (rows that hold 1, by output), of classes ``counts`` (by class), of values ``mean``, ``std`` (population) and
         ``histogram`` (by output) and of a pair of values ``joint`` (20 x 20, first output down, second across).
 
@@ -89,7 +91,7 @@ def _statistics(task: Task, labels: Iterable[VideoLabels]) -> dict[str, Any]:
         start = 0
         for index, counts in enumerate(groups):
             stop = start + len(counts.group.label_columns)
-            counts.add(video.values[video.valid[:, index], start:stop])
+            counts.add(video.values[:, start:stop], video.valid[:, index])
             start = stop
     dense = task.form.dense  # sparse rows tell nothing about durations
     return {
@@ -110,14 +112,18 @@ class _GroupCounts:
         self.group = group
         columns = len(group.label_columns)
         self.rows = 0
+        self.dropped = 0
+        self.marked = np.zeros(columns, np.int64)
         self.sums = np.zeros(columns)
         self.squares = np.zeros(columns)
         bins = len(group.outputs) if group.kind == "class" else 2 if group.kind == "binary" else BINS
         self.bins = np.zeros((columns, bins), np.int64)
         self.joint = np.zeros((BINS, BINS), np.int64)
 
-    def add(self, values: np.ndarray[Any, Any]) -> None:
-        values = values.astype(np.float64)
+    def add(self, values: np.ndarray[Any, Any], valid: np.ndarray[Any, Any]) -> None:
+        self.dropped += int((~valid).sum())
+        self.marked += marked(self.group, values)
+        values = values[valid].astype(np.float64)
         self.rows += len(values)
         self.sums += values.sum(axis=0)
         self.squares += (values**2).sum(axis=0)
@@ -134,6 +140,14 @@ class _GroupCounts:
             np.add.at(self.joint, (places[:, 0], places[:, 1]), 1)
 
     def result(self) -> dict[str, Any]:
+        columns = zip(self.group.label_columns, self.marked.tolist(), strict=True)
+        held = {name: count for name, count in columns if count}
+        return {
+            **self._valid(),
+            "unlabelled": {"rows": self.dropped, "marker": self.group.invalid, "columns": held},
+        }
+
+    def _valid(self) -> dict[str, Any]:
         outputs = self.group.outputs
         if self.group.kind == "class":
             return {"valid": self.rows, "counts": dict(zip(outputs, self.bins[0].tolist(), strict=True))}

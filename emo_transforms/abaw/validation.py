@@ -21,6 +21,7 @@ from emo_transforms.abaw.text_files import base_name, is_file, read_lines
 from emo_transforms.storage import file_system
 from schemas.records import EmobeamError
 from schemas.tasks import Task
+from schemas.wording import counted
 
 SHOWN = 5
 """Findings of one kind that are kept for a report; all are counted."""
@@ -356,7 +357,7 @@ def _check_videos(
             notes.error("missing", uri, None, f"no file for {name!r}, which the template names")
         elif name in files and count is not None and count != len(index.arrays(name)[0]):
             found = len(index.arrays(name)[0])
-            notes.error("rows", files[name], None, f"has {found} rows, the template's file has {count}")
+            notes.error("rows", files[name], None, f"has {counted(found, 'row')}, the template's file has {count}")
     for name, file in files.items():
         if name not in counts:
             notes.error("surplus", file, None, f"{base_name(file)!r} isn't among the template's videos")

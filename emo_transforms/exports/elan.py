@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from emo_transforms.events import Event, find_class_events, find_events
-from emo_transforms.exports.gather import columns_of, thresholds_of
-from schemas.records import EmobeamError
+from emo_transforms.events import Event
+from emo_transforms.exports.gather import columns_of, limits_of
+from emo_transforms.studies.persons import Persons
+from emo_transforms.studies.rules import make_rules, trace_events
+from emo_transforms.studies.traces import Trace
 from schemas.task import Task
 
 _SCHEMA = "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"
@@ -70,42 +70,41 @@ class Media:
 
 
 def unit_tiers(
-    rows: pd.DataFrame,
+    traces: Mapping[str, Sequence[Trace]],
     tasks: Sequence[Task],
     run: Mapping[str, Any],
+    persons: Persons,
     *,
     min_duration: float,
     merge_gap: float,
 ) -> list[Tier]:
     """Tiers of one video, for every face and every unit or set of classes, those without any span too.
 
-    Args:
-        rows: native rows, see ``gather.frame_rows``.
-        tasks: the frame-level tasks of ``rows``.
-        run: ``run.json``, for thresholds.
-        min_duration, merge_gap: seconds, see ``emo_transforms.events.find_events``.
+    Spans are the events of ``emobeam events`` (:func:`emo_transforms.studies.rules.trace_events`).
 
-    Raises:
-        EmobeamError: the rows have no times.
+    Args:
+        traces: by name of the task, see ``gather.video_traces``.
+        tasks: the frame-level tasks of the export.
+        run: ``run.json``, for thresholds.
+        persons: who is who: a span ends where a face is taken over by another person.
+        min_duration, merge_gap: seconds, see ``emo_transforms.events.find_events``.
     """
-    if rows["time"].isna().any():
-        raise EmobeamError("its frames have no times; extract again with --videos or --crops-fps")
     tiers = []
-    for (subject, face), own in rows.groupby(["subject", "face"], sort=True):
+    for subject, face in sorted({(trace.subject, trace.face) for own in traces.values() for trace in own}):
         who = f"{subject}_face{face}" if subject else f"face{face}"
-        times, frames = own["time"].to_numpy(), own["frame"].to_numpy()
-        common: dict[str, Any] = {"min_duration": min_duration, "merge_gap": merge_gap, "frames": frames}
         for task in tasks:
-            columns, limits = columns_of(tasks)[task.name], thresholds_of(run, task)
+            columns = columns_of(tasks)[task.name]
+            rules = make_rules(task, limits_of(run, task), min_duration=min_duration, merge_gap=merge_gap)
+            own = [trace for trace in traces.get(task.name, ()) if (trace.subject, trace.face) == (subject, face)]
+            found = [event for t in own for _, event in trace_events(t, t.values, rules, persons.of(t)[1])]
             for group in task.groups:
-                names = [columns[output] for output in group.outputs]
                 if group.kind == "class":
-                    found = find_class_events(times, own[names].to_numpy("float32"), group.outputs, **common)
-                    tiers.append(Tier(f"{task.name}_{who}", who, _spans(found, classes=True), task.name))
+                    won = sorted((event for event in found if event.unit in group.outputs), key=lambda each: each.onset)
+                    tiers.append(Tier(f"{task.name}_{who}", who, _spans(won, classes=True), task.name))
                 elif group.kind == "binary":
-                    for output, name in zip(group.outputs, names, strict=True):
-                        found = find_events(times, own[name].to_numpy("float32"), on=limits[output], **common)
-                        tiers.append(Tier(f"{name}_{who}", who, _spans(found, classes=False)))
+                    for output in group.outputs:
+                        mine = [event for event in found if event.unit == output]
+                        tiers.append(Tier(f"{columns[output]}_{who}", who, _spans(mine, classes=False)))
     return tiers
 
 

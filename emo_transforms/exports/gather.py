@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from emo_transforms import storage
-from emo_transforms.abaw.decisions import checked_thresholds
+from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.abaw.keys import match_names
-from emo_transforms.parts import read_part_footer
+from emo_transforms.studies.traces import Trace, traces_of
+from emo_transforms.tables_in import list_parts
 from schemas.records import EmobeamError, UsageError
 from schemas.task import Task
-from schemas.tasks import TASKS, task_named
+from schemas.tasks import TASKS
 
 Rate = Literal["sampled", "native"]
 """``sampled``: the rows in which a face was looked at; ``native``: every row there is."""
@@ -35,7 +38,9 @@ class OutputFolder:
         run: ``run.json``; empty where there is none.
         parts: by task and video the URI of the table.
         faces: by video the stretches of its faces, as rows of ``schemas.tables.FACES``.
-        videos: ids of all videos that have a table of any of the tasks, sorted.
+        videos: ids of all videos that have a table of any of the tasks and no damaged one, sorted.
+        failed: videos with a damaged table, with the reason.
+        untrained: names of the tasks whose values an untrained head made, in any of the videos.
     """
 
     uri: str
@@ -43,6 +48,8 @@ class OutputFolder:
     parts: Mapping[str, Mapping[str, str]]
     faces: Mapping[str, Sequence[Mapping[str, Any]]]
     videos: tuple[str, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    untrained: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -61,40 +68,75 @@ class OutputFolder:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the run had to warn of (``untrained`` above all)."""
-        return tuple(str(text) for text in self.run.get("warnings", ()))
+        """What people have to be told, ``untrained`` above all: by the tables themselves, and by their last run.
+
+        ``run.json`` is about the last run only, and tables of other tasks are from earlier ones.
+        """
+        others = {_untrained(name) for name in TASKS if name not in self.parts}
+        told = [str(text) for text in self.run.get("warnings", ())]
+        unknown = [
+            f"task {task.name}: run.json doesn't name its heads, so their thresholds are unknown, and 0.5 is used"
+            for task in self.frame_tasks
+            if any(group.kind == "binary" for group in task.groups) and not heads_in(self.run, task)
+        ]
+        texts = [*(text for text in told if text not in others), *map(_untrained, self.untrained), *unknown]
+        return tuple(dict.fromkeys(texts))
 
 
-def open_output(uri: str, *, tasks: Sequence[str] = (), only: Sequence[str] = ()) -> OutputFolder:
+def _untrained(task: str) -> str:
+    return f"task {task}: untrained"
+
+
+def open_output(
+    uri: str,
+    *,
+    tasks: Sequence[str] = (),
+    only: Sequence[str] = (),
+    tolerant: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> OutputFolder:
     """Finds the tables of an output folder by one listing per task and their footers.
 
     Args:
         tasks: names of tasks; default: all that have tables.
         only: names of videos, matched by unique path suffix; default: all.
+        tolerant: a video with a damaged table stands in ``failed`` instead of ending it all.
+        progress: told how many of how many tables were found out about.
 
     Raises:
-        EmobeamError: no tables there, or none of a task asked for; a table is damaged.
+        EmobeamError: no tables there, or none of a task asked for; a table is damaged (``tolerant``: all are).
         UsageError: an unknown task, or a video that isn't there.
     """
-    for name in tasks:
-        task_named(name)
-    parts: dict[str, dict[str, str]] = {}
-    faces: dict[str, Sequence[Mapping[str, Any]]] = {}
-    for name in tasks or TASKS:
-        folder = storage.join(uri, "predictions", name)
-        for part in sorted(storage.names(folder, ".parquet")):
-            place = storage.join(folder, f"{part}.parquet")
-            footer = read_part_footer(place)
-            parts.setdefault(name, {})[footer["video"]] = place
-            faces.setdefault(footer["video"], footer.get("faces", ()))
-    if lacking := [name for name in tasks if name not in parts]:
+    listing = list_parts(uri, tasks, progress=progress)
+    if lacking := [name for name in tasks if name not in listing.tasks]:
         raise EmobeamError(f"{uri}: holds no predictions of task {', '.join(lacking)}; make them with emobeam predict")
-    if not parts:
+    if not listing.tasks:
         raise EmobeamError(f"{uri}: holds no predictions; name the output folder of emobeam annotate or predict")
-    videos = _chosen(uri, sorted({video for own in parts.values() for video in own}), only)
+    chosen = set(_chosen(uri, sorted({*listing.videos, *listing.failed}), only))
+    failed = {video: reason for video, reason in listing.failed.items() if video in chosen}
+    videos = sorted(chosen & set(listing.videos) - failed.keys())
+    if failed and (not tolerant or not videos):
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise EmobeamError(next(iter(failed.values())) + more)
+    faces: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for own in listing.parts.values():
+        for video, part in own.items():
+            faces.setdefault(video, part.footer.get("faces", ()))
     run_uri = storage.join(uri, "run.json")
     run = storage.read_json(run_uri) if storage.exists(run_uri) else {}
-    return OutputFolder(uri, run if isinstance(run, dict) else {}, parts, faces, tuple(videos))
+    return OutputFolder(
+        uri,
+        run if isinstance(run, dict) else {},
+        {task: {video: part.uri for video, part in own.items()} for task, own in listing.parts.items()},
+        faces,
+        tuple(videos),
+        failed,
+        tuple(
+            task
+            for task, own in listing.parts.items()
+            if any(part.untrained for video, part in own.items() if video in chosen)
+        ),
+    )
 
 
 def _chosen(uri: str, videos: Sequence[str], only: Sequence[str]) -> list[str]:
@@ -124,22 +166,30 @@ def source_column(task: Task) -> str:
     return f"{task.name}_source"
 
 
+def heads_in(run: Mapping[str, Any], task: Task) -> Sequence[Mapping[str, Any]]:
+    """The heads of a task as ``run.json`` names them; empty where it doesn't."""
+    return run.get("heads", {}).get(task.name) or ()
+
+
+def limits_of(run: Mapping[str, Any], task: Task) -> NDArray[np.float32]:
+    """Threshold of each output, float32[K]: the heads' as ``run.json`` notes them, else 0.5."""
+    return checked_thresholds(task, heads_thresholds(head.get("thresholds") for head in heads_in(run, task)))
+
+
 def thresholds_of(run: Mapping[str, Any], task: Task) -> dict[str, float]:
-    """Threshold of each yes-or-no output of a task: the head's own as ``run.json`` notes them, else 0.5.
+    """Threshold of each yes-or-no output of a task, see :func:`limits_of`.
 
     They are float32 numbers, as the values are: 0.7 reaches a threshold of 0.7.
     """
-    heads = run.get("heads", {}).get(task.name) or [{}]
-    limits = checked_thresholds(task, heads[0].get("thresholds") or ())
     binary = {output for group in task.groups if group.kind == "binary" for output in group.outputs}
-    return {output: float(limit) for output, limit in zip(task.outputs, limits, strict=True) if output in binary}
+    limits = zip(task.outputs, limits_of(run, task), strict=True)
+    return {output: float(limit) for output, limit in limits if output in binary}
 
 
 def read_table(uri: str) -> pa.Table:
     """A predictions table; raises :class:`EmobeamError` naming the file where it can't be read."""
-    fs, path = storage.file_system(uri)
     try:
-        with fs.open(path, "rb") as file:
+        with storage.open_read(uri) as file:
             return pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
@@ -190,12 +240,46 @@ def at_rate(rows: pd.DataFrame, tasks: Sequence[Task], rate: Rate) -> pd.DataFra
     return rows[seen].reset_index(drop=True)
 
 
-def clip_rows(output: OutputFolder) -> pd.DataFrame:
-    """All clip-level outputs: one row per video and subject, tasks side by side (see :func:`columns_of`)."""
+def video_traces(output: OutputFolder, video: str) -> dict[str, list[Trace]]:
+    """By frame-level task that has a table of a video its faces as traces, as events are made of.
+
+    Raises:
+        EmobeamError: a table can't be read, or has no times.
+    """
+    found = {}
+    for task in output.frame_tasks:
+        if video not in output.parts[task.name]:
+            continue
+        uri = output.parts[task.name][video]
+        table = read_table(uri)
+        try:
+            if table["time"].null_count:
+                raise EmobeamError("its frames have no times; extract again with --videos or --crops-fps")
+            found[task.name] = traces_of(table, task, video)
+        except KeyError as error:
+            raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
+    return found
+
+
+def clip_rows(output: OutputFolder, failed: dict[str, str] | None = None) -> pd.DataFrame:
+    """All clip-level outputs: one row per video and subject, tasks side by side (see :func:`columns_of`).
+
+    Args:
+        failed: gets the videos whose tables can't be read, with the reason; None: they are an error.
+    """
     names = columns_of(output.clip_tasks)
+    videos = set(output.videos)
     wide: pd.DataFrame | None = None
     for task in output.clip_tasks:
-        there = [read_table(uri) for video, uri in sorted(output.parts[task.name].items()) if video in output.videos]
+        there = []
+        for video, uri in sorted(output.parts[task.name].items()):
+            try:
+                if video in videos:
+                    there.append(read_table(uri))
+            except EmobeamError as error:
+                if failed is None:
+                    raise
+                failed[video] = str(error)
         if not there:
             continue
         table = pa.concat_tables(there).to_pandas().rename(columns=names[task.name]).set_index(["video", "subject"])
@@ -203,7 +287,8 @@ def clip_rows(output: OutputFolder) -> pd.DataFrame:
     columns = [column for task in output.clip_tasks for column in names[task.name].values()]
     if wide is None:
         return pd.DataFrame(columns=["video", "subject", *columns])
-    return wide.sort_index().reset_index().reindex(columns=["video", "subject", *columns])
+    rows = wide.sort_index().reset_index().reindex(columns=["video", "subject", *columns])
+    return rows[~rows["video"].isin(list(failed or ()))].reset_index(drop=True)
 
 
 def frame_schema(tasks: Sequence[Task]) -> pa.Schema:

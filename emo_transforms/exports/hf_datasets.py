@@ -89,6 +89,7 @@ class CardFacts:
         run: ``run.json`` of the predictions.
         extraction: ``config`` of ``dataset.json`` of the cache; empty where it isn't at hand.
         thresholds: by task, of its yes-or-no outputs.
+        warnings: what the tables and their runs have to warn of.
     """
 
     title: str
@@ -99,6 +100,7 @@ class CardFacts:
     run: Mapping[str, Any]
     extraction: Mapping[str, Any]
     thresholds: Mapping[str, Mapping[str, float]]
+    warnings: Sequence[str] = ()
 
 
 def data_card(configurations: Sequence[Configuration], facts: CardFacts) -> str:
@@ -140,7 +142,7 @@ def _size_category(rows: int) -> str:
 
 def _prose(configurations: Sequence[Configuration], facts: CardFacts) -> str:
     run = facts.run
-    untrained = [str(text) for text in run.get("warnings", ()) if "untrained" in str(text)]
+    untrained = [text for text in facts.warnings if "untrained" in text]
     backbone = run.get("backbone", {})
     if backbone.get("weights") == "untrained":
         untrained.append("backbone: untrained")
@@ -243,7 +245,7 @@ def _making(facts: CardFacts) -> list[str]:
     versions = [f"{name} {version}" for name, version in sorted(run.get("versions", {}).items())]
     if versions:
         lines.append(f"- versions: {', '.join(versions)}")
-    lines += [f"- warning: {text}" for text in dict.fromkeys(run.get("warnings", ()))]
+    lines += [f"- warning: {text}" for text in dict.fromkeys(facts.warnings)]
     return [*lines, ""]
 
 

@@ -7,7 +7,8 @@ import re
 
 _UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f\x7f\ud800-\udfff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_LONGEST = 120
+_LONGEST = 110
+"""Bytes of a part of a name: a video, a subject, a digest and a suffix fit into the 255 of usual file systems."""
 
 
 class FileNames:
@@ -35,7 +36,9 @@ class FileNames:
 
 
 def _safe(part: str) -> str:
-    clean = _UNSAFE.sub("_", part.replace("/", "_"))[:_LONGEST].rstrip(". ")
+    # Cut between characters, and by their bytes: 83 characters of Chinese are 249 of them.
+    whole = _UNSAFE.sub("_", part.replace("/", "_")).encode()[:_LONGEST]
+    clean = whole.decode(errors="ignore").rstrip(". ")
     if not clean or _RESERVED.fullmatch(clean) or clean.startswith("."):
         clean = "_" + clean.lstrip(".")
     return clean

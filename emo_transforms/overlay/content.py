@@ -219,9 +219,15 @@ def read_values(output: str, task: str, video: str) -> TaskValues | None:
         footer = read_part_footer(uri)
     except FileNotFoundError:
         return None
+    except EmobeamError as error:
+        raise EmobeamError(f"{error}; run emobeam predict again") from error
     if footer["video"] != video:
         raise EmobeamError(f"{uri}: is a table of {footer['video']!r}; remove it and run emobeam predict again")
-    table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise EmobeamError(f"{uri}: the predictions can't be read ({reason}); run emobeam predict again") from error
     outputs = tuple(name for name in table.column_names if name not in _NOT_VALUES)
     values = np.stack([_floats(table[name]) for name in outputs], axis=1)
     subject = np.array(table["subject"].to_pylist(), dtype=object)

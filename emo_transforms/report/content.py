@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emo_transforms.report.pack import STEP, TIME_UNIT, Packer
-from emo_transforms.report.series import FaceSeries, PartSeries
+from emo_transforms.report.series import FaceSeries, PartSeries, statistics_of
 from emo_transforms.report.truth import TaskTruth, labels_at
 
 
@@ -37,7 +37,8 @@ def pack_video(
 
     The document holds ``step`` and ``unit`` (of values and times), ``timed``, the ``faces`` with their stretches,
     ``rows`` (frames, times, sources; tables with equal rows share them), ``tasks`` with a column per output and
-    perhaps the truth, ``clips`` of clip-level tasks, ``thumbs`` and a ``note`` about them.
+    perhaps the truth and the ``statistics`` of all sampled rows (see ``statistics_of``; those left out count, too),
+    ``clips`` of clip-level tasks, ``thumbs`` and a ``note``.
     """
     packer = Packer()
     faces: dict[tuple[str, int], dict[str, Any]] = {}
@@ -69,6 +70,7 @@ def pack_video(
                 )
             entry = {"subject": face.subject, "face": face.face, "rows": rows[key]}
             entry["values"] = [packer.add_values(column) for column in face.values.T]
+            entry["statistics"] = statistics_of(face.seen)
             tasks.setdefault(name, []).append(entry | _truth(part, face, known, packer))
     thumbs = [
         {"subject": s.subject, "face": s.face, "kind": s.kind, "edge": s.edge, "at": [round(x, 3) for x in s.at]}

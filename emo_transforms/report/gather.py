@@ -6,7 +6,7 @@ Every file but the predictions tables may be missing; what it would have told is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from emo_transforms import storage
 from emo_transforms.abaw.keys import match_names
-from emo_transforms.cache import read_failures
-from emo_transforms.parts import read_part_footer
+from emo_transforms.parts import part_name
+from emo_transforms.tables_in import Listing, Part, list_parts
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS, Task
 
@@ -57,20 +57,23 @@ class Gathered:
         output: the folder.
         features: the feature cache it was made from, ``""`` where that isn't there any more.
         videos: sorted by id.
-        parts: URIs of the predictions tables by task and video.
+        parts: the predictions tables of these videos by task and video, as far as they can be used.
+        listing: all tables of the folder, those of other videos too.
+        failed: videos with tables that can't be used, and why.
         faces: rows of ``faces.parquet`` by video.
         run: ``run.json``; empty where there is none.
         extracts: the cache's run records, the oldest first.
         dataset: the cache's ``dataset.json``; may be empty.
         metrics: figures by task (``metrics.json``, or those of ``--truth``).
-        failures: the cache's failure records that are about a whole video: path of the input by video.
     """
 
     output: str
     features: str
     videos: tuple[VideoInfo, ...]
-    parts: Mapping[str, Mapping[str, str]]
+    parts: Mapping[str, Mapping[str, Part]]
     faces: Mapping[str, Sequence[Mapping[str, Any]]]
+    listing: Listing
+    failed: Mapping[str, str] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     extracts: Sequence[Mapping[str, Any]] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
@@ -89,19 +92,22 @@ def gather(output: str, *, only: str = "") -> Gathered:
         only: names of videos, separated by commas; all where empty.
 
     Raises:
-        EmobeamError: it is no output folder, nothing was predicted in it, or ``only`` names no video of it.
+        EmobeamError: it is no output folder, no table in it can be used, or ``only`` names no video of it.
     """
     output = output.rstrip("/") or output
-    parts = _parts(output)
+    listing = _listing(output)
+    parts: Mapping[str, Mapping[str, Part]] = listing.parts
     run = _json(storage.join(output, "run.json"))
     features = _features(output, run)
     known = {video.id: video for video in _videos(output)}
-    for video in {video for tables in parts.values() for video in tables}:
+    failed = _failed(listing, known)
+    for video in {*listing.videos, *failed}:
         known.setdefault(video, VideoInfo(video))
     if only:
         chosen = _chosen(only, sorted(known))
         known = {video: info for video, info in known.items() if video in chosen}
-        parts = {task: {v: uri for v, uri in tables.items() if v in chosen} for task, tables in parts.items()}
+        parts = {task: {v: part for v, part in tables.items() if v in chosen} for task, tables in parts.items()}
+        failed = {video: reason for video, reason in failed.items() if video in chosen}
     faces: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in _table(storage.join(output, "faces.parquet")):
         faces[row["video"]].append(row)
@@ -112,6 +118,8 @@ def gather(output: str, *, only: str = "") -> Gathered:
         tuple(known[video] for video in sorted(known)),
         parts,
         faces,
+        listing,
+        failed,
         run,
         _extracts(features),
         _json(storage.join(features, "dataset.json")) if features else {},
@@ -119,19 +127,12 @@ def gather(output: str, *, only: str = "") -> Gathered:
     )
 
 
-def _parts(output: str) -> dict[str, dict[str, str]]:
-    folder = storage.join(output, "predictions")
-    found: dict[str, dict[str, str]] = {}
-    for task in TASKS:
-        place = storage.join(folder, task)
-        names = sorted(storage.names(place, ".parquet"))
-        uris = [storage.join(place, f"{name}.parquet") for name in names]
-        if uris:
-            found[task] = {read_part_footer(uri)["video"]: uri for uri in uris}
-    if found:
-        return found
-    if not storage.exists(output):
-        raise EmobeamError(f"{output}: no such folder; name the output of emobeam annotate or emobeam predict")
+def _listing(output: str) -> Listing:
+    listing = list_parts(output)
+    if listing.parts:
+        return listing
+    if listing.damaged:
+        raise EmobeamError(f"{output}: no table of predictions can be used ({listing.damaged[0].reason})")
     if storage.exists(storage.join(output, "dataset.json")):
         raise EmobeamError(
             f"{output}: a feature cache, in which nothing is predicted; run emobeam predict {output} --output OUT "
@@ -140,6 +141,12 @@ def _parts(output: str) -> dict[str, dict[str, str]]:
     if storage.exists(storage.join(output, "run.json")):
         raise EmobeamError(f"{output}: holds no predictions of any video; emobeam inspect {output} tells why")
     raise EmobeamError(f"{output}: not an output folder of emobeam annotate or emobeam predict (no predictions in it)")
+
+
+def _failed(listing: Listing, known: Iterable[str]) -> dict[str, str]:
+    """Why tables can't be used, by video; a damaged table tells no more of it than the digest in its name."""
+    names = {part_name(video).removesuffix(".parquet"): video for video in known}
+    return {names.get(video, video): reason for video, reason in listing.failed.items()}
 
 
 def _features(output: str, run: Mapping[str, Any]) -> str:
@@ -226,10 +233,3 @@ def warnings_of(found: Gathered) -> tuple[list[str], list[str]]:
             if "experimental" in text and not any("experimental" in other and task in other for other in others):
                 others.append(f"task {task}: the head {entry.get('name')} is experimental")
     return untrained, others
-
-
-def failed_uris(found: Gathered) -> dict[str, str]:
-    """Where inputs lay that failed, by video, as far as the cache's records tell."""
-    if not found.features:
-        return {}
-    return {failure.video: failure.uri for failure in read_failures(found.features).values() if failure.uri}

@@ -53,6 +53,7 @@ class PageData:
         truths: figures by task.
         clips: rows of clip-level tasks: video, subject and values as text.
         thinned: sampled rows that are left out of the page.
+        failed: videos with tables that can't be used, and why.
     """
 
     found: Gathered
@@ -63,6 +64,7 @@ class PageData:
     made: str
     clips: Mapping[str, Sequence[tuple[str, str, Sequence[float | None]]]] = field(default_factory=dict)
     thinned: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_page(data: PageData) -> str:
@@ -87,6 +89,7 @@ def render_page(data: PageData) -> str:
         "outcomes": _outcomes(data),
         "not_ok": [v.info for v in data.videos if v.info.outcome in ("failed", "partial", "no_face")],
         "not_predicted": dict(found.run.get("not_predicted") or {}),
+        "failed": dict(data.failed),
         "sources": _shares(zip(_SOURCE_TITLES, data.sources, strict=True)),
         "frames": _frames(data),
         "tasks": [_task(task, data) for task in found.tasks],
@@ -158,7 +161,10 @@ def _for_script(data: PageData) -> dict[str, Any]:
             for output, group in zip(task.outputs, groups_of(task), strict=True)
         ]
         tasks.append({"name": task.name, "title": task.title, "scope": task.scope, "outputs": outputs})
-    videos = [{"id": v.info.id, "outcome": v.info.outcome, "message": v.info.message} for v in data.videos]
+    videos = [
+        {"id": v.info.id, "outcome": v.info.outcome, "message": data.failed.get(v.info.id, v.info.message)}
+        for v in data.videos
+    ]
     return {"version": 1, "tasks": tasks, "videos": videos}
 
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from emo_transforms import storage
 from emo_transforms.annotations import NOMINAL_FPS
-from emo_transforms.parts import read_part_footer
+from emo_transforms.tables_in import Part
 from schemas.records import EmobeamError
 from schemas.tables import SOURCES
 from schemas.task import OutputGroup
-from schemas.tasks import Task
+from schemas.tasks import TASKS, Task
 
 SAMPLED, INTERPOLATED, NEAREST, ABSENT = range(len(SOURCES))
 LONG_GAP = 1.5
@@ -53,6 +53,7 @@ class FaceSeries:
         times: float64[n] in s, or None where nothing supplies time: the axis is then the frame's number.
         sources: uint8[n], places in ``schemas.tables.SOURCES``.
         values: float32[n, C], NaN where the table holds none.
+        seen: float32[m, C], values of all sampled rows, those that are left out too: what figures are made of.
         stretches: what lies between sampled rows other than the usual interpolation.
         rows: native rows of the table by source, the same order.
         thinned: sampled rows that are left out.
@@ -64,6 +65,7 @@ class FaceSeries:
     times: NDArray[np.float64] | None
     sources: NDArray[np.uint8]
     values: NDArray[np.float32]
+    seen: NDArray[np.float32]
     stretches: tuple[Stretch, ...]
     rows: tuple[int, int, int, int]
     thinned: int = 0
@@ -156,29 +158,29 @@ def distributions_of(task: Task) -> list[Distribution]:
     return [Distribution(output, group.low, group.high) for output, group in pairs]
 
 
-def read_series(uri: str, task: Task, *, rate: float = 0.0) -> PartSeries:
+def read_series(part: Part, *, rate: float = 0.0) -> PartSeries:
     """Reads one predictions table.
 
     Args:
         rate: keep at most so many sampled rows a second; 0 keeps all.
 
     Raises:
-        EmobeamError: the file is no predictions table of this task, or damaged.
+        EmobeamError: the table is damaged.
     """
-    footer = read_part_footer(uri)
-    if footer["task"] != task.name:
-        raise EmobeamError(f"{uri}: predictions of task {footer['task']}, not {task.name}; they lie in a wrong folder")
+    task = TASKS[part.task]
     try:
-        with storage.open_read(uri) as file:
+        with storage.open_read(part.uri) as file:
             table = pq.read_table(file)
         values = np.stack([np.asarray(table[name].to_numpy(), np.float32) for name in task.outputs], axis=1)
         subjects = _texts(table["subject"])
         if task.scope == "clip":
             rows = tuple(ClipRow(str(subject), values[index]) for index, subject in enumerate(subjects))
-            return PartSeries(footer["video"], task, clips=rows)
-        return PartSeries(footer["video"], task, faces=_faces(table, subjects, values, rate))
+            return PartSeries(part.video, task, clips=rows)
+        return PartSeries(part.video, task, faces=_faces(table, subjects, values, rate))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
+        raise EmobeamError(
+            f"{part.uri}: the predictions can't be read ({' '.join(str(error).split())}); run emobeam predict again"
+        ) from error
 
 
 def _faces(
@@ -247,6 +249,7 @@ def face_series(
         None if times is None else times[keep],
         sources[keep],
         values[keep],
+        values[sources == SAMPLED],
         tuple(stretches),
         (int(counts[0]), int(counts[1]), int(counts[2]), int(counts[3])),
         thinned,
@@ -275,12 +278,27 @@ def _thinned(keep: NDArray[np.bool_], clock: NDArray[np.float64], rate: float) -
     return chosen
 
 
+def statistics_of(values: NDArray[np.float32]) -> list[list[float | int | None]]:
+    """Of each column of values[n, C]: rows with a value, mean, population standard deviation, least, greatest, and the
+    share of values of at least 0.5; None for what no row gives.
+    """
+    figures: list[list[float | int | None]] = []
+    for column in values.T:
+        known = column[np.isfinite(column)].astype(np.float64)
+        if not len(known):
+            figures.append([0, None, None, None, None, None])
+            continue
+        spread = (known.mean(), known.std(), known.min(), known.max(), (known >= 0.5).mean())
+        figures.append([len(known), *(round(float(figure), 5) for figure in spread)])
+    return figures
+
+
 def count_values(parts: Sequence[PartSeries], into: Sequence[Distribution]) -> None:
-    """Adds the sampled rows (or clips) of some tables of one task to its distributions."""
+    """Adds all sampled rows (or clips) of some tables of one task to its distributions."""
     for part in parts:
         for face in part.faces:
             for place, distribution in enumerate(into):
-                distribution.add(face.values[face.sources == SAMPLED, place])
+                distribution.add(face.seen[:, place])
         for clip in part.clips:
             for place, distribution in enumerate(into):
                 distribution.add(clip.values[place : place + 1])

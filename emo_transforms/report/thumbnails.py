@@ -43,6 +43,9 @@ MOST = 24
 FACES = 4
 """Faces of one video with pictures, at most."""
 
+FETCHED = 200_000_000
+"""Bytes up to which a video is fetched from a store for its pictures."""
+
 _BYTES = 1100
 """Of one picture in the page, about (64 px WebP, in base64)."""
 
@@ -73,7 +76,7 @@ class Pictures:
         shards: names of each video's shards, in order.
         inputs: where the videos lie, by id; those that aren't known are absent.
         per_face: pictures of one face, at most.
-        seconds: how long decoding may take for all videos together.
+        seconds: how long reading and decoding the inputs may take for all videos together.
     """
 
     features: str
@@ -118,16 +121,22 @@ class Pictures:
         """
         if not faces:
             return [], ""
+        stored, known = "crops" in self.config.store, self.inputs.get(video)
+        if not stored and known is None:
+            return [], "No face pictures: the video is not where it was; name its place with --videos."
+        if not stored and min(share, self.seconds - self._spent) <= 0:
+            return [], f"No face pictures: those of other videos have taken the {self.seconds:g} s that there are."
         try:
             wanted = self._wanted(video, faces, stretches)
             if not wanted:
                 return [], "No face pictures: it is not plain which face they show."
-            if "crops" in self.config.store:
+            if known is None or stored:
                 return _sprites(self._stored(wanted)), ""
-            known = self.inputs.get(video)
-            if known is None:
-                return [], "No face pictures: the video is not where it was; name its place with --videos."
-            return self._from_input(known, print_, wanted, share)
+            began = time.monotonic()
+            try:
+                return self._from_input(known, print_, wanted, began + min(share, self.seconds - self._spent))
+            finally:
+                self._spent += time.monotonic() - began
         except (EmobeamError, InputError, OSError) as error:
             return [], f"No face pictures: {error}"
 
@@ -179,20 +188,20 @@ class Pictures:
                 start += len(table)
 
     def _from_input(
-        self, video: Video, print_: tuple[int | None, str | None], wanted: Sequence[Wanted], share: float
+        self, video: Video, print_: tuple[int | None, str | None], wanted: Sequence[Wanted], until: float
     ) -> tuple[list[Sprite], str]:
         now = fingerprint_of(video, self.config)
         if print_[1] is not None and (now.size, now.digest) != print_:
             return [], f"No face pictures: {video.uri} has changed since."
         if video.kind == "crops":
-            pictures = ((item, read_crop(storage.join(video.uri, item.image))[1]) for item in wanted if item.image)
-            return _sprites(pictures), ""
-        left = min(share, self.seconds - self._spent)
-        began = time.monotonic()
-        with storage.local_copy(video.uri) as path:
-            sprites = _sprites(self._decoded(path, video, wanted, began + left))
-        self._spent += time.monotonic() - began
-        return sprites, "" if sprites else "No face pictures: decoding took longer than they are worth."
+            sprites = _sprites(_read_crops(video, wanted, until))
+        elif not storage.is_local(video.uri) and now.size > FETCHED:
+            text = f"{now.size / 1e6:.0f} MB, too much to fetch for them; name a copy with --videos"
+            return [], f"No face pictures: {video.uri} has {text}."
+        else:
+            with storage.local_copy(video.uri) as path:
+                sprites = _sprites(self._decoded(path, video, wanted, until))
+        return sprites, "" if sprites else "No face pictures: reading the video took longer than they are worth."
 
     def _decoded(
         self, path: str, video: Video, wanted: Sequence[Wanted], until: float
@@ -210,6 +219,14 @@ class Pictures:
                 for item in by_frame[frame]:
                     if item.box is not None:
                         yield item, source_crop(picture, np.asarray(item.box, np.float32), self.config.align.margin)
+
+
+def _read_crops(video: Video, wanted: Sequence[Wanted], until: float) -> Iterator[tuple[Wanted, Picture]]:
+    for item in (wanted[place] for place in _coarse_first(range(len(wanted)))):
+        if time.monotonic() > until:
+            return
+        if item.image:
+            yield item, read_crop(storage.join(video.uri, item.image))[1]
 
 
 def pictures_per_face(faces: int, budget: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.labels import VideoLabels, read_labels
 from emo_transforms.abaw.measures import measure_of
-from emo_transforms.abaw.predicted import open_tables
+from emo_transforms.abaw.predicted import TablePredictions
 from emo_transforms.abaw.scoring import score_labels
+from emo_transforms.tables_in import Part
 from schemas.records import EmobeamError
 from schemas.tasks import Task
 
@@ -51,18 +52,24 @@ class TaskTruth:
     labels: Mapping[Place, VideoLabels] = field(default_factory=dict)
 
 
-def read_truth(output: str, task: Task, truth: str, partition: str = "") -> TaskTruth:
-    """Reads labels and scores the tables of an output folder.
+def read_truth(parts: Iterable[Part], task: Task, truth: str, partition: str = "") -> TaskTruth:
+    """Reads labels and scores the tables of a task; tables that can't be read are left out.
 
     Raises:
         EmobeamError: no labels of this task there, or none of a predicted video.
     """
-    predictions = open_tables(output, task)
-    if predictions is None:
-        raise EmobeamError(f"{output}: holds no predictions of task {task.name}")
     labels = list(read_labels(truth, task, partition=partition))
-    edition = max(task.editions)
-    data = score_labels(task, edition, measure_of(task), labels, predictions, resamples=0).data
+    predictions = TablePredictions(
+        task, {(part.video, subject): part.uri for part in parts for subject in part.subjects}
+    )
+    try:
+        data = _scored(task, labels, predictions)
+    except EmobeamError:
+        readable = {place: uri for place, uri in predictions.parts.items() if _readable(predictions, place)}
+        if len(readable) == len(predictions.parts):
+            raise
+        predictions = TablePredictions(task, readable)
+        data = _scored(task, labels, predictions)
     places = predictions.find([entry.name for entry in labels])
     of_name = {entry.name: entry for entry in labels}
     return TaskTruth(
@@ -71,6 +78,18 @@ def read_truth(output: str, task: Task, truth: str, partition: str = "") -> Task
         {places[row["video"]]: _figure(row) for row in data["per_video"] if row["video"] in places},
         {place: of_name[name] for name, place in places.items()},
     )
+
+
+def _scored(task: Task, labels: list[VideoLabels], predictions: TablePredictions) -> Mapping[str, Any]:
+    return score_labels(task, max(task.editions), measure_of(task), labels, predictions, resamples=0).data
+
+
+def _readable(predictions: TablePredictions, place: Place) -> bool:
+    try:
+        predictions.read(place)
+    except EmobeamError:
+        return False
+    return True
 
 
 def truth_of_metrics(data: Mapping[str, Any], videos: list[str]) -> TaskTruth:

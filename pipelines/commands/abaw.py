@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from pipelines.commands.help_text import SCORING, SectionedCommand
 from pipelines.commands.options import FRACTION, task_option
+from schemas.wording import counted, noun
 
 _edition = click.option(
     "--edition", type=click.IntRange(3, 11), required=True, help="ABAW edition whose rules to follow."
@@ -32,11 +34,15 @@ _gate = click.option(
     help="Expressions: tables that win where they are confident.",
 )
 _partition = click.option(
-    "--partition", default="", show_default=False, help="train, validation or test, where LABELS hold several."
+    "--partition",
+    default="",
+    show_default=False,
+    metavar="NAME",
+    help="train, validation or test, where LABELS hold several.",
 )
 
 
-@click.command(short_help="Predictions to the submission file of a challenge.")
+@click.command(cls=SectionedCommand, sections=SCORING, short_help="Predictions to the submission file of a challenge.")
 @click.argument("output", metavar="OUT")
 @task_option(required=True)
 @_edition
@@ -79,11 +85,12 @@ def submit(
         click.echo(submission_text(report))
     if report.videos_missing:
         names = ", ".join(report.videos_missing[:5])
-        text = f"warning: {len(report.videos_missing)} names have no predictions: {names}"
+        count = len(report.videos_missing)
+        text = f"warning: {counted(count, 'name')} {noun(count, 'has', 'have')} no predictions: {names}"
         click.echo(text, err=True)
 
 
-@click.command(short_help="Would an organiser's scorer read this submission?")
+@click.command(cls=SectionedCommand, sections=SCORING, short_help="Would an organiser's scorer read this submission?")
 @click.argument("file", metavar="FILE")
 @task_option(required=True)
 @_edition
@@ -110,7 +117,9 @@ def validate(ctx: click.Context, /, file: str, task: str, edition: int, template
     ctx.exit(code)
 
 
-@click.command(short_help="The challenge's figure of predictions or a submission.")
+@click.command(
+    cls=SectionedCommand, sections=SCORING, short_help="The challenge's figure of predictions or a submission."
+)
 @task_option(required=True)
 @click.option("--truth", required=True, metavar="LABELS", help="The organisers' annotations: root, folder or file.")
 @_predictions
@@ -157,7 +166,9 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
         print_score(data, per_video=per_video)
 
 
-@click.command(short_help="Fit thresholds and smoothing on labelled predictions.")
+@click.command(
+    cls=SectionedCommand, sections=SCORING, short_help="Fit thresholds and smoothing on labelled predictions."
+)
 @task_option(required=True)
 @click.option("--truth", required=True, metavar="LABELS", help="The organisers' annotations: root, folder or file.")
 @_predictions

@@ -7,11 +7,16 @@ from typing import Any
 
 import click
 
+from pipelines.commands.help_text import TRAINING, SectionedCommand
 from pipelines.commands.options import task_option
 from pipelines.commands.train import is_number, seeds_of
 
 
-@click.command(short_help="Which head, how many maps: several seeds of each, and what it costs.")
+@click.command(
+    cls=SectionedCommand,
+    sections=TRAINING,
+    short_help="Which head, how many maps: several seeds of each, and what it costs.",
+)
 @click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
 @task_option(required=True)
 @click.option("--labels", required=True, metavar="DIR", help="The organisers' annotations: root, folder or file.")
@@ -41,7 +46,7 @@ from pipelines.commands.train import is_number, seeds_of
     metavar="FRACTION|FILE",
     help="As for train: a fraction of the training rows, cut by person, or a file of ids.  [default: 0.1]",
 )
-@click.option("--partition", default="", show_default=False, help="Of LABELS.  [default: train]")
+@click.option("--partition", default="", show_default=False, metavar="NAME", help="Of LABELS.  [default: train]")
 @click.option(
     "--subjects",
     default="",
@@ -57,7 +62,7 @@ from pipelines.commands.train import is_number, seeds_of
     metavar="LABELS",
     help="Official annotations: every head is judged by their validation set too, after all training.",
 )
-@click.option("--truth-partition", default="validation", help="Of --truth.")
+@click.option("--truth-partition", default="validation", metavar="NAME", help="Of --truth.")
 @click.option("--edition", type=click.IntRange(3, 11), help="ABAW edition whose rules count.  [default: 8]")
 @click.option(
     "--backbone-weights",
@@ -67,7 +72,7 @@ from pipelines.commands.train import is_number, seeds_of
     help="Of the caches' backbone, for the final layer.  [default: where they lay when they were made]",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For training.")
-@click.option("--buffer-mb", type=click.IntRange(min=16), default=2048, help="MB of rows in memory.")
+@click.option("--buffer-mb", type=click.IntRange(min=16), default=2048, metavar="MB", help="Rows in memory.")
 @click.option("--readers", type=click.IntRange(min=0), default=0, help="Threads that read; 0: one per core.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of torch; 0: its own choice.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes for --truth; 0 is one per core.")

@@ -1,17 +1,142 @@
-"""What all commands have in common in their help: examples at the end, and ``--verbose``."""
+"""What all commands have in common in their help: sections, examples at the end, words for numbers, ``--verbose``."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
+Sections = Mapping[str, Sequence[str]]
+"""Options by the title they stand under, in this order; the others stand first."""
+
 _EXAMPLES = ("\b\nExample:\n", "\b\nExamples:\n")
+_MESSAGES = ("--json", "--quiet", "--verbose", "--help")
+_FIRST_COLUMN = 30
+
+JOBS: Sections = {
+    "Videos": ("--only", "--fps", "--segment-seconds", "--decoder", "--decode-timeout", "--decode-memory"),
+    "Folders of cropped faces": ("--crops", "--videos", "--crops-fps"),
+    "Faces": ("--detector", "--min-face", "--min-score", "--align", "--margin"),
+    "Backbone and cache": (
+        "--backbone",
+        "--backbone-weights",
+        "--input-size",
+        "--maps",
+        "--store",
+        "--views",
+        "--engine",
+        "--device",
+    ),
+    "Heads and predictions": ("--task", "--head", "--faces", "--subjects", "--max-gap", "--window-gap", "--stride"),
+    "Challenge": ("--edition", "--template", "--truth", "--partition"),
+    "Where it runs": ("--runner", "--workers", "--shared-files"),
+    "Flink and Spark": (
+        "--flink-master",
+        "--flink-version",
+        "--spark-master",
+        "--job-server-jar",
+        "--job-endpoint",
+        "--worker-environment",
+    ),
+    "Dataflow": (
+        "--project",
+        "--region",
+        "--temp-location",
+        "--image",
+        "--machine-type",
+        "--accelerator",
+        "--detach",
+    ),
+    "Messages": _MESSAGES,
+}
+"""Of annotate, extract, predict and plan."""
+
+TRAINING: Sections = {
+    "Network and recipe": (
+        "--recipe",
+        "--architecture",
+        "--architectures",
+        "--levels",
+        "--form",
+        "--window",
+        "--backbone",
+        "--start",
+        "--backbone-weights",
+        "--loss",
+        "--classes",
+        "--input-size",
+        "--batch",
+        "--epochs",
+        "--sam",
+        "--precision",
+        "--set",
+        "--seed",
+        "--seeds",
+    ),
+    "What is held out, and judged": (
+        "--holdout",
+        "--partition",
+        "--allow-official-validation",
+        "--subjects",
+        "--truth",
+        "--truth-partition",
+        "--edition",
+        "--validation",
+    ),
+    "Machine": (
+        "--device",
+        "--buffer-mb",
+        "--readers",
+        "--threads",
+        "--workers",
+        "--checkpoint-minutes",
+        "--restart",
+    ),
+    "Messages": _MESSAGES,
+}
+"""Of train, compare and pretrain."""
+
+SCORING: Sections = {
+    "Post-processing": ("--post", "--gate", "--head", "--threshold", "--smoothing"),
+    "Intervals": ("--resamples", "--seed"),
+    "Messages": ("--per-video", *_MESSAGES),
+}
+"""Of submit, score and tune."""
+
+
+class SectionedCommand(click.Command):
+    """A command whose options stand under titles in its help. Parsing is click's own.
+
+    Args:
+        sections: what stands where; a title without options of this command is left out.
+    """
+
+    def __init__(self, *args: Any, sections: Sections, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options, section by section, with one width of the first column."""
+        title_of = {name: title for title, names in self.sections.items() for name in names}
+        shown: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *self.sections)}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is not None and not isinstance(option, click.Argument):
+                shown[next((title_of[name] for name in option.opts if name in title_of), "Options")].append(record)
+        longest = max(len(names) for records in shown.values() for names, _ in records)
+        for title, records in shown.items():
+            if records:
+                (names, text), *others = records
+                with formatter.section(title):
+                    formatter.write_dl([(names.ljust(min(longest, _FIRST_COLUMN)), text), *others], _FIRST_COLUMN)
 
 
 def finish(command: click.Command) -> click.Command:
     """Puts the examples of a command, and of all below it, behind its options, and gives each the option -v.
 
+    Numbers are called ``N`` (whole), ``0..1`` or ``NUMBER`` where an option has no word of its own for them.
     A command's docstring ends in a paragraph that begins with ``\\b`` and ``Example:`` or ``Examples:``.
     """
     if isinstance(command, click.Group):
@@ -33,4 +158,15 @@ def finish(command: click.Command) -> click.Command:
                 help="Let libraries write to standard error.",
             )
         )
+    for option in command.params:
+        if option.metavar is None and not getattr(option, "is_flag", False):
+            option.metavar = _word(option.type)
     return command
+
+
+def _word(kind: click.ParamType) -> str | None:  # type: ignore[type-arg]  # generic only in recent versions of click
+    if isinstance(kind, click.FloatRange) and (kind.min, kind.max) == (0, 1):
+        return "0..1"
+    if isinstance(kind, type(click.FLOAT)):
+        return "NUMBER"
+    return "N" if isinstance(kind, type(click.INT)) else None

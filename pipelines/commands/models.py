@@ -7,6 +7,7 @@ import json
 import click
 
 from pipelines.commands import export_head
+from schemas.wording import counted
 
 
 @click.group(invoke_without_command=True, short_help="Published backbones: list, fetch, convert.")
@@ -120,8 +121,10 @@ def convert(file: str, output: str, architecture: str, as_json: bool, quiet: boo
     if quiet:
         return
     of = f" of {done['source_class']}" if done["source_class"] else ""
-    scores = f", {done['scores']} scores" if done["scores"] else ""
-    text = f"{done['output']}: {done['tensors']} tensors, {done['parameters'] / 1e6:.2f} M numbers{of}{scores}"
+    scores = f", {counted(done['scores'], 'score')}" if done["scores"] else ""
+    text = (
+        f"{done['output']}: {counted(done['tensors'], 'tensor')}, {done['parameters'] / 1e6:.2f} M numbers{of}{scores}"
+    )
     click.echo(f"{text}, weights {done['weights_sha256'][:12]}")
 
 

@@ -15,6 +15,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _Fps(click.ParamType):  # type: ignore[type-arg]  # generic only in recent versions of click
     name = "number|native"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "N|native"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if value == "native" or value == 0:
             return 0.0
@@ -33,6 +36,9 @@ class _Names(click.ParamType):  # type: ignore[type-arg]  # generic only in rece
     def __init__(self, *known: str) -> None:
         self.known = known
         self.name = ",".join(known)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
@@ -74,7 +80,13 @@ extraction = _apply(
             help="Only these videos: names, or a file of them.",
         ),
         click.option("--fps", type=_Fps(), default=None, help="Frames looked at per second.  [default: 6; crops: all]"),
-        click.option("--segment-seconds", type=click.FloatRange(min=1), default=60.0, help="Length of a shard in s."),
+        click.option(
+            "--segment-seconds",
+            type=click.FloatRange(min=1),
+            default=60.0,
+            metavar="SECONDS",
+            help="Length of a shard.",
+        ),
         click.option(
             "--crops",
             type=click.Choice(["affwild2", "emi", "bah"]),
@@ -87,7 +99,13 @@ extraction = _apply(
             metavar="DIR",
             help="With --crops: raw videos, for presentation times.",
         ),
-        click.option("--crops-fps", type=click.FloatRange(min=0), default=0.0, help="With --crops: native frames/s."),
+        click.option(
+            "--crops-fps",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            metavar="FPS",
+            help="With --crops: native frames per second.",
+        ),
         click.option(
             "--backbone",
             default="",
@@ -106,7 +124,8 @@ extraction = _apply(
             "--input-size",
             type=click.IntRange(min=32, max=1024),
             default=None,
-            help="Edge of the crops a backbone sees in px.  [default: what it was made for; 224 for maps]",
+            metavar="PX",
+            help="Edge of the crops a backbone sees.  [default: what it was made for; 224 for maps]",
         ),
         click.option("--maps", type=_Names("s8", "s16", "s32"), default="s8,s16,s32", help="Feature maps to store."),
         click.option(
@@ -120,15 +139,19 @@ extraction = _apply(
         ),
         click.option("--align", type=click.Choice(["square", "5pt"]), default="square", help="From box to crop."),
         click.option(
-            "--margin", type=click.FloatRange(0, 2), default=0.2, help="Added to a square crop's edge, ratio."
+            "--margin",
+            type=click.FloatRange(0, 2),
+            default=0.2,
+            metavar="RATIO",
+            help="Added to a square crop's edge, as a share of it.",
         ),
         click.option(
             "--detector",
             type=click.Choice(["exact", "track"]),
             default="exact",
-            help="MTCNN on every frame for itself, or with short cuts through time (see README).",
+            help="MTCNN on every frame for itself, or with short cuts through time (docs/speed.md).",
         ),
-        click.option("--min-face", type=click.IntRange(min=12), default=20, help="Smallest face in px."),
+        click.option("--min-face", type=click.IntRange(min=12), default=20, metavar="PX", help="Smallest face."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.9, help="Smallest detection score."),
         click.option(
             "--engine",
@@ -140,10 +163,18 @@ extraction = _apply(
             "--decoder",
             type=click.Choice(["auto", "pyav", "decord"]),
             default="auto",
-            help="auto is pyav (see README).",
+            help="auto is pyav (docs/accuracy.md).",
         ),
-        click.option("--decode-timeout", type=click.FloatRange(min=1), default=30.0, help="s without progress."),
-        click.option("--decode-memory", type=click.IntRange(min=64), default=1024, help="MB a decoder may use."),
+        click.option(
+            "--decode-timeout",
+            type=click.FloatRange(min=1),
+            default=30.0,
+            metavar="SECONDS",
+            help="A decoder without progress for so long is ended.",
+        ),
+        click.option(
+            "--decode-memory", type=click.IntRange(min=64), default=1024, metavar="MB", help="What a decoder may use."
+        ),
     ]
 )
 
@@ -159,8 +190,20 @@ prediction = _apply(
             metavar="FILE",
             help="CSV video,subject,person: who a subject is.",
         ),
-        click.option("--max-gap", type=click.FloatRange(min=0), default=0.5, help="s a value is carried from a face."),
-        click.option("--window-gap", type=click.FloatRange(min=0), default=0.5, help="s a window may step over."),
+        click.option(
+            "--max-gap",
+            type=click.FloatRange(min=0),
+            default=0.5,
+            metavar="SECONDS",
+            help="How far a value is carried from a face.",
+        ),
+        click.option(
+            "--window-gap",
+            type=click.FloatRange(min=0),
+            default=0.5,
+            metavar="SECONDS",
+            help="What a window may step over.",
+        ),
         click.option(
             "--stride", type=click.IntRange(min=0), default=0, help="Frames between windows; 0: side by side."
         ),
@@ -175,7 +218,13 @@ prediction = _apply(
             metavar="LABELS",
             help="Organisers' annotations; writes metrics.json.",
         ),
-        click.option("--partition", default="", show_default=False, help="With --truth: train, validation or test."),
+        click.option(
+            "--partition",
+            default="",
+            show_default=False,
+            metavar="NAME",
+            help="With --truth: train, validation or test.",
+        ),
     ]
 )
 
@@ -193,13 +242,18 @@ running = _apply(
             "--workers",
             type=click.IntRange(min=0),
             default=0,
-            help="direct: processes, 0 is one per core; Flink: parallelism, Spark: cores, Dataflow: machines at most; "
-            "0 leaves it to the engine.",
+            help="direct: processes, 0 is one per core; Flink: parallelism, 0 is all slots; Spark: cores, Dataflow: "
+            "machines at most, 0 leaves it to the engine.",
         ),
         click.option(
             "--flink-master", default="", show_default=False, metavar="HOST:PORT", help="REST of the cluster."
         ),
-        click.option("--flink-version", default="1.20", help="Which job server is fetched where none is named."),
+        click.option(
+            "--flink-version",
+            default="1.20",
+            metavar="VERSION",
+            help="Which job server is fetched where none is named.",
+        ),
         click.option(
             "--spark-master", default="", show_default=False, metavar="spark://HOST:PORT", help="The cluster."
         ),
@@ -224,14 +278,23 @@ running = _apply(
             metavar="HOW",
             help="Flink, Spark: process[:COMMAND], external:HOST:PORT, docker:IMAGE or loopback.",
         ),
+        click.option(
+            "--patience",
+            type=click.FloatRange(min=0),
+            default=3600.0,
+            metavar="SECONDS",
+            help="Engines: without a sign of any worker for so long a run gives up; 0: never.",
+        ),
         click.option("--shared-files", is_flag=True, help="Local paths mean the same on all workers."),
         click.option("--project", default="", show_default=False, metavar="ID", help="Dataflow: Google Cloud project."),
-        click.option("--region", default="", show_default=False, help="Dataflow: such as europe-west4."),
+        click.option(
+            "--region", default="", show_default=False, metavar="REGION", help="Dataflow: such as europe-west4."
+        ),
         click.option(
             "--temp-location", default="", show_default=False, metavar="gs://...", help="Dataflow: its own files."
         ),
-        click.option("--image", default="", show_default=False, help="Dataflow: the worker image."),
-        click.option("--machine-type", default="n2-standard-8", help="Dataflow: of the workers."),
+        click.option("--image", default="", show_default=False, metavar="IMAGE", help="Dataflow: the worker image."),
+        click.option("--machine-type", default="n2-standard-8", metavar="TYPE", help="Dataflow: of the workers."),
         click.option(
             "--accelerator", default="", show_default=False, metavar="TYPE", help="Dataflow: such as nvidia-tesla-t4."
         ),

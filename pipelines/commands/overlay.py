@@ -20,7 +20,7 @@ from schemas.records import InputError
     default="",
     show_default=False,
     metavar="FILE.mp4",
-    help="The file to write.  [default: OUT/overlay/<video>.mp4]",
+    help="The file to write.  [default: in OUT/overlay/, called as the video's table: NAME-DIGEST.mp4]",
 )
 @click.option(
     "--video",
@@ -72,3 +72,4 @@ def overlay(ctx: click.Context, /, clip: str, output: str, **args: Any) -> None:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(overlay_text(result))
+    ctx.exit(1 if result["failed"] else 0)

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from pipelines.commands import options
+from pipelines.commands.help_text import JOBS, SectionedCommand
 
 
-@click.command(short_help="What extract will take: hours, cache, memory.")
+@click.command(cls=SectionedCommand, sections=JOBS, short_help="What extract will take: hours, cache, memory.")
 @options.inputs
 @options.extraction
 @click.option(

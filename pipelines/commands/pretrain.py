@@ -7,13 +7,19 @@ from typing import Any
 
 import click
 
+from pipelines.commands.help_text import TRAINING, SectionedCommand
 from schemas.records import UsageError
 
 
-@click.command(short_help="A backbone, trained on labelled face images.")
+@click.command(cls=SectionedCommand, sections=TRAINING, short_help="A backbone, trained on labelled face images.")
 @click.argument("data", metavar="DATA")
 @click.option("--output", required=True, metavar="FOLDER", help="Folder of the trained backbone.")
-@click.option("--backbone", default="mobilenetv4_conv_small", help="Any classifier of timm, with or without a tag.")
+@click.option(
+    "--backbone",
+    default="mobilenetv4_conv_small",
+    metavar="NAME",
+    help="Any classifier of timm, with or without a tag.",
+)
 @click.option(
     "--start",
     default="",
@@ -37,7 +43,12 @@ from schemas.records import UsageError
 @click.option(
     "--images", default="", show_default=False, metavar="DIR", help="Where paths in tables start.  [default: the table]"
 )
-@click.option("--input-size", type=click.IntRange(32, 1024), help="Edge in px.  [default: the recipe's, 224]")
+@click.option(
+    "--input-size",
+    type=click.IntRange(32, 1024),
+    metavar="PX",
+    help="Edge of the pictures.  [default: the recipe's, 224]",
+)
 @click.option("--batch", type=click.IntRange(min=2), help="Images of a step.  [default: the recipe's, 256]")
 @click.option("--epochs", type=click.IntRange(min=1), help="With all layers.  [default: the recipe's, 15]")
 @click.option("--sam", type=click.FloatRange(min=0), help="Radius of sharpness-aware steps; 0: none.")
@@ -46,7 +57,11 @@ from schemas.records import UsageError
 @click.option("--workers", type=click.IntRange(min=-1), default=-1, help="Processes reading images; -1: one per core.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For the network.")
 @click.option(
-    "--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, help="Between checkpoints in an epoch."
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    metavar="MINUTES",
+    help="Between checkpoints in an epoch.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")

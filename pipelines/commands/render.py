@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from schemas.wording import counted
+
 
 @click.command(short_help="Faces with known action units, rendered.")
 @click.argument("model", metavar="MODEL.npz")
@@ -50,4 +52,5 @@ def render(**args: Any) -> None:
         click.echo(json.dumps(done, indent=2))
     elif not args["quiet"]:
         rates = ", ".join(f"{unit} {rate:.0%}" for unit, rate in done["base_rates"].items() if rate is not None)
-        click.echo(f"{done['output']}: {done['crops']} crops of {done['people']} people; shown at 0.3 or more: {rates}")
+        made = f"{counted(done['crops'], 'crop')} of {counted(done['people'], 'person', 'people')}"
+        click.echo(f"{done['output']}: {made}; shown at 0.3 or more: {rates}")

@@ -33,7 +33,10 @@ import click
 )
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.pass_context
 def report(
+    ctx: click.Context,
+    /,
     out: str,
     output: str,
     truth: str,
@@ -48,7 +51,8 @@ def report(
     """Makes one HTML page from the output of annotate or predict, to look at and to hand on; it needs no network.
 
     The page shows the run (outcomes, distributions, time, weights, warnings) and, per video, zoomable timelines of
-    all outputs with pictures of the faces. With --truth, labels and the figure of each video stand beside.
+    all outputs with pictures of the faces. With --truth, labels and the figure of each video stand beside. Damaged
+    tables are left out and told, and the exit code is 1.
 
     \b
     Examples:
@@ -64,3 +68,4 @@ def report(
         click.echo(json.dumps(asdict(result), indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo(f"{result.path} ({size_text(result.bytes)}, {result.videos} videos)")
+    ctx.exit(1 if result.failed else 0)

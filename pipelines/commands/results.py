@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pipelines.commands.options import task_option
+from schemas.wording import counted
 
 _DURATION = click.FloatRange(min=0)
 
@@ -61,7 +62,10 @@ def export(ctx: click.Context, /, as_json: bool, quiet: bool, **args: Any) -> No
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
         what = "spans" if result.format == "elan" else "rows"
-        click.echo(f"{result.destination}: {result.videos} videos, {result.files} files, {result.rows} {what}")
+        click.echo(
+            f"{result.destination}: {counted(result.videos, 'video')}, {counted(result.files, 'file')}, "
+            f"{result.rows} {what}"
+        )
         untrained = [text for text in result.warnings if "untrained" in text]
         if untrained:
             click.echo(f"UNTRAINED: {'; '.join(untrained)}; these values mean nothing")

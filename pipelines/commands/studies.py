@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipelines.commands.options import FRACTION, task_option
+from schemas.wording import counted
 
 if TYPE_CHECKING:
     from emo_transforms.studies.study import StudyConfig
@@ -113,8 +114,10 @@ def events(ctx: click.Context, /, output: str, destination: str, as_json: bool, 
     from pipelines.console import make_ui
     from pipelines.events import run_events
 
-    result = run_events(output, _config(args), destination=destination, ui=make_ui(quiet=quiet))
-    lines = [f"{result.summary['events']} events in {result.summary['videos']} videos: {destination}"]
+    result = run_events(output, _config(args), destination=destination, keep=False, ui=make_ui(quiet=quiet))
+    lines = [
+        f"{counted(result.summary['events'], 'event')} in {counted(result.summary['videos'], 'video')}: {destination}"
+    ]
     if not as_json and not quiet:
         counts = ", ".join(f"{name} {count}" for name, count in result.summary["by_unit"].items())
         lines.append(f"  {counts}")
@@ -163,6 +166,7 @@ def summarise(
         segments=segments,
         segments_tier=segments_tier,
         destination=destination,
+        keep=False,
         ui=make_ui(quiet=quiet),
     )
     text = f"{result.summary['rows']} rows of {result.summary['units']} units (by {by}): {destination}"

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from pipelines.commands.help_text import TRAINING, SectionedCommand
 from pipelines.commands.options import task_option
 from schemas.records import UsageError
 
 
-@click.command(short_help="Fit a head on a feature cache.")
+@click.command(cls=SectionedCommand, sections=TRAINING, short_help="Fit a head on a feature cache.")
 @click.argument("features", metavar="FEATURES")
 @task_option(required=True)
 @click.option("--labels", required=True, metavar="DIR", help="The organisers' annotations: root, folder or file.")
@@ -41,7 +42,7 @@ from schemas.records import UsageError
     help="What selects and tunes: a fraction of the training rows, cut by person where names or --subjects tell, or a "
     "file of ids.  [default: 0.1]",
 )
-@click.option("--partition", default="", show_default=False, help="Of LABELS.  [default: train]")
+@click.option("--partition", default="", show_default=False, metavar="NAME", help="Of LABELS.  [default: train]")
 @click.option("--allow-official-validation", "allow_official", is_flag=True, help="Train on validation or test labels.")
 @click.option(
     "--subjects",
@@ -66,7 +67,7 @@ from schemas.records import UsageError
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For the head.")
 @click.option(
-    "--buffer-mb", type=click.IntRange(min=16), default=2048, help="MB of rows in memory; all fit: read once."
+    "--buffer-mb", type=click.IntRange(min=16), default=2048, metavar="MB", help="Rows in memory; all fit: read once."
 )
 @click.option(
     "--readers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,7 +87,9 @@ def _damaged(path: str, again: str, *, thorough: bool) -> list[Problem]:
     if not found:
         return []
     files = [shard_uri(path, shard) for shard in found]
-    remove = " ".join(["rm", *files[:20]]) + " && " if storage.is_local(path) else ""
+    remove = ""
+    if storage.is_local(path):
+        remove = shlex.join(["rm", "--", *(str(storage.local_path(file)) for file in files)]) + " && "
     what = f"{len(found)} shards are no whole Parquet files: {named(files)}; remove them and extract again"
     return [Problem("error", "damaged", what, remove + again, tuple(files))]
 

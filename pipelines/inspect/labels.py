@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from emo_transforms.abaw.statistics import label_statistics, labelled_tasks
+from emo_transforms.abaw.unlabelled import where_marked
 from schemas.records import EmobeamError
-from schemas.tasks import TASKS, task_named
+from schemas.tasks import TASKS, OutputGroup, task_named
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -52,10 +54,27 @@ def print_labels(description: dict[str, Any]) -> None:
         for group in task_named(name).groups:
             blocks = [entry["groups"][group.name] for entry in columns.values()]
             table.add_row(f"valid {group.name}", *(_count(block["valid"]) for block in blocks))
+            _dropped(table, group, [block["unlabelled"] for block in blocks])
             for output in group.outputs:
                 table.add_row(f"  {output}", *(_output(block, output) for block in blocks))
         console.print(table)
         console.print()
+
+
+def _dropped(table: Table, group: OutputGroup, blocks: Sequence[Mapping[str, Any]]) -> None:
+    """How many rows of each partition don't count, and which outputs hold the marker that says so."""
+    if not any(block["rows"] for block in blocks):
+        return
+    every = len(group.label_columns)
+    table.add_row(f"left out {group.name}", *(_count(block["rows"]) for block in blocks))
+    if all(where_marked(block["columns"], block["rows"], every) in ("", "all outputs") for block in blocks):
+        table.add_row(f"  {group.invalid:g} in all outputs", *(_count(block["rows"]) for block in blocks))
+        return
+    for column in group.label_columns:
+        if any(column in block["columns"] for block in blocks):
+            table.add_row(
+                f"  {group.invalid:g} in {column}", *(_count(block["columns"].get(column, 0)) for block in blocks)
+            )
 
 
 def _output(block: dict[str, Any], output: str) -> str:

@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emo_transforms import storage
+from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.cache import read_dataset
 from emo_transforms.index import make_index
-from emo_transforms.parts import part_name, read_part_footer
+from emo_transforms.parts import part_name
+from emo_transforms.tables_in import Listing, list_parts
 from pipelines.console import command
 from pipelines.inspect.problems import (
     Problem,
@@ -26,7 +28,7 @@ from pipelines.inspect.problems import (
     sizes_below,
 )
 from pipelines.score import edition_of
-from schemas.records import EmobeamError
+from schemas.records import EmobeamError, UsageError
 from schemas.tables import SOURCES
 from schemas.tasks import TASKS, task_named
 
@@ -42,13 +44,15 @@ def describe_output(path: str) -> dict[str, Any]:
     again = predict_command(run, features or "FEATURES", path)
     videos = _table(storage.join(path, "videos.parquet"))
     stretches = _table(storage.join(path, "faces.parquet"))
-    tasks, damaged = _tasks(path, run, again)
+    listing = list_parts(path)
+    names = [name for name in TASKS if name in listing.tasks or name in (run.get("rows") or {})]
+    tasks, damaged = _tasks(listing, names, run, again)
     problems = [
         *damaged,
         *_run_problems(run, again),
-        *_missing(path, run, videos, again),
+        *_missing(path, names, run, videos, again),
         *_cache_problems(path, run, features, videos, again),
-        *_late_files(path, run),
+        *_late_files(path, names, run),
     ]
     rows = videos.to_pylist() if videos is not None else []
     return {
@@ -97,21 +101,20 @@ def _faces_per_video(stretches: pa.Table | None) -> dict[str, int]:
     return {str(key): value for key, value in sorted(Counter(len(each) for each in persons.values()).items())}
 
 
-def _tasks(path: str, run: Mapping[str, Any], again: str) -> tuple[dict[str, Any], list[Problem]]:
+def _tasks(
+    listing: Listing, names: Sequence[str], run: Mapping[str, Any], again: str
+) -> tuple[dict[str, Any], list[Problem]]:
     """Distributions by task, and tables that can't be read."""
     found: dict[str, Any] = {}
-    damaged: list[str] = []
-    for task in sorted(run.get("rows") or {}):
-        folder = storage.join(path, "predictions", task)
-        heads = (run.get("heads") or {}).get(task) or [{}]
-        summary = _Summary(task, heads[0].get("thresholds") or ())
-        for name in sorted(storage.names(folder, ".parquet")):
-            uri = storage.join(folder, f"{name}.parquet")
+    damaged = [each.uri for each in listing.damaged]
+    for task in names:
+        heads = (run.get("heads") or {}).get(task) or ()
+        summary = _Summary(task, heads_thresholds(head.get("thresholds") for head in heads))
+        for part in listing.parts.get(task, {}).values():
             try:
-                read_part_footer(uri)
-                summary.add(pq.read_table(pa.BufferReader(storage.read_bytes(uri))))
-            except (EmobeamError, pa.ArrowException, KeyError):
-                damaged.append(uri)
+                summary.add(pq.read_table(pa.BufferReader(storage.read_bytes(part.uri))))
+            except (OSError, pa.ArrowException, KeyError, ValueError):
+                damaged.append(part.uri)
         found[task] = summary.to_json()
     if not damaged:
         return found, []
@@ -123,8 +126,11 @@ class _Summary:
     """Counts over the tables of one task, a table at a time."""
 
     def __init__(self, task: str, thresholds: Sequence[float]) -> None:
-        self._groups = TASKS[task].groups if task in TASKS else ()
-        self._thresholds = thresholds
+        self._groups = TASKS[task].groups
+        try:
+            self._thresholds = checked_thresholds(TASKS[task], thresholds)
+        except UsageError:  # a record that doesn't fit is no reason to tell nothing
+            self._thresholds = checked_thresholds(TASKS[task])
         self.rows = self.tables = 0
         self.sources: Counter[str] = Counter()
         self._outputs: tuple[str, ...] = ()
@@ -149,11 +155,10 @@ class _Summary:
         valid = values[~np.isnan(values).any(axis=1)]
         if not len(valid):
             return
-        limits = np.array(self._thresholds if len(self._thresholds) == len(self._outputs) else [0.5] * values.shape[1])
         self._count += len(valid)
         self._sum += valid.sum(axis=0)
         self._squares += np.square(valid).sum(axis=0)
-        self._active += (valid >= limits).sum(axis=0)
+        self._active += (valid >= self._thresholds).sum(axis=0)
         self._lowest = np.minimum(self._lowest, valid.min(axis=0))
         self._highest = np.maximum(self._highest, valid.max(axis=0))
         for group in self._groups:
@@ -210,13 +215,15 @@ def _run_problems(run: Mapping[str, Any], again: str) -> list[Problem]:
     return problems
 
 
-def _missing(path: str, run: Mapping[str, Any], videos: pa.Table | None, again: str) -> list[Problem]:
+def _missing(
+    path: str, names: Sequence[str], run: Mapping[str, Any], videos: pa.Table | None, again: str
+) -> list[Problem]:
     if videos is None:
         return [Problem("error", "missing", "videos.parquet is missing or damaged", again)]
     problems = []
     skipped = set(run.get("not_predicted") or {})
     wanted = [row["video"] for row in videos.to_pylist() if row["segments_done"] and row["video"] not in skipped]
-    for task in sorted(run.get("rows") or {}):
+    for task in names:
         there = storage.names(storage.join(path, "predictions", task), ".parquet")
         gone = tuple(video for video in wanted if part_name(video).removesuffix(".parquet") not in there)
         if gone:
@@ -279,11 +286,11 @@ def _submit(path: str, task: str, run: Mapping[str, Any]) -> str:
     return command("submit", path, "--task", task, "--edition", str(edition))
 
 
-def _late_files(path: str, run: Mapping[str, Any]) -> list[Problem]:
+def _late_files(path: str, names: Sequence[str], run: Mapping[str, Any]) -> list[Problem]:
     """Files made of the predictions that are older than these."""
     problems = []
     newest: dict[str, float] = {}
-    for task in sorted(run.get("rows") or {}):
+    for task in names:
         folder = storage.join(path, "predictions", task)
         times = [changed_at(storage.join(folder, f"{n}.parquet")) for n in storage.names(folder, ".parquet")]
         newest[task] = max(times, default=0.0)

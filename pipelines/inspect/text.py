@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipelines.console import duration_text, size_text
 from pipelines.inspect.labels import print_labels
+from schemas.wording import counted
 
 _WIDTH = 16
 _NAMED = 10
@@ -92,7 +93,7 @@ def _output_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _head_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     seconds = f" ({told['window_seconds']:.2f} s)" if told["window_seconds"] else ""
     inputs = told.get("inputs") or list(told.get("map_shapes") or {})
-    trained = f"{told['trained_on']} videos, tuned on {told['tuned_on']}" if told["trained_on"] else ""
+    trained = f"{counted(told['trained_on'], 'video')}, tuned on {told['tuned_on']}" if told["trained_on"] else ""
     holdout = told["metrics"].get("holdout") if isinstance(told["metrics"], dict) else None
     figures = {key: value for key, value in (holdout or {}).items() if isinstance(value, int | float)}
     return [
@@ -145,7 +146,9 @@ def _print_task(console: Console, task: str, found: Mapping[str, Any]) -> None:
     """Distribution of every output of a task."""
     rows = found["rows"]
     sources = ", ".join(f"{name} {100 * count / max(rows, 1):.0f} %" for name, count in found["sources"].items())
-    console.print(f"\n{task}: {found['tables']} tables, {rows:,} rows" + (f" ({sources})" if sources else ""))
+    console.print(
+        f"\n{task}: {counted(found['tables'], 'table')}, {counted(rows, 'row')}" + (f" ({sources})" if sources else "")
+    )
     counts = {name: count for group in found["classes"].values() for name, count in group.items()}
     every = {name: sum(group.values()) for group in found["classes"].values() for name in group}
     table = Table(box=None, pad_edge=False)

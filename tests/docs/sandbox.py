@@ -82,7 +82,7 @@ def _write_study(folder: Path) -> None:
 def _write_crops(folder: Path) -> None:
     for place, first in (
         ("cropped_aligned/14-30-1920x1080/{:05d}.jpg", 1),
-        ("face_images/00012/{:05d}.jpg", 1),
+        ("face_images/00012/{}.jpg", 0),
         ("cropped-aligned-faces/82557/frame-{}.jpg", 0),
     ):
         for number in range(3):

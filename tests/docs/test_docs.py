@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ NOT_RUN = {
     r"100000|dataset/": "needs a data set: tests/benchmarks",
 }
 """Commands that are only parsed here: expression, and why."""
+
+ENDS: dict[str, int] = {}
+"""Commands that end with another exit code than 0, since that is what they show: expression, and code."""
 
 ELSEWHERE = dict.fromkeys(("docs/python.md", "docs/export.md"), "tests/pipelines/test_docs_python.py")
 """Pages whose examples have a test of their own."""
@@ -158,17 +162,44 @@ def test_an_example_works(
 
 
 def run(command: Command, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs a command; exit code 1 is "some input failed", which is no mistake of the page, 2 would be."""
+    """Runs a command: it succeeds, and what it says that it writes is new."""
+    began = time.time()
     code = emobeam(*command.words)
     told = capsys.readouterr().err
-    if "was made with other settings" in told:  # lines of a page that are alternatives: each may be a first run
+    # Lines of a page that are alternatives: each may be a first run.
+    if re.search("was made with other settings|than this run's; mixed", told):
         output = folder / command.words[command.words.index("--output") + 1]
         output.rename(folder / "aside")
         code = emobeam(*command.words)
         told = capsys.readouterr().err
+        fresh = newest(output)
         shutil.rmtree(output)
         (folder / "aside").rename(output)
-    assert code in (0, 1), f"{command.text}\n{told[-2000:]}"
+    else:
+        fresh = min((newest(folder / place) for place in written_by(command)), default=began)
+    expected = next((code for expression, code in ENDS.items() if re.search(expression, command.text)), 0)
+    assert code == expected, f"{command.text}\n{told[-2000:]}"
+    assert fresh >= began - 2, f"{command.text}: wrote no {', '.join(written_by(command))}"
+
+
+def written_by(command: Command) -> list[str]:
+    """Files and folders that a command line says or implies it writes."""
+    name, words = command.words[0], command.words
+    if "--help" in words:
+        return []
+    if "--output" in words:
+        return [words[words.index("--output") + 1]]
+    implied = {"report": (1, "report.html"), "overlay": (2, "overlay"), "submit": (1, "submission")}
+    if name in implied:
+        place, part = implied[name]
+        return [f"{words[place]}/{part}"]
+    return []
+
+
+def newest(path: Path) -> float:
+    """When a file, or any file in a folder, was last written, in s since 1970; 0 where there is none."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
 def test_more_commands_run_than_are_only_parsed() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from emo_transforms import storage
 from emo_transforms.cache import (
     Dataset,
     drop_failure,
@@ -27,6 +29,7 @@ from schemas.config import (
     SamplingConfig,
 )
 from schemas.records import EmobeamError, Failure, Fingerprint, UsageError
+from tests.object_stores import google_store
 
 CONFIG = ExtractConfig(
     backbone=BackboneConfig(weights="models/w.pt", weights_sha256="ab" * 32, mean=(0.1, 0.2, 0.3)),
@@ -199,6 +202,24 @@ def test_a_damaged_failure_record_is_named(tmp_path: Path, content: str) -> None
     (tmp_path / "failures" / "name.json").write_text(content)
     with pytest.raises(EmobeamError, match=r"failures/name\.json"):
         read_failures(str(tmp_path))
+
+
+def test_records_that_another_job_removes_meanwhile_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_failure(str(tmp_path), "here", FAILURE)
+    monkeypatch.setattr(storage, "names", lambda uri, suffix: {"gone", "here"})
+    assert read_failures(str(tmp_path)) == {"here": FAILURE}
+
+
+def test_records_in_a_store_are_read_side_by_side() -> None:
+    with google_store() as store:
+        for number in range(20):
+            write_failure(f"{store.uri}/features", f"{number:02d}", FAILURE)
+        store.proxy.delay = 0.3
+        began = time.monotonic()
+        assert list(read_failures(f"{store.uri}/features")) == [f"{number:02d}" for number in range(20)]
+        assert time.monotonic() - began < 4  # one after the other it takes 6 s
 
 
 def test_the_record_of_a_video_is_named_by_video_content_and_settings() -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from emo_transforms import storage
 from emo_transforms.cache import drop_failure, failure_name, read_failures, write_failure
-from emo_transforms.index import read_index, rebuild_index, settle
+from emo_transforms.index import read_index, read_segments, rebuild_index, settle, settle_index
 from emo_transforms.shards import Footer
 from schemas.config import shard_name
 from schemas.records import EmobeamError, Failure, Fingerprint
@@ -333,3 +334,35 @@ def test_an_index_follows_the_records(tmp_path: Path) -> None:
     assert videos(tmp_path)["a"]["outcome"] == "partial"
     drop_failure(str(tmp_path), failure_name("a", OLD, CACHE))
     assert videos(tmp_path)["a"]["outcome"] == "ok"
+
+
+def test_shards_and_records_that_another_job_removes_meanwhile_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, segment("a", 0, 2, decoded=(True,) * 4 + (False,)))
+    write_failure(str(tmp_path), "old", failure("a", 1))
+    sizes = storage.sizes(str(tmp_path / "shards"), ".parquet")
+    monkeypatch.setattr(storage, "sizes", lambda uri, suffix: {**sizes, "gone": 10})
+    assert [row["shard"] for row in read_segments(str(tmp_path))] == list(sizes)
+    rows = [{**row, "shard": "gone"} for row in read_segments(str(tmp_path))]
+    _, records = settle(str(tmp_path), {"a": OLD}, CACHE, rows)
+    assert [record.reason for record in records] == ["damaged"]
+
+
+def test_settling_again_writes_nothing_and_reads_no_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lossy = segment("a", 0, 3, decoded=(True, False, True, True, False)), segment("a", 2, 3, decoded=(False,) * 5)
+    put(tmp_path, *lossy)
+    fail(tmp_path, "a", 1)
+    fail(tmp_path, "b", reason="io")
+    first = settle_index(str(tmp_path), {"a": OLD, "b": OLD}, CACHE)
+    records = read_failures(str(tmp_path))
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError(args)
+
+    for name in ("read_footer", "write_failure", "drop_failure"):
+        monkeypatch.setattr(f"emo_transforms.index.{name}", never)
+    assert settle_index(str(tmp_path), {"a": OLD, "b": OLD}, CACHE).equals(first)
+    assert read_failures(str(tmp_path)) == records
+    (record,) = (record for record in records.values() if record.video == "a")
+    assert record.frames == (6, 21, *segment("a", 1).sampled, *segment("a", 2).sampled)

@@ -72,6 +72,7 @@ def test_a_subjects_file(tmp_path: Path) -> None:
         ("video,subject\na,left\n", "no column person"),
         ("a,left,0\n", "no column video, subject, person"),
         ("video,subject,person\na,left,0\na,right,first\n", "line 3: person 'first'"),
+        ("video,subject,person\na,left,Ann\n", "looks like a file of people's names, which is for --persons"),
         ("video,subject,person\na,left,-1\n", "line 2: person '-1'"),
         ("video,subject,person\na,left,²\n", "line 2: person '²'"),
         ("video,subject,person\na,left,\n", "line 2: person ''"),

@@ -186,12 +186,9 @@
     const body = [];
     for (const entry of video.tasks[task.name]) {
       task.outputs.forEach((output, index) => {
-        const kept = entry.values[index].filter((value, row) => value !== null && entry.rows.source[row] === 0);
-        const mean = kept.reduce((sum, value) => sum + value, 0) / kept.length;
-        const spread = Math.sqrt(kept.reduce((sum, value) => sum + (value - mean) ** 2, 0) / kept.length);
-        const ends = kept.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-        const cells = [String(kept.length), number(mean), number(spread), ...(kept.length ? ends.map((value) => number(value)) : ["–", "–"])];
-        if (binary) cells.push(kept.length ? Math.round((100 * kept.filter((value) => value >= 0.5).length) / kept.length) + " %" : "–");
+        const [rows, mean, spread, low, high, share] = entry.statistics[index];
+        const cells = [String(rows), ...[mean, spread, low, high].map((value) => number(value))];
+        if (binary) cells.push(share === null ? "–" : Math.round(100 * share) + " %");
         if (figures) cells.push(number(entry.figure ? entry.figure.outputs[output.name] : null));
         body.push(make("tr", {}, make("td", { textContent: faceName(entry) }), make("th", { scope: "row", textContent: output.name }), ...cells.map((text) => make("td", { textContent: text }))));
       });

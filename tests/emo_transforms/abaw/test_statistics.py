@@ -54,6 +54,22 @@ def test_aff_wild2(tmp_path: Path) -> None:
     assert (au["valid"], au["active"]["AU1"], au["active"]["AU25"], au["active"]["AU2"]) == (2, 2, 1, 0)
 
 
+def test_markers_are_counted_by_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = ["0"] * 12
+    lines = [",".join(row), ",".join([*row[:11], "-1"]), ",".join(["-1", *row[1:11], "-1"]), ",".join(["-1"] * 12)]
+    (tmp_path / "a.txt").write_text("\n".join([",".join(TASKS["au"].outputs), *lines]) + "\n")
+    au = label_statistics(str(tmp_path), TASKS["au"])[""]["groups"]["au"]
+    assert (au["valid"], au["unlabelled"]["rows"], au["unlabelled"]["marker"]) == (1, 3, -1)
+    assert {n: c for n, c in au["unlabelled"]["columns"].items() if c > 1} == {"AU1": 2, "AU26": 3}
+    print_labels(describe_labels(str(tmp_path), "au"))
+    lines = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["left out au", "3"] in lines
+    assert ["  -1 in AU26", "3"] in lines
+    (tmp_path / "a.txt").write_text("\n".join([",".join(TASKS["au"].outputs), ",".join(["-1"] * 12)]) + "\n")
+    print_labels(describe_labels(str(tmp_path), "au"))
+    assert "-1 in all outputs" in capsys.readouterr().out
+
+
 def test_partitions_without_a_valid_row(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("valence,arousal\n-5,-5\n")
     va = label_statistics(str(tmp_path), TASKS["va"])[""]["groups"]["va"]

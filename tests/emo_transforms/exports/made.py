@@ -70,7 +70,7 @@ def clip_table(task: str, video: str, subjects: Sequence[str] = ("",)) -> pa.Tab
     return pa.Table.from_pylist(rows, predictions_schema(outputs, clip=True))
 
 
-def put(output: Path, task: str, video: str, table: pa.Table) -> None:
+def put(output: Path, task: str, video: str, table: pa.Table, *, weights: str = "mine") -> None:
     """Writes a table as ``emobeam predict`` does."""
     subjects = sorted(set(table["subject"].to_pylist()))
     faces = [
@@ -90,7 +90,8 @@ def put(output: Path, task: str, video: str, table: pa.Table) -> None:
         for subject, face in sorted({*zip(table["subject"].to_pylist(), table["face"].to_pylist(), strict=True)})
         for first, last, score in ((1, 36, 0.95), (61, 86, 0.99))
     ]
-    footer = {"video": video, "task": task, "subjects": subjects, "faces": faces, "rows": len(table)}
+    footer: dict[str, Any] = {"video": video, "task": task, "subjects": subjects, "faces": faces, "rows": len(table)}
+    footer["heads"] = [["head", weights, "0"]]
     write_part(part_uri(str(output), task, video), table, footer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from math import floor
 from pathlib import Path
@@ -11,18 +12,21 @@ import pympi
 import pytest
 
 from emo_transforms.exports.elan import Media, Tier, eaf_document, unit_tiers, vocabularies_of
-from emo_transforms.exports.gather import frame_rows, open_output
+from emo_transforms.exports.gather import frame_rows, open_output, video_traces
+from emo_transforms.studies.persons import Persons, Stretch, read_persons
+from emo_transforms.studies.study import StudyConfig, open_study
 from schemas.records import EmobeamError
 from schemas.tasks import task_named
-from tests.emo_transforms.exports.made import frame_table, put, write_run
+from tests.emo_transforms.exports.made import frame_table, frame_times, put, write_run
+from tests.emo_transforms.studies.outputs import Face, steps, write_output
 
 DATE = "2026-11-21T10:19:40+00:00"
 
 
-def document(output: Path, video: str, tmp_path: Path, **options: float) -> Path:
+def document(output: Path, video: str, tmp_path: Path, persons: Persons | None = None, **options: float) -> Path:
     found = open_output(str(output))
     limits = {"min_duration": 0.0, "merge_gap": 0.0} | options
-    tiers = unit_tiers(frame_rows(found, video), found.frame_tasks, found.run, **limits)
+    tiers = unit_tiers(video_traces(found, video), found.frame_tasks, found.run, persons or Persons({}), **limits)
     path = tmp_path / "document.eaf"
     media = Media("file:///clips/pair%201.mp4", "../clips/pair 1.mp4")
     words = vocabularies_of(found.frame_tasks)
@@ -132,6 +136,46 @@ def test_the_clip_is_linked(output: Path, tmp_path: Path) -> None:
 def test_a_span_lasts_at_least_a_millisecond() -> None:
     root = ET.fromstring(eaf_document([Tier("AU1_face0", "face0", ((5, 6, "0.5"), (6, 7, "0.6")))], date=DATE))
     assert [int(slot.attrib["TIME_VALUE"]) for slot in root.iter("TIME_SLOT")] == [5, 6, 6, 7]
+
+
+def test_a_span_ends_where_another_person_comes(output: Path, tmp_path: Path) -> None:
+    changes = {("talk", "", 0): [Stretch(1, 20, 0), Stretch(21, 90, 1)]}
+    one = pympi.Elan.Eaf(str(document(output, "talk", tmp_path)))
+    two = pympi.Elan.Eaf(str(document(output, "talk", tmp_path, Persons(changes))))
+    edge = floor(frame_times()[20] * 1000)
+
+    def across(eaf: pympi.Elan.Eaf) -> int:
+        tiers = [eaf.get_annotation_data_for_tier(name) for name in eaf.get_tier_names()]
+        return sum(start < edge < end for spans in tiers for start, end, _ in spans)
+
+    assert across(one) > 0
+    assert across(two) == 0
+
+
+def test_spans_are_the_events_of_the_events_command(tmp_path: Path) -> None:
+    times = np.arange(60) / 25
+    smile = steps(60, [(0, 30), (50, 60)], high=0.65)
+    leaves = Face({"AU12": steps(20, [(5, 20)])}, face=1, first_frame=10)
+    write_output(tmp_path, {"talk": (times, [Face({"AU12": smile}, person=[0] * 12 + [4] * 48), leaves])})
+    heads = [{"name": "a", "weights": "a", "thresholds": []}, {"name": "b", "weights": "b", "thresholds": [0.7] * 12}]
+    (tmp_path / "run.json").write_text(json.dumps({"heads": {"au": heads}}))
+    for limits in ([0.7] * 12, [0.6] * 12):
+        heads[1]["thresholds"] = limits
+        (tmp_path / "run.json").write_text(json.dumps({"heads": {"au": heads}}))
+        study = open_study(str(tmp_path), StudyConfig())
+        expected = sorted(
+            (event.face, floor(event.onset * 1000), floor(event.offset * 1000))
+            for faces in study.traces()
+            for each in faces
+            for _, event in each.events
+        )
+        found = open_output(str(tmp_path))
+        persons = read_persons(str(tmp_path), ["talk"])
+        traces = video_traces(found, "talk")
+        tiers = unit_tiers(traces, found.frame_tasks, found.run, persons, min_duration=0.2, merge_gap=0.2)
+        spans = [(int(tier.name[-1]), start, end) for tier in tiers for start, end, _ in tier.spans]
+        assert sorted(spans) == expected
+        assert len(spans) == (1 if limits[0] == 0.7 else 4)
 
 
 def test_frames_without_time_have_no_document(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from emo_transforms.exports.gather import (
 from emo_transforms.parts import part_uri
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import task_named
-from tests.emo_transforms.exports.made import FRAMES, frame_table, put
+from tests.emo_transforms.exports.made import FRAMES, clip_table, frame_table, put, write_run
 
 
 def test_what_is_found(output: Path) -> None:
@@ -89,6 +89,53 @@ def test_thresholds_are_the_heads_own(output: Path) -> None:
     assert thresholds_of(run, task_named("au"))["AU26"] == np.float32(0.6)
     assert thresholds_of(run, task_named("ah")) == {"AH": 0.5}
     assert thresholds_of(run, task_named("expr")) == {}
+
+
+def test_the_first_head_with_thresholds_decides() -> None:
+    run = {"heads": {"au": [{"name": "a", "thresholds": []}, {"name": "b", "thresholds": [0.7] * 12}]}}
+    assert set(thresholds_of(run, task_named("au")).values()) == {float(np.float32(0.7))}
+
+
+def test_untrained_tables_are_known_by_themselves(tmp_path: Path) -> None:
+    for task, weights in (("au", "untrained"), ("va", "mine")):
+        put(tmp_path, task, "talk", frame_table(task, "talk"), weights=weights)
+    # The last run was about va alone, and about its tables.
+    write_run(tmp_path, warnings=["task expr: untrained", "slow disk"])
+    found = open_output(str(tmp_path))
+    assert found.untrained == ("au",)
+    assert found.warnings == ("slow disk", "task au: untrained")
+    assert open_output(str(tmp_path), tasks=["va"]).warnings == ("slow disk",)
+    write_run(tmp_path, heads={})
+    (unknown,) = [text for text in open_output(str(tmp_path)).warnings if "0.5 is used" in text]
+    assert "task au" in unknown
+
+
+def test_a_damaged_table_costs_its_own_video(tmp_path: Path) -> None:
+    for task in ("au", "va"):
+        for video in ("talk", "walk"):
+            put(tmp_path, task, video, frame_table(task, video))
+    part = next((tmp_path / "predictions/au").glob("talk*"))
+    part.write_bytes(part.read_bytes()[:1000])
+    with pytest.raises(EmobeamError, match="emobeam predict"):
+        open_output(str(tmp_path))
+    found = open_output(str(tmp_path), tolerant=True)
+    assert found.videos == ("walk",)
+    assert list(found.failed) == ["talk"]
+    assert open_output(str(tmp_path), only=["walk"]).failed == {}
+    with pytest.raises(EmobeamError, match="emobeam predict"):
+        open_output(str(tmp_path), only=["talk"], tolerant=True)
+
+
+def test_clips_that_cannot_be_read(tmp_path: Path) -> None:
+    for video in ("talk", "walk"):
+        put(tmp_path, "emi", video, clip_table("emi", video).append_column("face", [[0]]))
+    part = next((tmp_path / "predictions/emi").glob("talk*"))
+    data = bytearray(part.read_bytes())
+    data[4:60] = bytes(56)
+    part.write_bytes(data)
+    failed: dict[str, str] = {}
+    assert clip_rows(open_output(str(tmp_path)), failed)["video"].tolist() == ["walk"]
+    assert list(failed) == ["talk"]
 
 
 def test_mistakes_are_named(output: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ print(json.dumps(found))
 
 def written(output: Path, folder: Path, run: Mapping[str, Any] = RUN) -> str:
     """Writes all videos in files of at most 150 rows; returns the card."""
-    found = open_output(str(output))
+    found = replace(open_output(str(output)), run=run)
     schema, clips = frame_schema(found.frame_tasks), clip_schema(found.clip_tasks)
     tables = (pa.Table.from_pandas(frame_rows(found, v), schema, preserve_index=False) for v in found.videos)
     rows = [pa.Table.from_pandas(clip_rows(found), clips, preserve_index=False)]
@@ -46,7 +47,7 @@ def written(output: Path, folder: Path, run: Mapping[str, Any] = RUN) -> str:
         write_configuration(folder, "clips", clips, rows, split="train"),
     ]
     limits = {task.name: thresholds_of(run, task) for task in found.tasks}
-    facts = CardFacts("Faces: a trial", found.tasks, 3, "native", "train", run, {}, limits)
+    facts = CardFacts("Faces: a trial", found.tasks, 3, "native", "train", run, {}, limits, found.warnings)
     card = data_card(configurations, facts)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return card

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,3 +40,14 @@ def test_no_two_are_alike_and_none_leaves_the_folder(ids: list[tuple[str, str]])
         parts = path.split("/")
         assert all(part not in ("", ".", "..") and not part.startswith(".") for part in parts)
         assert not set(path) & set('\\:*?"<>|\n\ud800')
+
+
+def test_names_fit_into_a_file_system(tmp_path: Path) -> None:
+    names = FileNames(".csv")
+    long = "\N{CJK UNIFIED IDEOGRAPH-8868}" * 83
+    for video in (long, long + "x", "con." + "x" * 300, "\N{GRINNING FACE}" * 70):
+        for subject in ("left", "\N{CJK UNIFIED IDEOGRAPH-8868}" * 90):
+            for _ in range(2):
+                path = tmp_path / names.of(video, subject)
+                path.write_text("")
+    assert len(list(tmp_path.iterdir())) == 8

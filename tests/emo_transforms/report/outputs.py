@@ -90,6 +90,14 @@ def write_table(output: Path, task: str, video: str, table: pa.Table) -> None:
     write_part(part_uri(str(output), task, video), table, footer)
 
 
+def damage_pages(uri: str) -> None:
+    """Spoils the pages of a table and leaves its footer as it is."""
+    path = Path(uri)
+    data = bytearray(path.read_bytes())
+    data[4 : len(data) // 3] = bytes(len(data) // 3 - 4)
+    path.write_bytes(bytes(data))
+
+
 def write_run(output: Path, videos: Sequence[dict[str, Any]], faces: Sequence[dict[str, Any]] = (), **run: Any) -> None:
     """Writes ``videos.parquet``, ``faces.parquet`` and ``run.json``; rows of videos need not be complete."""
     usual = {"outcome": "ok", "segments": 1, "segments_done": 1, "frames": 0, "sampled": 0, "lost": 0, "with_face": 0}

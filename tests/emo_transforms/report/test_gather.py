@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from emo_transforms.abaw.labels import VideoLabels
+from emo_transforms.parts import part_uri
 from emo_transforms.report.gather import gather, seconds_by_step, warnings_of
 from emo_transforms.report.truth import labels_at, read_truth, truth_of_metrics
 from emo_transforms.storage import make_folder, write_json
+from emo_transforms.tables_in import list_parts
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS
 from tests.emo_transforms.report.outputs import table_of, write_collection, write_run, write_table
@@ -67,6 +69,23 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         gather(str(tmp_path), only="a,zzz")
 
 
+def test_a_damaged_table_is_told_and_the_others_are_there(tmp_path: Path) -> None:
+    for name in ("a", "b/c"):
+        write_table(tmp_path, "va", name, table_of(name, "va", 2))
+    write_run(tmp_path, [{"video": "a"}, {"video": "b/c"}])
+    path = Path(part_uri(str(tmp_path), "va", "b/c"))
+    path.write_bytes(path.read_bytes()[:-50])
+    found = gather(str(tmp_path))
+    assert list(found.parts["va"]) == ["a"]
+    assert list(found.failed) == ["b/c"]
+    assert "run emobeam predict again" in found.failed["b/c"]
+    assert [video.id for video in found.videos] == ["a", "b/c"]
+    assert not gather(str(tmp_path), only="a").failed
+    Path(part_uri(str(tmp_path), "va", "a")).write_bytes(b"nothing")
+    with pytest.raises(EmobeamError, match=r"no table of predictions can be used .*emobeam predict"):
+        gather(str(tmp_path))
+
+
 def write_va(folder: Path, name: str, rows: np.ndarray) -> None:
     place = folder / "VA_Estimation_Challenge" / "Validation_Set"
     place.mkdir(parents=True, exist_ok=True)
@@ -87,7 +106,7 @@ def test_the_figure_of_a_video_is_its_ccc(tmp_path: Path) -> None:
     rows = np.clip(values * 0.7 + 0.1, -1, 1)
     rows[:5] = -5
     write_va(tmp_path / "labels", "video_001", rows)
-    truth = read_truth(str(tmp_path / "out"), TASKS["va"], str(tmp_path / "labels"))
+    truth = read_truth(list_parts(str(tmp_path / "out")).parts["va"].values(), TASKS["va"], str(tmp_path / "labels"))
     figure = truth.figures[names[0], ""]
     expected = [ccc(rows[5:, k], values[5:, k]) for k in (0, 1)]
     assert [figure.outputs["valence"], figure.outputs["arousal"]] == pytest.approx(expected, abs=1e-4)

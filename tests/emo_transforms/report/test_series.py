@@ -17,13 +17,17 @@ from emo_transforms.report.series import (
     NEAREST,
     SAMPLED,
     Distribution,
+    PartSeries,
+    count_values,
     face_series,
     read_series,
+    statistics_of,
 )
+from emo_transforms.tables_in import list_parts
 from schemas.records import EmobeamError
 from schemas.tables import SOURCES
 from schemas.tasks import TASKS
-from tests.emo_transforms.report.outputs import table_of, write_table
+from tests.emo_transforms.report.outputs import damage_pages, table_of, write_table
 
 CODES = {"s": SAMPLED, "i": INTERPOLATED, "n": NEAREST, "a": ABSENT}
 
@@ -94,7 +98,7 @@ def test_a_table_is_read_as_pandas_reads_it(tmp_path: Path) -> None:
     table = table_of("a/b", "va", 30, faces=2, absent=(10, 14))
     write_table(tmp_path, "va", "a/b", table)
     uri = part_uri(str(tmp_path), "va", "a/b")
-    part = read_series(uri, TASKS["va"])
+    part = read_series(list_parts(str(tmp_path)).parts["va"]["a/b"])
     frame = pd.read_parquet(uri)
     assert part.video == "a/b"
     assert [face.face for face in part.faces] == [0, 1]
@@ -105,10 +109,25 @@ def test_a_table_is_read_as_pandas_reads_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(face.values, rows[["valence", "arousal"]].to_numpy(np.float32))
 
 
-def test_a_table_of_another_task_is_refused(tmp_path: Path) -> None:
-    write_table(tmp_path, "va", "a", table_of("a", "va", 2))
-    with pytest.raises(EmobeamError, match="wrong folder"):
-        read_series(part_uri(str(tmp_path), "va", "a"), TASKS["au"])
+def test_damaged_pages_are_told(tmp_path: Path) -> None:
+    write_table(tmp_path, "va", "a", table_of("a", "va", 20))
+    damage_pages(part_uri(str(tmp_path), "va", "a"))
+    with pytest.raises(EmobeamError, match=r"can't be read .*; run emobeam predict again"):
+        read_series(list_parts(str(tmp_path)).parts["va"]["a"])
+
+
+def test_statistics_are_of_all_sampled_rows() -> None:
+    found = series("s" * 3000, fps=30, rate=10)
+    values = (np.arange(1, 3001) / 100).astype(np.float32)
+    assert found.thinned == 2000
+    counted = [Distribution("x", 0.0, 30.0)]
+    count_values([PartSeries("v", TASKS["va"], (found,))], counted)
+    assert (counted[0].rows, counted[0].mean) == (3000, pytest.approx(values.mean(dtype=float)))
+    expected = [values.mean(dtype=float), values.std(dtype=float), values.min(), values.max(), (values >= 0.5).mean()]
+    ((rows, *figures),) = statistics_of(found.seen)
+    assert rows == 3000
+    assert figures == pytest.approx(expected, abs=1e-5)
+    assert statistics_of(np.full((2, 1), np.nan, np.float32)) == [[0, None, None, None, None, None]]
 
 
 def test_distributions_agree_with_numpy() -> None:

@@ -158,7 +158,7 @@ def test_a_split_nobody_knows_is_refused(named: Path, split: str) -> None:
 def test_a_missing_split_in_parquet_is_refused(named: Path) -> None:
     table = pd.DataFrame({"path": ["train/Sadness/000.jpg"] * 2, "expression": ["sad"] * 2})
     table.assign(split=pd.array(["train", None], dtype="string")).to_parquet(named / "list.parquet")
-    with pytest.raises(UsageError, match=r"1 rows have a split .* \(''\)"):
+    with pytest.raises(UsageError, match=r"1 row has a split .* \(''\)"):
         read_face_data(str(named / "list.parquet"))
 
 
