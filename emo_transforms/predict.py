@@ -27,7 +27,7 @@ from schemas.config import PredictConfig, digest_of, to_json
 from schemas.records import EmobeamError, VideoFeatures
 from schemas.tasks import task_named
 
-STAGE2_REVISION = 1
+STAGE2_REVISION = 2
 """Raised by hand whenever a change of stage 2's code changes the bytes of a predictions table."""
 
 Reporter = Callable[[str, Mapping[str, Any]], None]
@@ -112,7 +112,11 @@ def predict_video(
             "video": item.video,
             "task": task,
             "heads": tools.identity(task),
+            "made_by": made_by(tools, task, config),
+            "settings": to_json(config),
             "subjects": list(item.subjects),
+            "persons": [list(pair) for pair in item.persons],
+            "shards": shards_id(item),
             "faces": faces,
             "rows": len(table),
         }
@@ -121,10 +125,28 @@ def predict_video(
     return rows
 
 
+_OF_VALUES = ("max_gap", "window_gap", "stride")
+"""Settings that decide what a value is; the others say whose values are written, and where they are computed."""
+
+
+def made_by(tools: PredictTools, task: str, config: PredictConfig) -> str:
+    """Identity of all but the video that decides the values of a task: tables that share it can be compared."""
+    settings = [getattr(config, name) for name in _OF_VALUES]
+    cache = tools.dataset.config
+    return digest_of([_heads(tools, task), settings, cache.features_id, cache.sampling.fps, STAGE2_REVISION])
+
+
+def shards_id(item: VideoFeatures) -> str:
+    """Identity of what the cache holds of a video: while it stays, numbers of persons mean the same people."""
+    return digest_of(list(item.shards))
+
+
+def _heads(tools: PredictTools, task: str) -> list[Any]:
+    return [tools.identity(task), [config_to_json(head.config) for head in tools.heads[task]]]
+
+
 def _predict_id(item: VideoFeatures, tools: PredictTools, task: str, config: PredictConfig) -> str:
-    heads = [config_to_json(head.config) for head in tools.heads[task]]
-    parts = [to_json(config), tools.identity(task), heads, to_json(replace(item, sampled=0)), STAGE2_REVISION]
-    return digest_of(parts)
+    return digest_of([to_json(config), *_heads(tools, task), to_json(replace(item, sampled=0)), STAGE2_REVISION])
 
 
 def _part_id(uri: str) -> str:
@@ -172,7 +194,9 @@ def do_video(
         rows = predict_video(item, tools, features, output, config, alive)
     except storage.OutputError:
         raise
-    except EmobeamError as error:
+    except (EmobeamError, OSError) as error:  # an outage of a store is the failure of a video, not of its worker
+        if isinstance(error, OSError) and storage.is_full(error):
+            raise storage.OutputError(f"{output}: can't be written ({error}); free some space") from error
         report("failed", {"key": item.video, "message": str(error)[:2000]})
         return None
     report("frames", {"key": item.video, "frames": item.sampled})

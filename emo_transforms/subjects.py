@@ -80,8 +80,9 @@ def read_overrides(uri: str) -> dict[str, dict[str, int]]:
     overrides: dict[str, dict[str, int]] = defaultdict(dict)
     for line, row in enumerate(table.to_dict("records"), start=2):
         if not (row["person"].isascii() and row["person"].isdecimal()):
-            raise UsageError(
-                f"--subjects {uri}, line {line}: person '{row['person']}' is not a number of faces.parquet"
-            )
+            text = f"--subjects {uri}, line {line}: person '{row['person']}' is not a number of faces.parquet"
+            if any(letter.isalpha() for letter in row["person"]):
+                text += "; this looks like a file of people's names, which is for --persons of events and summarise"
+            raise UsageError(text)
         overrides[row["video"]][row["subject"]] = int(row["person"])
     return dict(overrides)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pipelines.console import Ui
 from pipelines.extract import ExtractRequest, ExtractResult, run_extract
 from pipelines.predict import run_predict
+from pipelines.predict_folder import check_earlier, list_earlier
 from pipelines.predict_record import PredictResult
 from pipelines.predict_request import PredictRequest, check_request, head_specs
 from runners.checks import check_engine
@@ -28,7 +29,8 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
         EmobeamError, UsageError: see ``run_extract`` and ``run_predict``.
     """
     check_request(predict)
-    head_specs(predict, extract.dataset)
+    _, tools, _ = head_specs(predict, extract.dataset)
+    check_earlier(predict, tools, {video.id for video in extract.videos}, list_earlier(predict))
     if extract.engine is not None:
         check_engine(extract.engine, inputs=predict.heads, outputs=[predict.output], warn=lambda text: None)
     with LocalPool(extract.local) as pool:

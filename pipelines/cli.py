@@ -28,7 +28,8 @@ from pipelines.commands import (
     studies,
     train,
 )
-from pipelines.commands.help_text import finish
+from pipelines.commands.help_text import JOBS, SectionedCommand, finish
+from runners.beam_noise import quieten
 from schemas.records import EmobeamError
 
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
@@ -48,7 +49,7 @@ def cli() -> None:
     """
 
 
-@cli.command(short_help="Both stages: videos to annotations, the main job.")
+@cli.command(cls=SectionedCommand, sections=JOBS, short_help="Both stages: videos to annotations, the main job.")
 @options.inputs
 @click.option("--output", required=True, metavar="OUT", help="Folder for tables and submission.")
 @click.option(
@@ -81,14 +82,14 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
 
     args["features"] = args["features"] or args["output"].rstrip("/") + "/features"
     stage1 = extract_request(args, args["features"], ctx.obj, named=_named(ctx))
-    stage2 = predict_request(args, args["features"], ctx.obj, "annotate")
+    stage2 = predict_request(args, args["features"], ctx.obj, "annotate", named=_named(ctx))
     ui = make_ui(quiet=args["quiet"], fps=stage1.dataset.config.sampling.fps)
     result = run_annotate(stage1, stage2, ui)
     show(annotate_summary(result, args["output"], args["features"]), as_json=args["as_json"], quiet=args["quiet"])
     ctx.exit(1 if result.extract.some_failed or result.predict.failed else 0)
 
 
-@cli.command(short_help="Stage 1: videos to a feature cache.")
+@cli.command(cls=SectionedCommand, sections=JOBS, short_help="Stage 1: videos to a feature cache.")
 @options.inputs
 @click.option("--output", required=True, metavar="FEATURES", help="Folder of the cache.")
 @options.extraction
@@ -120,7 +121,7 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
     ctx.exit(1 if result.some_failed else 0)
 
 
-@cli.command(short_help="Stage 2: a feature cache to predictions.")
+@cli.command(cls=SectionedCommand, sections=JOBS, short_help="Stage 2: a feature cache to predictions.")
 @click.argument("features", metavar="FEATURES")
 @click.option("--output", required=True, metavar="OUT", help="Folder for tables and submission.")
 @click.option("--only", default="", show_default=False, metavar="NAMES", help="Only these videos, separated by commas.")
@@ -143,7 +144,7 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     from pipelines.requests import predict_request
     from pipelines.summary import predict_summary, show
 
-    request = predict_request(args, args["features"], ctx.obj)
+    request = predict_request(args, args["features"], ctx.obj, named=_named(ctx))
     check_request(request)
     fps = read_dataset(request.features).config.sampling.fps
     result = run_predict(request, make_ui(quiet=args["quiet"], fps=fps))
@@ -217,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Beam logs while it is imported, so this can't wait until the command has parsed its flags.
     verbose = "-v" in ours or "--verbose" in ours
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR)
+    quieten()
     if not verbose:
         warnings.simplefilter("ignore")
     try:

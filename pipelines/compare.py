@@ -36,6 +36,8 @@ from pipelines.train_output import TUNED, UNTUNED, TrainRequest, TrainResult, me
 from runners.local import LocalConfig, LocalPool
 from schemas.records import EmobeamError, UsageError, Video
 from schemas.tasks import Task
+from schemas.wording import counted as number_of
+from schemas.wording import noun
 
 RESULTS_VERSION = 1
 """Version of the layout of ``results.json``."""
@@ -105,7 +107,7 @@ def run_compare(request: CompareRequest, ui: Ui, pool: LocalPool | None = None) 
     for note in notes:
         ui.warn(note)
     seeds = len(request.train.seeds)
-    ui.say(f"{len(cells)} cells with {seeds} seed{'s' if seeds > 1 else ''} each")
+    ui.say(f"{number_of(len(cells), 'cell')} with {number_of(seeds, 'seed')} each")
     prepared = _prepared(request, cells, caches, ui)
     trained = []
     began = time.monotonic()
@@ -155,8 +157,8 @@ def _prepared(request: CompareRequest, cells: Sequence[Cell], caches: Mapping[st
     for label, prepared in found.items():
         if missing := sorted(every - set(prepared.cut.held)):
             ui.warn(
-                f"{label}: lacks {len(missing)} of {len(every)} videos that are held out, for example {missing[0]}; "
-                "its figures are of fewer videos than those of other caches"
+                f"{label}: lacks {len(missing)} of {number_of(len(every), 'video')} held out, for example "
+                f"{missing[0]}; its figures are of fewer videos than those of other caches"
             )
     return found
 
@@ -303,7 +305,8 @@ def _videos(features: str, truth: Sequence[VideoLabels], ui: Ui) -> list[Video]:
         raise EmobeamError(f"--truth: none of its {len(truth)} videos is in the cache {features}")
     if matches.missing:
         ui.warn(
-            f"{len(matches.missing)} of {len(truth)} videos of --truth are not in the cache, for example "
+            f"{len(matches.missing)} of {number_of(len(truth), 'video')} of --truth "
+            f"{noun(len(matches.missing), 'is', 'are')} not in the cache, for example "
             f"{matches.missing[0]}; their rows count with neutral values"
         )
     subjects: dict[str, set[str]] = {}

@@ -131,7 +131,7 @@ class _Work:
         if self.measure != self.unit:
             parts.append(f"{self.frames}/{self.total} {self.measure}")
         parts += [self.speed(rate)] if rate > 0 else []
-        parts.append(f"{_span(now[0])} gone")
+        parts.append(f"{_span(now[0])} elapsed")
         if not last and rate > 0:
             parts.append(f"{_span(max(self.total - self.frames, 0) / rate)} left")
         return ", ".join(parts + ([f"{self.failed} failed"] if self.failed else []))

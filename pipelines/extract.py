@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,13 @@ from apache_beam.utils.shared import Shared
 from emo_transforms import downloads, storage
 from emo_transforms.backbones import check_outputs, describe_backbone, outputs_of
 from emo_transforms.cache import Dataset, open_dataset
-from emo_transforms.exchange import sweep_exchanges
+from emo_transforms.exchange import sweep_output
 from emo_transforms.extract import ExtractSegments
 from emo_transforms.extraction import without_pictures
 from emo_transforms.feature_rows import outputs_in
 from emo_transforms.index import rebuild_index, settle_index
 from pipelines.console import Ui
-from pipelines.extract_plan import Known, announce, know, plan_here
+from pipelines.extract_plan import Known, announce, know, plan_here, settled_prints
 from pipelines.jobs import note_crash
 from pipelines.records import machine, new_run_id, versions
 from pipelines.remote.extract import extract_remotely
@@ -201,6 +202,12 @@ def _extract_here(request: ExtractRequest, known: Known, run: _Run, ui: Ui, pool
 
 def _extract_there(request: ExtractRequest, engine: EngineConfig, known: Known, run: _Run, run_id: str, ui: Ui) -> None:
     config = request.dataset.config
+    prints = settled_prints(known, config)
+    if prints is not None:
+        ui.say(f"{len(prints)} videos, nothing left to do; no job is sent")
+        run.prints = prints
+        run.done = sum(len(known.index.get((name, at.size, at.digest), ())) for name, at in prints.items())
+        return
     args = tuple(request.beam_args)
     outcome, failed = extract_remotely(known, request.output, config, engine, args, run_id, ui)
     for attempt in range(1, _SENT_AGAIN + 1):
@@ -224,7 +231,8 @@ def _extract_there(request: ExtractRequest, engine: EngineConfig, known: Known, 
 def _places(request: ExtractRequest) -> list[str]:
     """Everything that workers have to read."""
     weights = request.dataset.config.backbone.weights
-    files = [weights] if "/" in weights and ":" not in weights.partition("/")[0] else []
+    # A name with a slash may as well be a repository of the Hugging Face Hub; files here are named in full before.
+    files = [weights] if "://" in weights or os.path.isabs(weights) or os.path.isfile(weights) else []
     videos = [uri for video in request.videos for uri in (video.uri, video.time_uri) if uri]
     return [*files, *videos]
 
@@ -238,18 +246,12 @@ def _prepare(output: str, dataset: Dataset) -> None:
         open_dataset(output, dataset)
     except storage.OutputError as error:
         raise UsageError(f"--output {error}") from error
-    _sweep(output)
-
-
-def _sweep(output: str) -> None:
-    for folder in (output, *(storage.join(output, name) for name in ("shards", "failures", "runs"))):
-        storage.sweep_temporaries(folder)
-    sweep_exchanges(storage.join(output, "runs"))
+    sweep_output(output)
 
 
 def _settle(output: str, prints: Mapping[str, Fingerprint | None], config: ExtractConfig) -> pa.Table:
     table = settle_index(output, prints, config.cache_id)
-    _sweep(output)
+    sweep_output(output)
     return table
 
 

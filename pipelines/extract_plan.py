@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from emo_transforms import storage
 from emo_transforms.cache import Dataset, failure_name, read_failures, write_failure
 from emo_transforms.decoding import DecoderProcess
-from emo_transforms.index import read_index
+from emo_transforms.index import read_segments
 from emo_transforms.looking import Index, Look, complete_videos, look_at, note_failure, tasks_of
+from emo_transforms.planning import fingerprint_of
 from emo_transforms.stored_crops import StoredCrops, carried_failures, read_stored
+from emo_transforms.stores import AT_ONCE
 from pipelines.console import Ui, duration_text, size_text
 from runners.local import Work
 from schemas.config import ExtractConfig
-from schemas.records import Fingerprint, Video, VideoTask
+from schemas.records import Fingerprint, InputError, Video, VideoTask
+from schemas.wording import counted
 
 PACKED = 0.7
 """Stored bytes per byte of float16 maps, about (measured by tests/benchmarks/cache.py)."""
@@ -59,12 +61,43 @@ class Plan:
 
 def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
     """Reads what the cache says of the inputs; carries over what another cache could not do of its videos."""
-    shards = storage.names(storage.join(output, "shards"), ".parquet")
+    rows = read_segments(output)  # a run that was killed or detached leaves shards that no index knows
+    shards = {row["shard"] for row in rows}
     failures = read_failures(output)
-    index = complete_videos(read_index(output), shards)
+    index = complete_videos(rows, shards)
     stored = {uri: read_stored(uri) for uri in {video.uri for video in videos if video.kind == "cache"}}
     carried = {video.id: _carry(output, video, stored[video.uri], config) for video in videos if video.kind == "cache"}
     return Known(list(tasks_of(videos, config, index, failures, stored)), shards, index, carried)
+
+
+def settled_prints(known: Known, config: ExtractConfig) -> dict[str, Fingerprint] | None:
+    """Contents of all inputs if nothing is left to do for any of them; else None, as soon as that is known.
+
+    Inputs are read at both ends and not probed. One that can't be read is for the workers to look at.
+    """
+    if not all(task.complete or task.failed for task in known.tasks):
+        return None
+
+    def print_of(task: VideoTask) -> Fingerprint | None:
+        if task.video.kind == "cache" and task.content is None:
+            return None
+        try:
+            content = task.content or fingerprint_of(task.video, config)
+        except InputError:
+            return None
+        done = task.complete if task.video.kind == "cache" else (*task.complete, *task.failed)
+        return content if content in done else None
+
+    prints: dict[str, Fingerprint] = {}
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for task, content in zip(known.tasks, pool.map(print_of, known.tasks), strict=True):
+            if content is None:
+                return None
+            prints[task.video.id] = content
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return prints
 
 
 def _carry(output: str, video: Video, stored: StoredCrops, config: ExtractConfig) -> bool:
@@ -136,7 +169,8 @@ def announce(plan: Plan, videos: Sequence[Video], dataset: Dataset, ui: Ui) -> N
     size = size_text(todo * row * (1 + dataset.config.views))
     crops = " and the crops" if "crops" in dataset.config.store else ""
     ui.say(
-        f"{len(videos)} videos, {duration_text(plan.seconds)} of video, {plan.sampled} frames to look at; "
-        f"{plan.done} segments done before, {len(plan.work)} to do ({todo} frames"
+        f"{counted(len(videos), 'video')}, {duration_text(plan.seconds)} of video, "
+        f"{counted(plan.sampled, 'frame')} to look at; "
+        f"{counted(plan.done, 'segment')} done before, {len(plan.work)} to do ({todo} frames"
         + (f", about {size} of cache{crops} at one face a frame)" if row else ", crops only)")
     )

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from emo_transforms.decoding import DecoderProcess
-from emo_transforms.estimate import WORKER_BYTES, Estimate, Measured, Probed, draw, estimate, wall_seconds
+from emo_transforms.estimate import WORKER_BYTES, Estimate, Measured, Probed, Range, draw, estimate, wall_seconds
 from emo_transforms.extraction import Tools, extract_segment
 from emo_transforms.listing import sizes_of
 from emo_transforms.planning import fingerprint_of, plan_video
@@ -23,6 +23,7 @@ from pipelines.console import Ui, duration_text, size_text
 from pipelines.extract import ExtractRequest
 from pipelines.extract_plan import PACKED
 from schemas.records import InputError, Segment, UsageError, Video
+from schemas.wording import counted
 
 START_SECONDS = {"direct": 10.0, "flink": 30.0, "spark": 30.0, "dataflow": 240.0}
 """Until the first segment is worked on: processes start, on Dataflow machines and their images."""
@@ -108,7 +109,9 @@ def run_plan(request: PlanRequest, ui: Ui) -> PlanResult:
     problems = {videos[i].id: video.problem for i, (video, _) in zip(chosen, looked, strict=True) if video.problem}
     if not any(video.segments for video in probed):
         reason = next(iter(problems.values()), "they hold no frames")
-        raise UsageError(f"none of the {len(probed)} videos looked at can be read: {reason}")
+        what = "the only video" if len(probed) == 1 else f"none of the {len(probed)} videos looked at"
+        can = "can't" if len(probed) == 1 else "can"
+        raise UsageError(f"{what} {can} be read: {reason}")
     warnings = []
     measured: list[Measured] = []
     worker_bytes = WORKER_BYTES
@@ -122,7 +125,9 @@ def run_plan(request: PlanRequest, ui: Ui) -> PlanResult:
         warnings.append("times are those of a core of this machine; other machines have other cores")
     if problems:
         example = next(iter(problems))
-        warnings.append(f"{len(problems)} of {len(probed)} videos looked at can't be read, for example {example}")
+        warnings.append(
+            f"{len(problems)} of {counted(len(probed), 'video')} looked at can't be read, for example {example}"
+        )
     found = estimate(
         sizes,
         stratum,
@@ -279,37 +284,46 @@ def plan_text(result: PlanResult) -> str:
         ("length", _ranged(found.hours.value * 3600, found.hours.low * 3600, found.hours.high * 3600, duration_text)),
         ("segments", _count(found.segments)),
         ("frames to look at", f"{_count(found.frames)} of {_count(found.native_frames)}"),
-        ("core-hours", _ranged(*_hours(found.core_seconds), _hours_text)),
+        _core_time(found.core_seconds),
     ]
     total = sum(found.by_step.values()) or 1.0
     lines.append(("  of it", ", ".join(f"{step} {100 * s / total:.0f} %" for step, s in found.by_step.items())))
     lines += [
         ("cache", _ranged(found.cache_bytes.value, found.cache_bytes.low, found.cache_bytes.high, size_text)),
-        ("between steps", f"{size_text(found.shuffle_bytes.value)}, at most {found.element_bytes} bytes a segment"),
         ("memory", f"{size_text(result.worker_bytes)} a worker"),
     ]
+    if result.runner != "direct":
+        sent = f"{size_text(found.shuffle_bytes.value)} on the way to workers, at most {size_text(found.element_bytes)}"
+        lines.append(("network", f"{sent} for a segment; videos and cache come on top"))
+    where = "this machine" if result.runner == "direct" else result.runner
     for workers, seconds in result.walls.items():
-        lines.append(
-            (f"{workers} worker{'s' if workers > 1 else ''}", f"about {duration_text(seconds)} on {result.runner}")
-        )
+        lines.append((counted(workers, "worker"), f"about {duration_text(seconds)} on {where}"))
     asked = requests_of(found)
     lines.append(("to be paid for", _paid(result)))
-    lines.append(("in a store", f"about {asked['reads']:,} reads and {asked['writes']:,} writes"))
+    lines.append(("object store", f"about {asked['reads']:,} reads and {asked['writes']:,} writes"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines)
 
 
 def _paid(result: PlanResult) -> str:
-    hours = result.estimate.core_seconds.value / 3600
-    return f"{hours:,.1f} core-hours, {hours * result.worker_bytes / 1e9:,.1f} GB-hours of memory, and the cache"
+    seconds = result.estimate.core_seconds.value
+    unit, size = _unit(seconds)
+    cores, memory = seconds / size, seconds / size * result.worker_bytes / 1e9
+    return f"{_short(cores)} core-{unit}, {_short(memory)} GB-{unit} of memory, and the cache"
 
 
-def _hours(seconds: Any) -> tuple[float, float, float]:
-    return seconds.value / 3600, seconds.low / 3600, seconds.high / 3600
+def _core_time(seconds: Range) -> tuple[str, str]:
+    """Name and text of the line: hours, or minutes or seconds where it is less than one."""
+    unit, size = _unit(seconds.value)
+    return f"core-{unit}", _ranged(seconds.value / size, seconds.low / size, seconds.high / size, _short)
 
 
-def _hours_text(hours: float) -> str:
-    return f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}"
+def _unit(seconds: float) -> tuple[str, int]:
+    return next(((name, size) for name, size in (("hours", 3600), ("minutes", 60)) if seconds >= size), ("seconds", 1))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
 
 
 def _ranged(value: float, low: float, high: float, text: Callable[[float], str]) -> str:

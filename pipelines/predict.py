@@ -5,25 +5,24 @@ from __future__ import annotations
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from emo_transforms import storage
+from emo_transforms.abaw.decisions import heads_thresholds
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset, read_failures
 from emo_transforms.index import make_index
-from emo_transforms.parts import part_name, read_part_footer
 from emo_transforms.predict import (
     HeadSpec,
     PredictTools,
@@ -33,8 +32,17 @@ from emo_transforms.predict import (
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
 from pipelines.jobs import VideoJob
+from pipelines.predict_folder import (
+    check_earlier,
+    keep_people,
+    list_earlier,
+    people_notes,
+    settle,
+    tell_what_stays,
+    with_people,
+)
 from pipelines.predict_record import PredictResult, write_record
-from pipelines.predict_request import PredictRequest, head_specs
+from pipelines.predict_request import PredictRequest, check_output, head_specs
 from pipelines.remote.predict import predict_remotely
 from pipelines.remote.tasks import PredictTask
 from pipelines.score import run_score
@@ -45,7 +53,6 @@ from runners.remote import WorkersLost
 from runners.worker import PipeReporter
 from schemas.config import PredictConfig
 from schemas.records import UsageError, VideoFeatures
-from schemas.tables import FACES
 from schemas.tasks import task_named
 
 _SENT_AGAIN = 3
@@ -78,10 +85,11 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
 
     Raises:
         EmobeamError: the cache or a head can't be used, or the run can't go on.
-        UsageError: the request makes no sense.
+        UsageError: the request makes no sense, or other heads made what the output holds of other videos.
     """
     began = time.monotonic()
     dataset = read_dataset(request.features)
+    check_output(request)
     _check_places(request, ui)
     specs, tools, warnings = head_specs(request, dataset)
     untrained = tuple(
@@ -91,20 +99,30 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
         ui.warn(warning)
     for task in untrained:
         ui.warn(f"task {task}: no trained head named; an untrained one (seeded) is used and its values mean nothing")
-    _prepare(request)
     segments, every = make_index(request.features)
     table = _wanted(request, every)
+    about = set(table["video"].to_pylist())
+    earlier = list_earlier(request)
+    check_earlier(request, tools, about, earlier)
     items = _items(request, table, segments, tools)
+    kept = keep_people(request, earlier, tools, items, ui)
+    items = with_people(items, kept)
+    request = replace(request, config=replace(request.config, faces=kept.faces))
+    tell_what_stays(earlier, about, ui)
+    _prepare(request)
     todo = [item for item in items if missing_parts(item, tools, request.output, request.config)]
     failed = _predict_there(request, specs, dataset, todo, ui) if request.engine else {}
     if not request.engine:
         failed = _predict_here(request, specs, dataset, todo, ui, pool)
-    rows = _settle(request, tools, [item.video for item in items if item.video not in failed])
-    _write_table(storage.join(request.output, "videos.parquet"), table)
+    done = {item.video for item in items if item.video not in failed}
+    settled = settle(request, tools, table, done, every)
     submissions = _submissions(request, tools, ui)
     scores = _scores(request, tools, ui)
-    result = PredictResult(table, rows, untrained, submissions, scores, failed, time.monotonic() - began)
-    write_record(request, dataset, specs, tools, result, warnings)
+    rows = {task: settled.rows[task] for task in tools.heads}
+    notes = tuple(people_notes(request, tools, settled.listing, done))
+    seconds = time.monotonic() - began
+    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes)
+    write_record(request, dataset, specs, tools, result, settled, warnings)
     return result
 
 
@@ -235,28 +253,6 @@ def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTool
     return gather_subjects(videos, inputs=request.videos or (), template_names=names, overrides=overrides)
 
 
-def _settle(request: PredictRequest, tools: PredictTools, videos: Iterable[str]) -> dict[str, int]:
-    """Removes parts of videos that are no longer asked for and writes ``faces.parquet``; rows by task."""
-    wanted = {part_name(video) for video in videos}
-    faces: dict[str, list[dict[str, Any]]] = {}
-    rows = {}
-    for task in tools.heads:
-        folder = storage.join(request.output, "predictions", task)
-        storage.sweep_temporaries(folder)
-        rows[task] = 0
-        for name in sorted(storage.names(folder, ".parquet")):
-            uri = storage.join(folder, f"{name}.parquet")
-            if f"{name}.parquet" not in wanted:
-                storage.remove(uri)
-                continue
-            footer = read_part_footer(uri)
-            faces[footer["video"]] = footer["faces"]
-            rows[task] += footer["rows"]
-    table = pa.Table.from_pylist([row for video in sorted(faces) for row in faces[video]], FACES)
-    _write_table(storage.join(request.output, "faces.parquet"), table)
-    return rows
-
-
 def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, SubmissionReport]:
     if not request.edition:
         return {}
@@ -267,7 +263,7 @@ def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[s
             task_named(name),
             request.edition,
             template=request.template,
-            thresholds=tools.heads[name][0].config.thresholds,
+            thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
         )
         submissions[name] = report
         if report.videos_missing:
@@ -289,7 +285,7 @@ def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, f
             [request.output],
             edition=request.edition,
             partition=request.partition,
-            thresholds=tools.heads[name][0].config.thresholds,
+            thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
         )
         scores[name] = data["score"]
     return scores
@@ -304,8 +300,3 @@ def _predicted(request: PredictRequest, tools: PredictTools, ui: Ui) -> list[str
         else:
             ui.warn(f"task {name}: no video gave predictions, so there is neither submission nor score")
     return there
-
-
-def _write_table(uri: str, table: pa.Table) -> None:
-    with storage.atomic_file(uri) as path:
-        pq.write_table(table, path, compression="zstd")

@@ -13,6 +13,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.cache import Dataset
 from emo_transforms.predict import HeadSpec, PredictTools
+from pipelines.predict_folder import Settled
 from pipelines.predict_request import PredictRequest
 from pipelines.records import machine, new_run_id, versions
 from pipelines.submit import submission_data
@@ -25,12 +26,13 @@ class PredictResult:
     """What a run left behind.
 
     Attributes:
-        videos: rows of ``videos.parquet``.
-        rows: rows of the predictions tables by task.
+        videos: rows of ``videos.parquet`` that the run is about.
+        rows: of the predictions tables by task, those of earlier runs included.
         untrained: tasks whose values come from an untrained head.
         submissions: report by task.
         scores: the challenge's figure by task, where labels were given.
         failed: videos that could not be predicted, with the reason.
+        notes: what is worth saying of the people in the videos, a line each.
     """
 
     videos: pa.Table
@@ -40,6 +42,7 @@ class PredictResult:
     scores: Mapping[str, float | None]
     failed: Mapping[str, str]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def some_failed(self) -> bool:
@@ -53,9 +56,13 @@ def write_record(
     specs: Sequence[HeadSpec],
     tools: PredictTools,
     result: PredictResult,
+    settled: Settled,
     warnings: Sequence[str],
 ) -> None:
-    """Writes ``run.json``. Heads of tasks that an earlier run predicted stay in it as long as their tables do."""
+    """Writes ``run.json``. Heads of tasks that an earlier run predicted stay in it as long as their tables do.
+
+    Outcomes, rows and subjects are those of all that the folder holds.
+    """
     uri = storage.join(request.output, "run.json")
     backbone = dataset.config.backbone
     record = {
@@ -69,9 +76,12 @@ def write_record(
         "config": to_json(request.config),
         "edition": request.edition or None,
         "warnings": [*warnings, *(f"task {task}: untrained" for task in result.untrained)],
-        "outcomes": dict(Counter(result.videos["outcome"].to_pylist())),
+        "outcomes": dict(Counter(settled.videos["outcome"].to_pylist())),
         "not_predicted": dict(result.failed),
-        "rows": dict(result.rows),
+        "rows": dict(settled.rows),
+        "subjects": sorted(
+            {name for own in settled.listing.parts.values() for p in own.values() for name in p.subjects}
+        ),
         "submissions": {task: submission_data(report) for task, report in result.submissions.items()},
         "scores": dict(result.scores),
         "runner": request.engine.runner if request.engine else "direct",

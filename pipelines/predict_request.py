@@ -30,7 +30,8 @@ class PredictRequest:
         edition: 0 writes no submission.
         truth: labels to score the predictions with, ``""`` for none.
         engine: where the run takes place; None is this machine, as ``local`` says.
-        templates: organisers' template by task; ``""`` stands for any task.
+        template: organisers' template; ``""`` for none.
+        faces_given: the user has said whose faces are written, so nobody is taken over from earlier tables.
     """
 
     features: str
@@ -49,6 +50,7 @@ class PredictRequest:
     beam_args: Sequence[str] = ()
     engine: EngineConfig | None = None
     command: str = "predict"
+    faces_given: bool = False
 
 
 def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
@@ -105,11 +107,12 @@ def check_request(request: PredictRequest) -> None:
     """Finds mistakes that can be known before stage 1 has run.
 
     Raises:
-        UsageError: an unknown task, an edition without it, a template without edition.
+        UsageError: an unknown task, an edition without it, a template without edition, an output that is a cache.
         EmobeamError: an unreadable template or subjects file.
     """
     if request.template and not request.edition:
         raise UsageError("--template needs --edition N, the ABAW edition whose rules the submission follows")
+    check_output(request)
     check_tasks(request, request.tasks)
     if request.truth and not storage.exists(request.truth):
         raise EmobeamError(f"--truth {request.truth}: no such file or folder")
@@ -118,6 +121,17 @@ def check_request(request: PredictRequest) -> None:
     for uri in request.heads:
         if not storage.exists(storage.join(uri, "head.json")):
             raise EmobeamError(f"--head {uri}: not a head folder (no head.json)")
+
+
+def check_output(request: PredictRequest) -> None:
+    """Tables don't go into a folder of features.
+
+    Raises:
+        UsageError: the output is a feature cache, or will be one.
+    """
+    output = request.output
+    if output.rstrip("/") == request.features.rstrip("/") or storage.exists(storage.join(output, "dataset.json")):
+        raise UsageError(f"--output {output}: is a feature cache; choose another folder for the predictions")
 
 
 def check_tasks(request: PredictRequest, names: Iterable[str]) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import platform
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 
 _LIBRARIES = ("emobeam", "apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
+_EXTRAS = ("openvino", "onnxruntime")
+"""Named where they are installed."""
 
 
 def new_run_id() -> str:
@@ -28,4 +31,7 @@ def versions() -> dict[str, str]:
             found[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             found[library] = "not installed"
+    for library in _EXTRAS:
+        with suppress(metadata.PackageNotFoundError):
+            found[library] = metadata.version(library)
     return found

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.extract import ExtractRequest
     from pipelines.predict_request import PredictRequest
     from runners.presets import EngineConfig
+    from schemas.records import Video
 
 _ALIGN = {"style": "align", "margin": "margin"}
 """Options by the setting they make."""
@@ -48,6 +49,7 @@ def extract_request(
     if not crops and (args["videos"] or args["crops_fps"]):
         raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
     videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+    _check_files(args["inputs"], videos)
     stored = bool(videos) and videos[0].kind == "cache"
     if stored:
         _check_stored(args["inputs"][0], same_place(output, args["inputs"]), named)
@@ -104,6 +106,20 @@ def extract_request(
     )
 
 
+def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
+    """A file that the command names must be there; one that a table names may fail as any other input."""
+    from emo_transforms.listing import locate, uri_of
+
+    uris = {video.uri for video in videos}
+    missing = []
+    for text in inputs:
+        fs, path = locate(text)
+        if uri_of(fs, path) in uris and not fs.exists(path):
+            missing.append(text)
+    if missing:
+        raise UsageError(f"{', '.join(missing)}: no such file")
+
+
 def _check_stored(features: str, into_itself: bool, named: Collection[str]) -> None:
     if into_itself:
         raise UsageError(f"--output: {features} is the cache the crops come from; choose another output")
@@ -116,12 +132,18 @@ def _check_stored(features: str, into_itself: bool, named: Collection[str]) -> N
 
 
 def predict_request(
-    args: Mapping[str, Any], features: str, beam_args: Sequence[str] = (), command: str = "predict"
+    args: Mapping[str, Any],
+    features: str,
+    beam_args: Sequence[str] = (),
+    command: str = "predict",
+    *,
+    named: Collection[str] = (),
 ) -> PredictRequest:
     """What stage 2 is asked for; see :func:`extract_request`.
 
     Args:
         command: ``predict`` or ``annotate``; only ``predict`` takes ``only`` for itself.
+        named: options that the user has set; ``faces`` among them takes nobody over from earlier tables.
     """
     from pipelines.predict_request import PredictRequest
     from runners.beam_options import check_beam_args
@@ -152,6 +174,7 @@ def predict_request(
         beam_args=tuple(beam_args),
         engine=engine,
         command=command,
+        faces_given="faces" in named,
     )
 
 
@@ -177,6 +200,7 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
         workers=args["workers"],
         **{name: args[name] for name in _OF_CLUSTERS if name != "worker_environment"},
         dataflow=dataflow,
+        patience=args["patience"],
     )
     if runner == "dataflow":
         return config

@@ -10,10 +10,12 @@ from rich.table import Table
 
 from emo_transforms import storage
 from emo_transforms.abaw.scoring import score
+from emo_transforms.abaw.unlabelled import unlabelled_text
 from emo_transforms.heads.config import config_from_json
 from schemas.postprocess import PostConfig, post_from_json
 from schemas.records import EmobeamError, UsageError
-from schemas.tasks import Task
+from schemas.tasks import Task, task_named
+from schemas.wording import counted
 
 METRICS_VERSION = 1
 """Version of the layout of ``metrics.json``: ``{"schema_version", "tasks": {task: figures}}``."""
@@ -157,15 +159,20 @@ def _outputs_table(data: Mapping[str, Any]) -> Table:
 def _print_rows(data: Mapping[str, Any], console: Console) -> None:
     rows, videos = data["rows"], data["videos"]
     console.print(
-        f"{rows['valid']} valid rows of {rows['truth']}: {rows['own']} with a prediction of their own, "
+        f"{counted(rows['valid'], 'valid row')} of {rows['truth']:,}: {rows['own']} with a prediction of their own, "
         f"{rows['interpolated']} interpolated, {rows['nearest']} from the nearest frame, {rows['neutral']} neutral",
         highlight=False,
     )
-    for kind, counts in (("rows", rows), ("videos", videos)):
+    dropped = unlabelled_text(task_named(data["task"]), data["unlabelled"], rows["truth"])
+    if dropped:
+        console.print(f"  not counted: {dropped}", highlight=False)
+    for kind, counts in (("row", rows), ("video", videos)):
         for what, text in (("missing", "labelled, not predicted"), ("surplus", "predicted, not labelled")):
             if counts[what]:
                 named = ", ".join(counts.get(f"{what}_first", []))
-                console.print(f"  {counts[what]} {kind} {text}" + (f": {named}" if named else ""), highlight=False)
+                console.print(
+                    f"  {counted(counts[what], kind)} {text}" + (f": {named}" if named else ""), highlight=False
+                )
 
 
 def _videos_table(data: Mapping[str, Any]) -> Table:

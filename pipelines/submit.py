@@ -7,11 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from emo_transforms import storage
-from emo_transforms.abaw.predicted import Predictions, open_predictions
+from emo_transforms.abaw.predicted import Predictions, open_predictions, open_tables
+from emo_transforms.abaw.read_submission import find_submissions
 from emo_transforms.abaw.submission import FramePredictions, SubmissionReport, write_submission
+from emo_transforms.tables_in import predicted_tasks
 from pipelines.score import read_post
-from schemas.records import UsageError
+from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task
+from schemas.wording import counted
 
 
 def run_submit(
@@ -37,6 +40,8 @@ def run_submit(
     """
     task.forms_of(edition)
     config = read_post(post) if post else None
+    if open_tables(output, task) is None and not (predicted_tasks(output) or _is_submission(output, task, edition)):
+        raise EmobeamError(f"{output}: no predictions; run emobeam annotate or predict first, or name their output")
     predictions = open_predictions([output], task, edition, post=config, gate=gate)
     if not predictions.scores:
         raise UsageError(f"{output}: is a submission already; name the output folder of emobeam predict")
@@ -51,6 +56,13 @@ def run_submit(
         template=template,
         thresholds=limits or (config.thresholds if config else ()),
     )
+
+
+def _is_submission(uri: str, task: Task, edition: int) -> bool:
+    try:
+        return bool(find_submissions(uri, task, edition))
+    except EmobeamError:
+        return False
 
 
 class _Reader:
@@ -75,6 +87,6 @@ def submission_data(report: SubmissionReport) -> dict[str, Any]:
 def submission_text(report: SubmissionReport) -> str:
     """A report for people."""
     return (
-        f"{report.destination}: {report.rows} rows ({report.exact} of their own frame, {report.nearest} of the "
-        f"nearest, {report.neutral} neutral)"
+        f"{report.destination}: {counted(report.rows, 'row')} ({report.exact} of their own frame, "
+        f"{report.nearest} of the nearest, {report.neutral} neutral)"
     )

@@ -13,6 +13,7 @@ from pipelines.annotate import AnnotateResult
 from pipelines.console import command, duration_text
 from pipelines.extract import ExtractResult
 from pipelines.predict_record import PredictResult
+from schemas.wording import counted
 
 _NAMED = 5
 
@@ -46,6 +47,7 @@ def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
         "scores": dict(result.scores),
         "record": storage.join(output, "run.json"),
         "untrained": [f"head of task {task}" for task in result.untrained],
+        "notes": list(result.notes),
         "seconds_of_video": _seconds(result.videos),
         "next": _next(result.videos, output, command("report", output), bool(result.failed)),
     }
@@ -74,15 +76,16 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary["videos"].items()) or "no videos"
     head = f"{counts} ({duration_text(summary['seconds_of_video'])} of video) in {duration_text(summary['seconds'])}"
     if "frames" in summary:
-        head += f"; {summary['frames']} frames looked at, {summary['faces']} faces"
+        head += f"; {counted(summary['frames'], 'frame')} looked at, {counted(summary['faces'], 'face')}"
     lines = [head]
     damaged = [entry for entry in summary["not_ok"] if entry["outcome"] != "no_face"]
     for entry in damaged[:_NAMED]:
         lines.append(f"  {entry['outcome']}: {entry['video']}" + (f" ({entry['message']})" if entry["message"] else ""))
     if len(damaged) > _NAMED:
         lines.append(f"  ... and {len(damaged) - _NAMED} more; all are in videos.parquet")
+    lines += summary.get("notes", [])
     for task, folder in summary.get("predictions", {}).items():
-        lines.append(f"predictions {task}: {folder} ({summary['rows'][task]} rows)")
+        lines.append(f"predictions {task}: {folder} ({counted(summary['rows'][task], 'row')})")
     for task, destination in summary.get("submissions", {}).items():
         lines.append(f"submission {task}: {destination}")
     for task, value in summary.get("scores", {}).items():
@@ -92,7 +95,28 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     lines.append(f"record of the run: {summary['record']}")
     if summary["untrained"]:
         lines.append(f"UNTRAINED: {', '.join(summary['untrained'])}; these values mean nothing")
+        lines += [f"  {line}" for line in _remedies(summary)]
     lines += [f"{why}: {line}" for why, line in summary["next"].items()]
+    return lines
+
+
+_PUBLISHED = "enet_b0_8_va_mtl"
+_GIVES = ("va", "expr")
+"""A published backbone, and the tasks that its own scores answer without a head."""
+
+
+def _remedies(summary: dict[str, Any]) -> list[str]:
+    """How values come about that mean something."""
+    tasks = [text.rpartition(" ")[2] for text in summary["untrained"] if text != "backbone"]
+    heads = [task for task in tasks if task not in _GIVES]
+    lines = []
+    if "backbone" in summary["untrained"] or len(heads) < len(tasks):
+        fetch = command("models", "fetch", _PUBLISHED, "--accept-licence")
+        lines.append(
+            f"{' and '.join(_GIVES)}: {fetch}, then --backbone-weights {_PUBLISHED}; emobeam models lists others"
+        )
+    if heads:
+        lines.append(f"{', '.join(heads)}: no published weights; train a head (emobeam train) and name it with --head")
     return lines
 
 

@@ -45,6 +45,7 @@ from pipelines.train_output import (
     write_output,
 )
 from schemas.records import EmobeamError, UsageError
+from schemas.wording import counted, noun
 
 
 def run_train(request: TrainRequest, ui: Ui) -> TrainResult:
@@ -133,7 +134,8 @@ def _gathered(request: TrainRequest, ui: Ui) -> Prepared:
     for line in joined.counts.lines():
         ui.say(line)
     if joined.counts.not_in_cache:
-        ui.warn(f"{joined.counts.not_in_cache} of {joined.counts.labelled} labelled videos are not in the cache")
+        lacking, verb = joined.counts.not_in_cache, noun(joined.counts.not_in_cache, "is", "are")
+        ui.warn(f"{lacking} of {counted(joined.counts.labelled, 'labelled video')} {verb} not in the cache")
     setup = TrainSetup(
         task,
         recipe,
@@ -246,7 +248,7 @@ def _tell_cut(cut: Holdout, ui: Ui) -> None:
     if not cut.held:
         ui.warn("nothing is held out: the last epoch is taken, and there is no figure of how good it is")
         return
-    ui.say(f"{len(cut.train)} videos to train on, {len(cut.held)} held out to select and tune ({cut.by})")
+    ui.say(f"{counted(len(cut.train), 'video')} to train on, {len(cut.held)} held out to select and tune ({cut.by})")
 
 
 def _seed(request: TrainRequest, prepared: Prepared, seed: int, ui: Ui) -> SeedResult:

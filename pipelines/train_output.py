@@ -20,6 +20,7 @@ from emo_transforms.training.recipe import Recipe, recipe_to_json
 from pipelines.records import machine, versions
 from schemas.records import UsageError
 from schemas.tasks import Task
+from schemas.wording import counted
 
 SUMMARY_VERSION = 1
 """Version of the layout of ``summary.json``."""
@@ -199,7 +200,7 @@ def write_output(
     save_head(replace(chosen.head, config=config), staged)
     draw_curves(
         storage.join(staged, CURVES),
-        f"{config.name}, {len(results)} seed{'s' if len(results) > 1 else ''}",
+        f"{config.name}, {counted(len(results), 'seed')}",
         measure_title(task),
         {f"seed {result.seed}": result.history for result in results},
     )
@@ -230,7 +231,8 @@ def train_text(result: TrainResult, output: str) -> str:
         mark = "*" if entry["seed"] == summary["best_seed"] else " "
         figures = "-" if entry["score"] is None else f"{entry['untuned']:.4f}, {entry['score']:.4f}"
         lines.append(
-            f" {mark} seed {entry['seed']}: hold-out {figures}, best of {entry['epochs']} epochs: {entry['best_epoch']}"
+            f" {mark} seed {entry['seed']}: hold-out {figures}, "
+            f"best of {counted(entry['epochs'], 'epoch')}: {entry['best_epoch']}"
         )
     if summary["sd"] is not None:
         lines.append(

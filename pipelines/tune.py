@@ -9,6 +9,7 @@ from emo_transforms.abaw.tuning import HALF_WINDOWS, THRESHOLDS, tune
 from pipelines.score import edition_of
 from schemas.postprocess import PostConfig, post_to_json
 from schemas.tasks import Task
+from schemas.wording import counted
 
 
 def run_tune(
@@ -54,7 +55,7 @@ def tune_summary(config: PostConfig, output: str) -> str:
     metrics = config.metrics
     lines = [
         f"{output}: task {config.task}, {metrics['measure']}: {metrics['untuned']:.4f} -> {metrics['tuned']:.4f} "
-        f"on the {metrics['videos']} videos it was fitted on"
+        f"on the {counted(metrics['videos'], 'video')} it was fitted on"
     ]
     if config.half_windows:
         lines.append(f"  {config.smoothing}, half-windows in frames: {', '.join(map(str, config.half_windows))}")

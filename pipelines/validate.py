@@ -9,6 +9,7 @@ from rich.console import Console
 
 from emo_transforms.abaw.validation import Finding, validate
 from schemas.tasks import Task
+from schemas.wording import counted
 
 
 def run_validate(uri: str, task: Task, edition: int, *, template: str = "") -> tuple[int, dict[str, Any]]:
@@ -36,7 +37,7 @@ def print_validation(result: dict[str, Any]) -> None:
     for word, count in (("error", result["error_count"]), ("warning", result["warning_count"])):
         if count > len(listed[word]):
             console.print(f"{word}s: {count} in all, the first of each kind are listed")
-    verdict = "valid" if result["ok"] else f"not valid, {result['error_count']} errors"
+    verdict = "valid" if result["ok"] else f"not valid, {counted(result['error_count'], 'error')}"
     against = "" if result["template"] else "; no template given, so missing and surplus rows aren't known"
     of = f"task {result['task']} of ABAW {result['edition']}"
-    console.print(f"{result['file']}: {verdict} for {of}, {result['rows']} rows{against}")
+    console.print(f"{result['file']}: {verdict} for {of}, {counted(result['rows'], 'row')}{against}")

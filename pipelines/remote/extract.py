@@ -22,7 +22,7 @@ from runners.presets import EngineConfig, hints_of
 from runners.remote import RemoteResult, run_remotely
 from runners.supervised import Supervised
 from schemas.config import ExtractConfig
-from schemas.records import Fingerprint, Looked, NotDone, Segment, VideoTask
+from schemas.records import Fingerprint, Looked, Segment, VideoTask
 
 
 @dataclass
@@ -62,8 +62,8 @@ def extract_graph(
     _ = (
         plan.segments
         | "Segments" >> Redistribute(Segment, grouped)
+        # What could not be done comes out of it; the failure records that are written then tell of it, too.
         | "Extract" >> Supervised("ExtractSegment", task, beats, hints=hints_of(engine))
-        | "NotDone" >> LeaveRecords(NotDone, exchange, "notdone", files=4)
     )
     _ = plan.looked | "Looked" >> LeaveRecords(Looked, exchange, "looked")
 

@@ -30,16 +30,18 @@ def test_lines_come_on_their_own_even_if_nothing_happens() -> None:
     out, text = console()
     ui = _Lines(out, fps=6.0, every=0.05)
     ui.start("extract", 60, 2, "segments")
-    assert "extract: 0/2 segments, 0/60 frames, 0:00 gone\n" in wait(text, "gone\n")
+    assert "extract: 0/2 segments, 0/60 frames, 0:00 elapsed\n" in wait(text, "elapsed\n")
     ui.event("frames", {"frames": 30})
     said = wait(text, "left\n")
-    assert re.search(r"0/2 segments, 30/60 frames, [\d.]+ frames/s, [\d.]+ x real time, 0:0\d gone, 0:0\d left\n", said)
+    assert re.search(
+        r"0/2 segments, 30/60 frames, [\d.]+ frames/s, [\d.]+ x real time, 0:0\d elapsed, 0:0\d left\n", said
+    )
     ui.event("done", {"key": "a"})
     ui.event("failed", {"key": "b"})
     ui.finish()
     last = text.getvalue().splitlines()[-1]
     assert last.startswith("extract: 2/2 segments, 30/60 frames, ")
-    assert last.endswith("gone, 1 failed")
+    assert last.endswith("elapsed, 1 failed")
     length = len(text.getvalue())
     time.sleep(0.15)
     assert len(text.getvalue()) == length, "no line after the end"
@@ -60,7 +62,7 @@ def test_what_an_earlier_run_did_is_no_speed(monkeypatch: pytest.MonkeyPatch) ->
     work.take("earlier", {"frames": 900})
     work.take("frames", {"frames": 10})
     now[0] += 5.0
-    assert "910/1000 images, 2.0 images/s, 0:05 gone, 0:45 left" in work.line()
+    assert "910/1000 images, 2.0 images/s, 0:05 elapsed, 0:45 left" in work.line()
 
 
 def test_speed_is_that_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +74,8 @@ def test_speed_is_that_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] = second
         work.take("frames", {"frames": 0 if second <= 60 else 100})
         lines.append(work.line())
-    assert ", 10.0 frames/s, 3:10 gone, 14:30 left" in lines[-1]
-    assert ", 6.8 frames/s, 3:10 gone" in work.line(last=True), "on the whole, at the end"
+    assert ", 10.0 frames/s, 3:10 elapsed, 14:30 left" in lines[-1]
+    assert ", 6.8 frames/s, 3:10 elapsed" in work.line(last=True), "on the whole, at the end"
 
 
 def test_a_bar_on_a_terminal() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,10 +128,47 @@ def test_a_damaged_shard(copy: Path) -> None:
     told = describe(str(features))
     (damaged,) = problems(told, "damaged", "error")
     assert damaged["about"] == [str(shard)]
-    assert damaged["mend"].startswith(f"rm {shard} && emobeam extract ")
+    assert damaged["mend"].startswith(f"rm -- {shard} && emobeam extract ")
     assert told["videos"] == 4, "the old index serves meanwhile"
     again = describe(str(copy))
     assert any("feature cache" in entry["what"] for entry in problems(again, "damaged")) or again["problems"]
+
+
+def test_damaged_shards_are_removed_by_the_command_whatever_they_are_called(copy: Path) -> None:
+    odd = copy.rename(copy.parent / "it's; out $HOME")
+    shards = [odd / "features" / "shards" / f"{number:016x}.parquet" for number in range(25)]
+    for shard in shards:
+        shard.write_bytes(b"no table")
+    (damaged,) = problems(describe(str(odd / "features")), "damaged", "error")
+    remove, _, again = damaged["mend"].partition(" && ")
+    assert again.startswith("emobeam extract ")
+    subprocess.run(["sh", "-c", remove], check=True)
+    assert not any(shard.exists() for shard in shards)
+    assert not problems(describe(str(odd / "features")), "damaged")
+
+
+def test_tasks_of_earlier_runs_count(reference: Run, tmp_path: Path, pool: LocalPool) -> None:
+    for task in ("au", "va"):
+        predict(reference.features, tmp_path, pool, tasks=(task,))
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | {"rows": {"va": 1}}))  # as if it told of the last run only
+    told = describe(str(tmp_path))
+    assert list(told["tasks"]) == ["va", "au"]
+    assert told["tasks"]["au"]["tables"] == told["tasks"]["va"]["tables"] == 4
+    next((tmp_path / "predictions" / "au").glob("talk-*")).unlink()
+    (missing,) = problems(describe(str(tmp_path)), "missing", "error")
+    assert missing["what"].startswith("task au: 1 of 4 videos have no table: talk")
+
+
+def test_thresholds_are_those_of_the_first_head_that_has_some(copy: Path) -> None:
+    record = json.loads((copy / "run.json").read_text())
+    table = pd.concat([pd.read_parquet(path) for path in (copy / "predictions" / "au").glob("*.parquet")])
+    limit = float(table["AU12"].dropna().median())  # a value that rows have: they reach it
+    (head,) = record["heads"]["au"]
+    record["heads"]["au"] = [head | {"thresholds": []}, head | {"thresholds": [limit] * 12}]
+    (copy / "run.json").write_text(json.dumps(record))
+    found = describe(str(copy))["tasks"]["au"]["outputs"]["AU12"]
+    assert found["active"] == int((table["AU12"] >= np.float32(limit)).sum())
 
 
 def test_a_stale_index(copy: Path) -> None:

@@ -82,7 +82,7 @@ def test_progress_and_summary_have_their_channels(annotated: tuple[Path, subproc
     _, done = annotated
     assert "1 ok" in done.stdout
     assert "extract: 1/1 segments, 12/12 frames" in done.stderr
-    assert "1 videos, 0:02 of video, 12 frames to look at" in done.stderr
+    assert "1 video, 0:02 of video, 12 frames to look at" in done.stderr
     assert "WARNING" not in done.stderr
 
 
@@ -104,7 +104,7 @@ def test_again_does_no_work_and_changes_nothing(annotated: tuple[Path, subproces
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["videos"] == {"ok": 1}
-    assert "1 segments done before, 0 to do" in done.stderr
+    assert "1 segment done before, 0 to do" in done.stderr
     assert "predict: 0/0 videos" in done.stderr
     after = {name: data for name, data in files(output).items() if "runs/" not in name and name != "run.json"}
     assert after == before

@@ -6,7 +6,7 @@ Real Flink and Spark clusters are in tests/engines.
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
+from emo_transforms import storage
 from emo_transforms.beam_records import read_tasks
-from emo_transforms.exchange import Exchange, open_exchange
+from emo_transforms.exchange import Exchange
 from emo_transforms.plan import PlanVideos
 from emo_transforms.planning import find_videos
 from emo_transforms.segment_codec import encode_segment
@@ -99,6 +100,30 @@ def test_a_second_run_does_what_has_changed(reference: Run, tmp_path: Path) -> N
     assert videos(tmp_path / "features")["text"]["outcome"] == "failed"
 
 
+def test_what_a_lost_launcher_left_is_known_and_no_job_is_sent(
+    there: tuple[Path, Told], reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher was killed, or ended after sending the job: the shards are there, the index is that of before."""
+    features = tmp_path / "features"
+    shutil.copytree(there[0] / "features", features)
+    for name in ("segments.parquet", "videos.parquet"):
+        (features / name).unlink()
+    known = know(str(features), find_videos([str(reference.inputs)], "video"), dataset_of(ONE_SECOND).config)
+    assert known.shards == set(storage.names(str(features / "shards"), ".parquet"))
+    assert {video for video, _, _ in known.index} == {
+        row["video"] for row in videos(there[0] / "features").values() if row["segments_done"]
+    }
+    monkeypatch.setattr("pipelines.extract.extract_remotely", None)  # no job is sent
+    told = extract_there([reference.inputs], features)
+    assert told.events == []
+    assert files(features, "*.parquet") == files(there[0] / "features", "*.parquet")
+    (record,) = {*(features / "runs").iterdir()} - {
+        features / "runs" / path.name for path in (there[0] / "features" / "runs").iterdir()
+    }
+    run = json.loads(record.read_text())
+    assert (run["segments_done_before"], run["segments_of_this_run"]) == (len(known.shards), 0)
+
+
 def test_workers_that_do_not_see_the_folder_are_told(tmp_path: Path) -> None:
     with pytest.raises(EmobeamError, match="doesn't see what the launcher wrote"):
         read_tasks(str(tmp_path / "elsewhere.jsonl"), VideoTask)
@@ -139,22 +164,3 @@ def test_the_graph_stays_small_and_has_one_heavy_step(tmp_path: Path, reference:
     assert len(heavy) == 1
     coders = {coder.spec.payload for coder in proto.components.coders.values() if b"SegmentCoder" in coder.spec.payload}
     assert coders, "segments travel by their own coder"
-
-
-def test_exchanges_of_dead_launchers_go_and_those_of_live_ones_stay(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    with open_exchange(str(runs), "20260101T000000Z-aaaaaa") as mine:
-        mine.put("tasks", "a.jsonl", b"x")
-        dead = Path(mine.uri.replace(f"-{os.getpid()}-", "-4194399-"))
-        dead.mkdir()
-        (dead / "left").write_bytes(b"x")
-        elsewhere = runs / ".emobeam-otherhost-12-20990101T000000Z-bbbbbb.work"
-        elsewhere.mkdir()
-        old = runs / ".emobeam-otherhost-12-20200101T000000Z-cccccc.work"
-        old.mkdir()
-        with open_exchange(str(runs), "20260101T000001Z-dddddd"):
-            assert Path(mine.uri).exists()
-        assert not dead.exists()
-        assert not old.exists()
-        assert elsewhere.exists()
-    assert not Path(mine.uri).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -13,11 +14,14 @@ import pytest
 
 from emo_transforms.overlay.scene import COLOURS
 from emo_transforms.overlay.video_file import Encoding
+from emo_transforms.parts import part_uri
 from pipelines.cli import main
 from pipelines.overlay import OverlayRequest, run_overlay
+from runners.local import LocalPool
 from schemas.records import EmobeamError, UsageError
+from tests.emo_transforms.report.outputs import damage_pages
 from tests.pipelines.conftest import Run
-from tests.pipelines.runs import Told
+from tests.pipelines.runs import Told, predict
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -102,6 +106,27 @@ def test_what_cannot_be_shown(reference: Run, tmp_path: Path, capsys: pytest.Cap
     assert stopped.value.code == 1
     assert "can't be used as a video" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_tasks_of_earlier_runs_are_shown_and_damaged_tables_left_out(
+    reference: Run, tmp_path: Path, pool: LocalPool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, clip, target = tmp_path / "out", reference.inputs / "talk.mp4", tmp_path / "o.mp4"
+    for task in ("va", "au"):
+        predict(reference.features, out, pool, tasks=(task,))
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"rows": {"au": 1}}))  # as if it told of the last run only
+    request = OverlayRequest(str(clip), str(out), str(target), encoding=SHARP, end=0.4)
+    told = run_overlay(request, Told())
+    assert (told["tasks"], told["failed"]) == (["va", "au"], {})
+    damage_pages(part_uri(str(out), "au", "talk"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["overlay", str(clip), str(out), "--output", str(target), "--end", "0.4", "--json", "-q"])
+    out_text, err = capsys.readouterr()
+    assert (stopped.value.code, json.loads(out_text)["tasks"]) == (1, ["va"])
+    assert "run emobeam predict again" in err
+    with pytest.raises(EmobeamError, match="run emobeam predict again"):
+        run_overlay(replace(request, tasks=("au",)), Told())
 
 
 def test_another_file_of_that_name_is_mentioned(reference: Run, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_people_read_a_table_and_warnings(reference: Run, tmp_path: Path, capsys
     assert code == 1
     assert "broken" in err
     assert "docs/speed.md" in err
-    for name in ("videos", "segments", "core-hours", "cache", "memory", "16 workers", "256 workers"):
+    for name in ("videos", "segments", "core-seconds", "network", "cache", "memory", "16 workers", "256 workers"):
         assert any(line.startswith(name) for line in out.splitlines()), out
     assert not list(tmp_path.rglob("*.parquet"))
 

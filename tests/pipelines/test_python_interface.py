@@ -23,11 +23,14 @@ import emobeam as eb
 from emo_transforms.parts import part_name
 from emobeam.arguments import checked
 from pipelines.cli import cli, main
+from schemas.tables import predictions_schema
 from schemas.tasks import TASKS
+from tests.emo_transforms.report.outputs import write_table
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import files, rows
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "agree": eb.agree,
     "annotate": eb.annotate,
     "events": eb.events,
     "export": eb.export,
@@ -40,7 +43,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 OWN = {"progress", "beam_args", "more"}
 """Arguments without an option."""
 
-RENAMED = {"report": {"output": "out", "destination": "output"}}
+RENAMED = {"agree": {"format": "style"}, "report": {"output": "out", "destination": "output"}}
 """Where an argument is called otherwise than the command's, which only people see."""
 
 NOT_IN_PYTHON = {"as_json", "quiet", "verbose", "per_video", "help"}
@@ -74,9 +77,10 @@ def test_no_option_is_out_of_reach(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
-def test_everything_but_the_first_is_named(command: str) -> None:
+def test_only_what_the_command_takes_unnamed_is_unnamed(command: str) -> None:
     kinds = [parameter.kind for parameter in arguments(command).values()]
-    assert all(kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds[1:])
+    unnamed = 2 if command == "agree" else 1  # agree OUT --human FILE, the two that are compared
+    assert all(kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds[unnamed:])
 
 
 def test_values_are_what_the_command_would_make_of_them() -> None:
@@ -245,6 +249,32 @@ def test_events_and_summaries(reference: Run, tmp_path: Path, capsys: pytest.Cap
         assert len(eb.summarise(reference.output, by="person").to_pandas())
 
 
+def test_thresholds_keep_all_their_digits(reference: Run) -> None:
+    """A threshold that was read off a table is reached by the value it was read off."""
+    table = eb.load_predictions(reference.output, task="au", rate="sampled")
+    highest = table["AU12"].max()
+    limit = np.nextafter(highest, np.float32(0))
+    assert float(f"{limit:g}") != limit
+    one = {"AU12": limit}
+    for given in (one, {"AU12": float(limit)}, [f"AU12={float(limit)!r}"], limit, float(limit)):
+        with pytest.warns(eb.EmobeamWarning):
+            found = eb.events(reference.output, thresholds=given, off=0.0 if given is not one else one, min_duration=0)
+        rows = [row for row in found.table.to_pylist() if row["unit"] == "AU12"]
+        assert {row["on"] for row in rows} == {float(limit)}
+        assert max(row["peak"] for row in rows) == highest
+
+
+def test_clip_level_tasks_alone_are_loaded(tmp_path: Path) -> None:
+    outputs = TASKS["emi"].outputs
+    for video, value in (("a", 0.25), ("b/c", None)):
+        row = {"video": video, "subject": "", **dict.fromkeys(outputs, value)}
+        write_table(tmp_path, "emi", video, pa.Table.from_pylist([row], predictions_schema(outputs, clip=True)))
+    every = eb.load_predictions(tmp_path, as_="arrow")
+    assert every.to_pylist() == eb.load_predictions(tmp_path, task="emi", as_="arrow").to_pylist()
+    assert len(every) == 2
+    assert eb.load_predictions(tmp_path, videos="c")["video"].tolist() == ["b/c"]
+
+
 def test_export_and_score(reference: Run, tmp_path: Path) -> None:
     done = eb.export(reference.output, format="csv", destination=tmp_path / "x", only=["talk", "absent"])
     assert (done.ok, done.videos, done.files) == (True, 2, 2)
@@ -266,3 +296,10 @@ def test_progress_is_shown_when_asked_for(reference: Run, tmp_path: Path, capsys
     assert capsys.readouterr() == ("", "")
     eb.export(reference.output, format="csv", destination=tmp_path / "shown", progress=True)
     assert "export: 4/4 videos" in capsys.readouterr().err
+    for function in (eb.events, eb.summarise):
+        with pytest.warns(eb.EmobeamWarning, match="untrained"):
+            function(reference.output)
+        assert capsys.readouterr() == ("", "")
+        with pytest.warns(eb.EmobeamWarning, match="untrained"):
+            function(reference.output, progress=True)
+        assert f"{function.__name__}: 4/4 videos" in capsys.readouterr().err

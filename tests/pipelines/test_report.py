@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +23,7 @@ from schemas.records import EmobeamError, UsageError
 from schemas.tasks import TASKS
 from tests.emo_transforms.report.browser import browser, needs_chromium, page_of
 from tests.emo_transforms.report.outputs import (
+    damage_pages,
     face_row,
     table_of,
     write_cache,
@@ -273,6 +275,62 @@ def test_equal_folders_give_equal_pages_but_for_the_time(evil: Path, tmp_path: P
     assert pages[0] == pages[1]
 
 
+def test_figures_are_of_all_sampled_rows(chrome: Any, tmp_path: Path) -> None:
+    """30 frames a second, all looked at, AU12 in every third only: a third is drawn, all are counted."""
+    table = pa.concat_tables([table_of("a", "au", 120)])
+    values = np.zeros(3000, np.float32)
+    values[::3] = 0.9
+    columns = {"AU12": pa.array(values), "time": pa.array(np.arange(3000) / 30)}
+    columns["source"] = pa.array(["sampled"] * 3000).dictionary_encode().cast(table.schema.field("source").type)
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+    write_table(tmp_path, "au", "a", table)
+    write_run(tmp_path, [{"video": "a"}])
+    run_report(ReportRequest(str(tmp_path)), Told())
+    expected = ["3\u202f000", "0.300", "0.424"]
+    with page_of(chrome, tmp_path / "report.html") as (page, problems):
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_function(READY)
+        assert "2\u202f000 sampled rows were left out" in page.locator("#how").inner_text()
+        page.locator("#outputs details").evaluate("one => { one.open = true }")
+        row = page.locator("#outputs tr", has=page.get_by_role("rowheader", name="AU12", exact=True))
+        cells = row.locator("td").all_inner_texts()
+        assert [*cells[:3], cells[-1]] == [*expected, "33 %"]
+        page.locator("#viewer details").evaluate("one => { one.open = true }")
+        row = page.locator("#viewer tr", has=page.get_by_role("rowheader", name="AU12", exact=True))
+        row.wait_for()
+        assert row.locator("td").all_inner_texts() == ["main face", "3000", "0.300", "0.424", "0.000", "0.900", "33 %"]
+        assert problems == []
+
+
+@pytest.mark.parametrize("footer", [True, False])
+def test_a_damaged_table_leaves_the_others(tmp_path: Path, footer: bool) -> None:
+    names = write_collection(tmp_path, 3, 20, ["va", "au"])
+    uri = part_uri(str(tmp_path), "va", names[1])
+    if footer:
+        Path(uri).write_bytes(Path(uri).read_bytes()[:-50])
+    else:
+        damage_pages(uri)
+    table = table_of(names[0], "va", 20, seed=0)
+    rows = np.stack([table["valence"].to_numpy(), table["arousal"].to_numpy()], axis=1)
+    for number in (1, 2):
+        write_va(tmp_path / "labels", f"video_00{number}", rows)
+    told = Told()
+    result = run_report(ReportRequest(str(tmp_path), truth=str(tmp_path / "labels")), told)
+    assert list(result.failed) == [names[1]]
+    assert any("1 videos have tables that can't be used" in text and uri in text for text in told.warned)
+    page = (tmp_path / "report.html").read_text()
+    assert "table damaged" in page
+    packed = [
+        unpack(text)[0] for text in re.findall(r'<script type="text/plain" id="video-\d+">([^<]*)</script>', page)
+    ]
+    assert [sorted(document["tasks"]) for document in packed] == [["au", "va"], ["au"], ["au", "va"]]
+    assert "run emobeam predict again" in packed[1]["note"]
+    assert [entry["figure"]["score"] for entry in packed[0]["tasks"]["va"]] == [pytest.approx(1, abs=1e-6)]
+    done = CliRunner().invoke(cli, ["report", str(tmp_path), "--no-thumbnails", "--json"])
+    assert (done.exit_code, list(json.loads(done.stdout)["failed"])) == (1, [names[1]])
+
+
 def test_a_hundred_videos_scaled_down_stay_small(tmp_path: Path) -> None:
     """Five videos of two minutes are a hundredth of what must stay under 30 MB, but for the page itself."""
     names = write_collection(tmp_path, 5, 120, ["au"])
@@ -311,8 +369,6 @@ def test_mistakes_are_told(evil: Path, tmp_path: Path) -> None:
 
 
 def test_clips_and_crops_without_time(chrome: Any, tmp_path: Path) -> None:
-    import pyarrow as pa
-
     from schemas.tables import predictions_schema
 
     outputs = TASKS["emi"].outputs

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.heads.config import HeadConfig, config_to_json
 from pipelines.score import edition_of, print_score, read_post, run_score, write_metrics
+from pipelines.submit import run_submit
 from pipelines.tune import run_tune, tune_summary
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import task_named
 from tests.emo_transforms.abaw.predictions import invent_labels, invent_scores, write_tables
 from tests.emo_transforms.abaw.truth import write_labels
 
-AU = task_named("au")
+AU, VA = task_named("au"), task_named("va")
 
 
 @pytest.fixture
@@ -107,6 +109,34 @@ def test_a_submission_writes_metrics_only_where_asked(files: tuple[str, str], tm
     assert "rows with a face" not in printed(data)
     run_score(AU, truth, [str(submission)], resamples=0, output=str(tmp_path / "figures"))
     assert (tmp_path / "figures" / "metrics.json").exists()
+
+
+def test_rows_that_one_marker_leaves_out_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    whole = invent_labels(AU, "video0", 30, rng)
+    values, valid = whole.values.copy(), np.ones_like(whole.valid)
+    values[values < 0] = 0
+    values[:, :2] = [1, 0]
+    values[:10, 11] = -1  # written as it is: a row that counts by its mask
+    out = write_tables(tmp_path / "out", AU, {("video0", ""): invent_scores(AU, 30, rng)})
+    truth = write_labels(tmp_path, AU, [VideoLabels("video0", whole.frames, values, valid)])
+    data = run_score(AU, truth, [out], resamples=0)
+    assert data["unlabelled"] == [{"group": "au", "rows": 10, "marker": -1.0, "columns": {"AU26": 10}}]
+    assert "not counted: 10 of 30 rows hold -1 (AU26)\n" in printed(data)
+    values[:, 11] = -1
+    truth = write_labels(tmp_path / "other", AU, [VideoLabels("video0", whole.frames, values, valid)])
+    with pytest.raises(EmobeamError, match=r"no valid row: 30 of 30 rows hold -1 \(AU26\); name another --truth"):
+        run_score(AU, truth, [out], resamples=0)
+
+
+def test_a_task_that_was_not_predicted_is_told(files: tuple[str, str], tmp_path: Path) -> None:
+    truth, out = files
+    for job in (lambda: run_submit(out, VA, 8), lambda: run_score(VA, truth, [out])):
+        with pytest.raises(EmobeamError, match=r"out: no predictions of task va; it holds au\. .* emobeam predict"):
+            job()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EmobeamError, match=r"empty: no predictions; run emobeam annotate or predict first"):
+        run_submit(str(tmp_path / "empty"), VA, 8)
 
 
 def test_the_edition_without_a_number() -> None:

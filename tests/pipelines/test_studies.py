@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from emo_transforms.events import find_events
+from emo_transforms.studies.baseline import BaselineConfig
+from emo_transforms.studies.study import StudyConfig
 from pipelines.cli import main
+from pipelines.console import Ui
+from pipelines.events import run_events
+from pipelines.summarise import run_summarise
 from tests.emo_transforms.studies.outputs import Face, steps, write_output
 from tests.pipelines.conftest import Run
 
@@ -156,6 +163,62 @@ def test_a_damaged_table_costs_its_own_video(study: Path, capsys: pytest.Capture
     assert emobeam("events", study / "out", "--output", study / "e.csv") == 1
     assert "failed: s1/pair" in capsys.readouterr().err
     assert set(pd.read_csv(study / "e.csv").video) == {"s2/pair"}
+
+
+@pytest.mark.parametrize("command", ["events", "summarise", "export"])
+def test_a_truncated_table_costs_its_own_video(study: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    part = next((study / "out/predictions/au").glob("s1*.parquet"))
+    part.write_bytes(part.read_bytes()[:-10])
+    form = ("--format", "csv", "--output", study / "x") if command == "export" else ("--output", study / "x.csv")
+    assert emobeam(command, study / "out", *form) == 1
+    told = capsys.readouterr().err
+    assert "s1/pair" in told
+    assert "emobeam predict" in told
+    if command == "export":
+        assert [path.name for path in (study / "x").rglob("*.csv")] == ["pair_left.csv", "pair_right.csv"]
+    else:
+        assert set(pd.read_csv(study / "x.csv").video) == {"s2/pair"}
+        assert list(json.loads((study / "x.csv.json").read_text())["failed"]) == ["s1/pair"]
+
+
+@pytest.mark.parametrize("by", ["video", "person"])
+def test_rows_that_are_kept_are_those_that_are_written(study: Path, by: Any) -> None:
+    people = study / "people.csv"
+    people.write_text("video,person\ns1/pair_left,Zoe\ns2/pair_left,Zoe\ns1/pair_right,Ben\ns2/pair_right,Al\n")
+    config = StudyConfig(persons=str(people))
+    kept = run_summarise(str(study / "out"), config, by=by, destination=str(study / "s.parquet"))
+    gone = run_summarise(str(study / "out"), config, by=by, destination=str(study / "t.parquet"), keep=False)
+    assert (study / "s.parquet").read_bytes() == (study / "t.parquet").read_bytes()
+    assert kept.table.equals(pq.read_table(study / "s.parquet").cast(kept.table.schema))
+    assert (len(gone.table), gone.summary["rows"], gone.summary["units"]) == (0, len(kept.table), kept.summary["units"])
+    keys = ["person"] if by == "person" else ["video", "subject"]
+    assert (units := kept.table.select(keys).to_pylist()) == sorted(units, key=lambda row: tuple(row.values()))
+    found = run_events(str(study / "out"), config, destination=str(study / "e.parquet"))
+    assert found.table.num_rows == found.summary["events"] > 0
+    assert found.table.equals(pq.read_table(study / "e.parquet").cast(found.table.schema))
+    assert len(run_events(str(study / "out"), config, keep=False).table) == 0
+
+
+def test_many_tables_are_not_found_out_about_in_silence(tmp_path: Path) -> None:
+    class Told:
+        def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
+            said.append((name, total))
+
+        def event(self, event: str, data: object) -> None:
+            counted[event] += 1
+
+        def finish(self) -> None:
+            counted["finish"] += 1
+
+        say = warn = None
+
+    counted: Counter[str] = Counter()
+    said: list[tuple[str, int]] = []
+    clock = np.arange(5) / 10
+    write_output(tmp_path, {f"v{i}": (clock, [Face({"AU1": steps(5, [(1, 4)])})]) for i in range(60)})
+    run_events(str(tmp_path), StudyConfig(baseline=BaselineConfig("median")), ui=cast(Ui, Told()))
+    assert said == [("tables", 60), ("baselines", 60), ("events", 60)]
+    assert counted == {"frames": 180, "done": 180, "finish": 3}
 
 
 def test_a_real_run(reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -315,7 +315,7 @@ def test_ids_in_a_file_are_held_out_and_missing_videos_told(
     more = ["--holdout", str(tmp_path / "ids.txt"), "--epochs", "1"]
     code, _, err = run(command((features, other), tmp_path / "head", *more), capsys)
     assert code == 0, err
-    assert "warning: 1 of 10 labelled videos are not in the cache" in err
+    assert "warning: 1 of 10 labelled videos is not in the cache" in err
     assert load_head(str(tmp_path / "head")).config.tuned_on == ("video3", "video4")
 
 
