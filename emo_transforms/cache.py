@@ -128,22 +128,27 @@ def write_failure(features: str, name: str, failure: Failure) -> None:
 
 
 def read_failures(features: str) -> dict[str, Failure]:
-    """All failure records by name.
+    """All failure records by name, without those that another job removes meanwhile.
 
     Raises:
         EmobeamError: one of them is damaged.
     """
     folder = storage.join(features, "failures")
-    failures = {}
-    for name in sorted(storage.names(folder, ".json")):
-        uri = storage.join(folder, f"{name}.json")
+    names = sorted(storage.names(folder, ".json"))
+    found = storage.side_by_side(folder, lambda name: _failure(storage.join(folder, f"{name}.json")), names)
+    return {name: failure for name, failure in zip(names, found, strict=True) if failure is not None}
+
+
+def _failure(uri: str) -> Failure | None:
+    try:
         data = storage.read_json(uri)
-        try:
-            tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-            failures[name] = Failure(**tuples)
-        except (TypeError, AttributeError) as error:
-            raise EmobeamError(f"{uri}: not a failure record ({error}); remove it and run again") from error
-    return failures
+    except FileNotFoundError:
+        return None  # true no longer
+    try:
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Failure(**tuples)
+    except (TypeError, AttributeError) as error:
+        raise EmobeamError(f"{uri}: not a failure record ({error}); remove it and run again") from error
 
 
 def drop_failure(features: str, name: str) -> None:

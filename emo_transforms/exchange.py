@@ -7,18 +7,16 @@ goes when the next run on the same output begins.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import time
+from calendar import timegm
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import psutil
-
-from emo_transforms import storage
+from emo_transforms import storage, stores
+from emo_transforms.owners import is_abandoned, owner_mark
 from schemas.plain import from_text, to_text
 
 T = TypeVar("T")
@@ -27,9 +25,13 @@ TASKS_PER_FILE = 250
 
 _PREFIX = ".emobeam-"
 _SUFFIX = ".work"
-_NAME = re.compile(r"\.emobeam-.+-[0-9]+-[^-]+-[^-]+\.work")
+_NAME = re.compile(r"\.emobeam-(?P<mark>.+-[0-9]+)-(?P<began>[^-]+)-[^-]+\.work")
 _STALE_AFTER = 7 * 24 * 3600.0
-_NOBODY = "detached"
+_NOBODY = "detached-0"
+_MARKER = "open"
+_FOLDERS = ("", "runs", "shards", "failures")
+_PARENTS = ("predictions", "submission")
+"""Folders of an output that files are written to, and those whose subfolders are."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Exchange:
     def place(self, *parts: str) -> str:
         """URI of something in the folder."""
         return storage.join(self.uri, *parts)
+
+    def begin(self) -> None:
+        """Tells workers that the run is on."""
+        storage.write_bytes(self.place(_MARKER), b"")
+
+    def alive(self) -> bool:
+        """Whether the run is still on: workers of a job that was cancelled go on for a while, and shall write nothing.
+
+        One request to a store. Raises ``OSError`` where it fails.
+        """
+        return storage.file_exists(self.place(_MARKER))
 
     def put(self, folder: str, name: str, data: bytes) -> str:
         """Stores bytes, as a whole or not at all, and returns their URI."""
@@ -76,8 +89,9 @@ def open_exchange(parent: str, run_id: str, *, keep: bool = False) -> Iterator[E
         keep: the launcher ends before the job does; a later run removes the exchange after a week.
     """
     sweep_exchanges(parent)
-    host = _NOBODY if keep else _host()
-    exchange = Exchange(storage.join(parent, f"{_PREFIX}{host}-{os.getpid()}-{run_id}{_SUFFIX}"))
+    mark = _NOBODY if keep else owner_mark()
+    exchange = Exchange(storage.join(parent, f"{_PREFIX}{mark}-{run_id}{_SUFFIX}"))
+    exchange.begin()
     try:
         yield exchange
     finally:
@@ -85,59 +99,65 @@ def open_exchange(parent: str, run_id: str, *, keep: bool = False) -> Iterator[E
             _remove(exchange.uri)
 
 
+def sweep_output(output: str) -> None:
+    """Removes what killed runs left in a cache or an output: exchanges, and temporaries of local writers.
+
+    What other machines left goes when it is old enough, see :func:`sweep_exchanges` and ``storage.sweep_temporaries``.
+    Two requests to a store. Raises ``OSError`` where it can't be listed.
+    """
+    for parent in (output, storage.join(output, "runs")):
+        sweep_exchanges(parent)
+    if not storage.is_local(output):
+        return
+    for name in _FOLDERS:
+        storage.sweep_temporaries(storage.join(output, name))
+    for name in _PARENTS:
+        for folder in storage.local_path(storage.join(output, name)).glob("*/"):
+            storage.sweep_temporaries(str(folder))
+
+
 def sweep_exchanges(parent: str) -> int:
     """Removes exchanges of launchers that were killed: those of this machine at once, others after a week."""
     removed = 0
     for name in _names(parent):
-        host, pid = _owner(name)
-        gone = not psutil.pid_exists(pid) if host == _host() else _age(name) > _STALE_AFTER
-        if gone:
+        parts = _NAME.fullmatch(name)
+        if parts is not None and is_abandoned(parts["mark"], _began(parts["began"]), _STALE_AFTER):
             _remove(storage.join(parent, name))
             removed += 1
     return removed
 
 
-def _owner(name: str) -> tuple[str, int]:
-    """Machine and process id of the launcher; the name ends with the run's id, which has one hyphen."""
-    host, pid, _, _ = name.removeprefix(_PREFIX).removesuffix(_SUFFIX).rsplit("-", 3)
-    return host, int(pid)
-
-
-def _age(name: str) -> float:
-    """Seconds since the run of an exchange began, by its id (see ``pipelines.records.new_run_id``)."""
-    began = name.removesuffix(_SUFFIX).rsplit("-", 2)[-2]
+def _began(text: str) -> float:
+    """When a run began, in seconds since the epoch, by its id (see ``pipelines.records.new_run_id``)."""
     with suppress(ValueError):
-        return time.time() - _utc(began)
-    return 0.0
-
-
-def _utc(text: str) -> float:
-    from calendar import timegm
-
-    return float(timegm(time.strptime(text, "%Y%m%dT%H%M%SZ")))
+        return float(timegm(time.strptime(text, "%Y%m%dT%H%M%SZ")))
+    return time.time()
 
 
 def _names(parent: str) -> list[str]:
     fs, path = storage.file_system(parent)
     fs.invalidate_cache(path)
     try:
-        entries = fs.ls(path, detail=False)
-    except FileNotFoundError:
+        entries = stores.reading(parent, lambda: fs.ls(path, detail=False))
+    except (FileNotFoundError, NotADirectoryError):
         return []
     found = (str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
     return sorted(name for name in found if _NAME.fullmatch(name))
 
 
 def _remove(uri: str) -> None:
+    """Removes an exchange, first of all the marker, so that workers leave it alone."""
+    with suppress(Exception):  # what stays is removed by a later run
+        storage.remove(storage.join(uri, _MARKER))
     fs, path = storage.file_system(uri)
-    for _ in range(3):  # a worker that is about to end may put one more file into it
+    for _ in range(3):  # a worker that looked for the marker before may put one more file into it
         fs.invalidate_cache(path)
-        with suppress(FileNotFoundError, OSError):
-            fs.rm(path, recursive=True)
-        if not fs.exists(path):
-            return
+        try:
+            with suppress(FileNotFoundError):
+                stores.patiently(lambda: fs.rm(path, recursive=True))
+            if not stores.patiently(lambda: fs.exists(path)):
+                return
+        except Exception as error:
+            if stores.is_transient(error):
+                return
         time.sleep(0.5)
-
-
-def _host() -> str:
-    return socket.gethostname().replace("/", "_")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -137,8 +138,11 @@ def _picture_source(segment: Segment, alive: Callable[[], None]) -> Iterator[str
             text = f"{segment.video.uri}: no longer there"
             raise InputError(text, stage="open", reason="missing", permanent=False) from error
         except OSError as error:
-            text = f"{segment.video.uri}: can't be read ({error})"
-            raise InputError(text, stage="open", reason="io", permanent=False) from error
+            if storage.is_full(error):
+                where = tempfile.gettempdir()
+                text = f"{where}: no room for a copy of {segment.video.uri}; free some, or set TMPDIR to a larger disk"
+                raise storage.OutputError(text) from error
+            raise _unread(segment, error) from error
         yield path
 
 
@@ -311,6 +315,8 @@ def _footer(segment: Segment, config: ExtractConfig, writer: ShardWriter, seen: 
 def do_segment(segment: Segment, tools: Tools, features: str, report: Reporter) -> ShardRecord | Failure:
     """Makes the shard of a segment, or writes the record of why there is none.
 
+    What a store or a disk fails to give is the failure of a segment, which the next run tries again.
+
     Raises:
         OutputError: nothing can be written at all.
     """
@@ -320,8 +326,13 @@ def do_segment(segment: Segment, tools: Tools, features: str, report: Reporter) 
         report("frames", {"key": segment.shard, "frames": frames})
 
     try:
-        segment = expanded(segment, storage.read_bytes)
-        record = extract_segment(segment, tools, features, progress)
+        try:
+            segment = _expanded(segment)
+            record = extract_segment(segment, tools, features, progress)
+        except OSError as error:
+            if storage.is_full(error):
+                raise storage.OutputError(f"{features}: can't be written ({error}); free some space") from error
+            raise _unread(segment, error) from error
     except InputError as error:
         failure = segment_failure(segment, error)
         write_failure(features, segment.shard, failure)
@@ -329,6 +340,17 @@ def do_segment(segment: Segment, tools: Tools, features: str, report: Reporter) 
         return failure
     report("done", {"key": segment.shard, "rows": record.rows, "seconds": record.seconds})
     return record
+
+
+def _expanded(segment: Segment) -> Segment:
+    try:
+        return expanded(segment, storage.read_bytes)
+    except FileNotFoundError as error:  # no failure of the input: its record would outlive the run
+        raise storage.OutputError(f"{segment.timeline}: no longer there, so the run it belongs to has ended") from error
+
+
+def _unread(segment: Segment, error: OSError) -> InputError:
+    return InputError(f"{segment.video.uri}: can't be read ({error})", stage="open", reason="io", permanent=False)
 
 
 def segment_failure(segment: Segment, error: InputError) -> Failure:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -42,18 +41,22 @@ def make_index(features: str, *, trust: bool = True) -> tuple[list[dict[str, Any
     Returns:
         Rows of ``segments.parquet``, and the table of videos (see ``schemas.tables.VIDEOS``), sorted by id.
     """
-    segments = _segments(features, trust)
+    segments = read_segments(features, trust=trust)
     videos = _video_rows(segments, read_failures(features).values())
     return segments, pa.Table.from_pylist(videos, VIDEOS)
 
 
-def _segments(features: str, trust: bool) -> list[dict[str, Any]]:
+def read_segments(features: str, *, trust: bool = True) -> list[dict[str, Any]]:
+    """What ``segments.parquet`` should hold: a row for each shard there is; only of unknown ones the footers are read.
+
+    Args:
+        trust: see :func:`make_index`.
+    """
     known = {row["shard"]: row for row in read_index(features)} if trust else {}
     sizes = storage.sizes(storage.join(features, "shards"), ".parquet")
     new = sorted(sizes.keys() - known.keys())
-    with ThreadPoolExecutor(1 if storage.is_local(features) else _FOOTERS_AT_ONCE) as pool:
-        read = pool.map(lambda shard: _segment_row(features, shard, sizes[shard]), new)
-        segments = [*read, *(known[shard] for shard in sizes.keys() & known.keys())]
+    read = storage.side_by_side(features, lambda shard: _segment_row(features, shard, sizes[shard]), new)
+    segments = [*(row for row in read if row is not None), *(known[shard] for shard in sizes.keys() & known.keys())]
     segments.sort(key=lambda row: (row["video"], row["segment"], row["shard"]))
     return segments
 
@@ -71,11 +74,11 @@ def settle_index(features: str, current: Mapping[str, Fingerprint | None], cache
     Returns:
         The table of videos.
     """
-    segments = _segments(features, trust=True)
+    segments = read_segments(features)
     _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
-    gone = settle(features, current, cache_id, segments)
+    gone, failures = settle(features, current, cache_id, segments)
     segments = [row for row in segments if row["shard"] not in gone]
-    table = pa.Table.from_pylist(_video_rows(segments, read_failures(features).values()), VIDEOS)
+    table = pa.Table.from_pylist(_video_rows(segments, failures), VIDEOS)
     _write_index(features, segments, table)
     return table
 
@@ -90,12 +93,12 @@ def _write_table(uri: str, table: pa.Table) -> None:
         pq.write_table(table, path, compression="zstd")
 
 
-_FOOTERS_AT_ONCE = 16
-"""Of an object store, which answers late but many at a time."""
-
-
-def _segment_row(features: str, shard: str, size: int) -> dict[str, Any]:
-    return {**_footer_row(read_footer(shard_uri(features, shard), size=size), shard), "bytes": size}
+def _segment_row(features: str, shard: str, size: int) -> dict[str, Any] | None:
+    try:
+        footer = read_footer(shard_uri(features, shard), size=size)
+    except FileNotFoundError:
+        return None  # another job has removed it since the listing
+    return {**_footer_row(footer, shard), "bytes": size}
 
 
 def _footer_row(footer: Footer, shard: str) -> dict[str, Any]:
@@ -197,7 +200,7 @@ def settle(
     current: Mapping[str, Fingerprint | None],
     cache_id: str,
     segments: Iterable[dict[str, Any]] | None = None,
-) -> set[str]:
+) -> tuple[set[str], list[Failure]]:
     """Makes the failure records of the given videos true again at the end of a run.
 
     One record per failed or partial video stays, with all it lost; records of segments that have their shard
@@ -208,61 +211,84 @@ def settle(
         segments: rows of the index, read where they aren't given.
 
     Returns:
-        Names of the shards that went.
+        Names of the shards that went, and all records that hold now, those of other videos included.
     """
     rows = defaultdict(list)
-    gone = set()
     for row in read_index(features) if segments is None else segments:
         if row["video"] in current:
             rows[row["video"]].append(row)
     records: dict[str, dict[str, Failure]] = defaultdict(dict)
     for name, failure in read_failures(features).items():
         records[failure.video][name] = failure
-    for video, print_ in current.items():
-        mine = [row for row in rows[video] if print_ and _is_of(row, print_)]
-        if print_ and mine and len(mine) == mine[0]["count"]:
-            for row in rows[video]:
-                if not _is_of(row, print_):
-                    storage.remove(shard_uri(features, row["shard"]))
-                    gone.add(row["shard"])
-        _settle_records(features, video, print_, mine, records[video], cache_id)
-    return gone
+
+    def settled(video: str) -> tuple[set[str], dict[str, Failure]]:
+        print_ = current[video]
+        if print_ is None:  # what was there before may be there again: its records stay, that of this run is written
+            return set(), records[video]
+        return _settle_video(features, video, print_, rows[video], records[video], cache_id)
+
+    touched = [video for video in current if rows[video] or records[video]]
+    gone: set[str] = set()
+    for video, (shards, now) in zip(touched, storage.side_by_side(features, settled, touched), strict=True):
+        gone |= shards
+        records[video] = now
+    return gone, [failure for own in records.values() for failure in own.values()]
 
 
 def _is_of(row: Mapping[str, Any], print_: Fingerprint) -> bool:
     return bool(row["size"] == print_.size and row["digest"] == print_.digest)
 
 
-def _settle_records(
+def _settle_video(
     features: str,
     video: str,
-    print_: Fingerprint | None,
+    print_: Fingerprint,
     rows: list[dict[str, Any]],
-    records: Mapping[str, Failure],
+    records: dict[str, Failure],
     cache_id: str,
-) -> None:
-    if print_ is None:
-        return  # what was there before may be there again: its records stay, that of this run is written already
+) -> tuple[set[str], dict[str, Failure]]:
+    """The shards of a video that went, and its records now."""
+    mine = [row for row in rows if _is_of(row, print_)]
+    gone = set()
+    if mine and len(mine) == mine[0]["count"]:
+        gone = {row["shard"] for row in rows if not _is_of(row, print_)}
+        for shard in gone:
+            storage.remove(shard_uri(features, shard))
     valid = {
         name: failure
         for name, failure in records.items()
         if (failure.size, failure.digest) == (print_.size, print_.digest) and failure.reason != "lost_frames"
     }
-    open_ = [failure for name in sorted(valid) if (failure := _what_is_left(name, valid, rows)) is not None]
+    open_ = [failure for name in sorted(valid) if (failure := _what_is_left(name, valid, mine)) is not None]
+    name = failure_name(video, print_, cache_id)
     lost = tuple(
         frame
-        for row in sorted(rows, key=lambda row: row["segment"])
+        for row in sorted(mine, key=lambda row: row["segment"])
         if row["lost"]
-        for frame in read_footer(shard_uri(features, row["shard"])).lost
+        for frame in _lost_frames(features, row, records.get(name))
     )
-    note = next((row["note"] for row in rows if row["note"]), "")
-    name = failure_name(video, print_, cache_id)
-    merged = _merged(video, print_, open_, lost, note, bool(rows))
+    note = next((row["note"] for row in mine if row["note"]), "")
+    merged = _merged(video, print_, open_, lost, note, bool(mine))
     for old in records:
         if old != name or merged is None:
             drop_failure(features, old)
-    if merged is not None:
+    if merged is None:
+        return gone, {}
+    if merged != records.get(name):
         write_failure(features, name, merged)
+    return gone, {name: merged}
+
+
+def _lost_frames(features: str, row: Mapping[str, Any], record: Failure | None) -> tuple[int, ...]:
+    """Sampled frames of a shard that could not be decoded, from the record of an earlier run where it has them."""
+    if record is not None:
+        told = tuple(frame for frame in record.frames if row["first_frame"] <= frame <= row["last_frame"])
+        if len(told) == row["lost"]:
+            return told
+    try:
+        return read_footer(shard_uri(features, row["shard"]), size=row["bytes"]).lost
+    except FileNotFoundError:
+        return ()  # another job has removed it
 
 
 def _what_is_left(name: str, records: Mapping[str, Failure], rows: list[dict[str, Any]]) -> Failure | None:

@@ -217,8 +217,8 @@ def _readable(uri: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        # Of pyarrow's own complaints some are plain OSErrors; the system's carry a number.
-        if isinstance(error, OSError) and error.errno is not None:
+        # Of pyarrow's own complaints some are plain OSErrors; the system's carry a number, those of stores have a kind.
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
         raise EmobeamError(f"{uri}: not a whole Parquet file ({error}); remove it and run extract again") from error
 

@@ -12,22 +12,25 @@ import io
 import json
 import os
 import re
-import socket
-import tempfile
-import time
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import fsspec
-import psutil
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from emo_transforms import stores
+from emo_transforms.owners import is_abandoned, owner_mark
+from emo_transforms.scratch import make_scratch, scratch_folder
 from schemas.records import EmobeamError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _TEMPORARY = ".emobeam-"
 _unfinished: set[Path] = set()
@@ -110,6 +113,14 @@ def sizes(uri: str, suffix: str) -> dict[str, int]:
 def _named(entries: Iterable[str], suffix: str) -> dict[str, str]:
     found = {entry.rsplit("/", 1)[-1]: entry for entry in entries}
     return {n.removesuffix(suffix): entry for n, entry in found.items() if n.endswith(suffix) and n[0] != "."}
+
+
+def side_by_side(uri: str, call: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Results of a call for each item, in order; where ``uri`` is in a store, many calls at a time in threads."""
+    if is_local(uri):
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(stores.AT_ONCE) as pool:
+        return list(pool.map(call, items))
 
 
 def size(uri: str) -> int:
@@ -223,18 +234,30 @@ def atomic_file(uri: str) -> Iterator[str]:
                 temporary.unlink(missing_ok=True)
                 _unfinished.discard(temporary)
             return
-        with tempfile.TemporaryDirectory(prefix="emobeam-") as folder:
-            temporary = Path(folder) / "object"
-            yield str(temporary)
+        folder = make_scratch("object")
+        _unfinished.add(folder)
+        try:
+            yield str(folder / "object")
             with _accepted(uri):
                 fs, path = file_system(uri)
-                stores.patiently(lambda: fs.put_file(str(temporary), path))
+                stores.patiently(lambda: fs.put_file(str(folder / "object"), path))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _unfinished.discard(folder)
 
 
 def discard_unfinished() -> None:
     """Removes what this process is just writing; for processes that are about to end without unwinding."""
     for temporary in list(_unfinished):
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk has no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -255,7 +278,7 @@ def local_copy(uri: str) -> Iterator[str]:
     if is_local(uri):
         yield str(local_path(uri))
         return
-    with tempfile.TemporaryDirectory(prefix="emobeam-") as folder:
+    with scratch_folder("copy") as folder:
         copy = os.path.join(folder, uri.rsplit("/", 1)[-1] or "object")
         download(uri, copy)
         yield copy
@@ -270,12 +293,12 @@ def sweep_temporaries(folder: str) -> int:
         return 0
     removed = 0
     for path in local_path(folder).glob(f"{_TEMPORARY}*.tmp"):
-        host, _, pid = path.name.removeprefix(_TEMPORARY).rpartition("-")[0].rpartition("-")
+        mark = path.name.removeprefix(_TEMPORARY).rpartition("-")[0]
         try:
-            old = time.time() - path.stat().st_mtime > _STALE_AFTER
+            changed = path.stat().st_mtime
         except FileNotFoundError:
             continue
-        if old or (host == _host() and pid.isdigit() and not psutil.pid_exists(int(pid))):
+        if is_abandoned(mark, changed, _STALE_AFTER):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
@@ -289,11 +312,7 @@ def _fresh(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _temporary_name() -> str:
-    return f"{_TEMPORARY}{_host()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
-
-
-def _host() -> str:
-    return socket.gethostname().replace("/", "_")
+    return f"{_TEMPORARY}{owner_mark()}-{uuid.uuid4().hex}.tmp"
 
 
 @contextmanager

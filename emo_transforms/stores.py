@@ -20,11 +20,17 @@ T = TypeVar("T")
 PART_BYTES = 16 << 20
 """What a download asks for at a time: small enough to be a sign of life on slow lines."""
 
-TAIL_BYTES = 128 << 10
-"""Read ahead at the end of an object; a shard's footer has 20 to 60 kB."""
+HEAD_BYTES = 128 << 10
+"""Read of an object whose size isn't known; smaller ones are whole by that."""
+
+TAIL_BYTES = 64 << 10
+"""Read ahead at the end of an object, as pyarrow does: most footers of shards are in it."""
 
 OBJECT_STORES = frozenset({"gs", "gcs", "s3", "s3a", "abfs", "abfss", "az", "adl", "oci", "oss"})
 """Protocols without folders: nothing has to be made before an object is put."""
+
+AT_ONCE = 16
+"""Requests side by side where many small ones are due: stores answer late, but many at a time."""
 
 _ATTEMPTS = 4
 _PATIENCE = 180.0
@@ -88,7 +94,11 @@ def reading(uri: str, call: Callable[[], T], *, alive: Callable[[], None] = lamb
     """
     try:
         return patiently(call, alive=alive)
-    except (OSError, ImportError):
+    except ImportError:
+        raise
+    except OSError as error:
+        if error.errno is None and type(error) is OSError:  # like pyarrow's complaints about what isn't Parquet
+            raise OSError(errno.EIO, f"the store failed: {error}", uri) from error
         raise
     except Exception as error:  # every client has exceptions of its own
         raise OSError(errno.EIO, f"the store failed: {type(error).__name__}: {error}", uri) from error
@@ -155,12 +165,12 @@ def opened(fs: AbstractFileSystem, path: str, size: int | None) -> io.RawIOBase 
     """
     if size is None:
         try:
-            first = read_range(fs, path, 0, TAIL_BYTES)
+            first = read_range(fs, path, 0, HEAD_BYTES)
         except (FileNotFoundError, PermissionError):
             raise
         except OSError:
             first = b""  # an empty object has no ranges
-        if 0 < len(first) < TAIL_BYTES:
+        if 0 < len(first) < HEAD_BYTES:
             return io.BytesIO(first)
         size = reading(path, lambda: int(fs.size(path)))
     return RangedFile(fs, path, size)

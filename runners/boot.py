@@ -39,6 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--worker_pool", action="store_true", help="serve as a pool that starts workers on demand")
     parser.add_argument("--service_port", type=int, default=50000, help="port of the pool (default: %(default)s)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address the pool listens on (default: %(default)s: this machine or pod only). Whoever reaches another "
+        "one, such as 0.0.0.0, can run programs here: open it to the engine's machines alone",
+    )
     parser.add_argument("--versions", action="store_true", help="print versions as JSON and end")
     for name in ("id", "logging_endpoint", "artifact_endpoint", "provision_endpoint", "control_endpoint"):
         parser.add_argument(f"--{name}", default="", help=argparse.SUPPRESS)
@@ -46,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.versions:
         print(json.dumps(versions()))
     elif args.worker_pool:
-        _serve(args.service_port)
+        _serve(args.service_port, args.host)
     elif args.id and (args.control_endpoint or args.provision_endpoint):
         _become_worker(args)
     else:
         parser.error("engines call this with --id and --provision_endpoint; to serve a pool, add --worker_pool")
 
 
-def _serve(port: int) -> None:
+def _serve(port: int, host: str) -> None:
     """Serves as a pool until it is told to end; then its workers end, too."""
     from runners.pool import serve
 
@@ -61,7 +67,7 @@ def _serve(port: int) -> None:
     program = os.path.abspath(sys.argv[0])
     if not os.access(program, os.X_OK) or program.endswith(".py"):
         program = os.path.join(os.path.dirname(sys.executable), "emobeam-worker")
-    serve(port, program)
+    serve(port, program, host)
 
 
 def _become_worker(args: argparse.Namespace) -> None:

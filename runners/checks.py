@@ -11,7 +11,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -59,6 +59,11 @@ def check_engine(
     if config.job_endpoint:
         if config.job_endpoint != "embed":
             check_port("--job-endpoint", config.job_endpoint, "is a job server running there?")
+        if config.runner == "spark" and config.workers:
+            warn(
+                f"--workers {config.workers} is not used: a job server that runs already has its own number of cores "
+                "(spark.cores.max, set where it was started)"
+            )
         return Cluster()
     cluster = Cluster()
     if not config.embedded:
@@ -109,6 +114,34 @@ def check_flink(config: EngineConfig) -> Cluster:
             f"job that wants more waits for ever; ask for {cluster.slots} at most, or start more task managers"
         )
     return cluster
+
+
+def sized(config: EngineConfig, say: Callable[[str], None], warn: Callable[[str], None]) -> EngineConfig:
+    """Names the parallelism of a Flink job where nobody did; a job server that isn't told takes 1.
+
+    Args:
+        say: told how many slots are taken.
+        warn: told where the slots can't be known.
+
+    Raises:
+        UsageError: see :func:`check_flink`.
+    """
+    if config.runner != "flink" or config.workers or config.embedded:
+        return config
+    try:
+        slots = check_flink(config).slots if config.flink_master else 0
+    except UsageError:
+        if not config.job_endpoint:  # else the job server may see a cluster that can't be seen from here
+            raise
+        slots = 0
+    if not slots:
+        warn(
+            f"how many slots the cluster behind {config.job_endpoint} has can't be seen from here, and its job server "
+            "may work on one segment at a time; name --workers N"
+        )
+        return config
+    say(f"the cluster has {slots} slots, and all are taken; --workers N takes fewer")
+    return replace(config, workers=slots)
 
 
 def restarts_jobs(url: str) -> bool | None:

@@ -18,14 +18,20 @@ INSTALL = "pip install 'emobeam[dataflow]'"
 """Brings what Beam needs to talk to Dataflow."""
 
 OWNED = (
-    *("runner", "project", "region", "temp_location", "staging_location", "job_name"),
+    *("runner", "project", "region", "temp_location"),
     *("sdk_container_image", "worker_harness_container_image", "sdk_location"),
     *("save_main_session", "no_save_main_session"),
-    *("max_num_workers", "autoscaling_algorithm", "worker_machine_type", "machine_type", "disk_size_gb"),
-    *("number_of_worker_harness_threads", "service_account_email", "network", "subnetwork"),
+    *("max_num_workers", "autoscaling_algorithm", "worker_machine_type", "machine_type"),
+    "number_of_worker_harness_threads",
+)
+"""Beam's options that :func:`dataflow_options` sets and that have an option of ours, or must be so; after ``--`` they
+are refused."""
+
+FREE = (
+    *("staging_location", "job_name", "disk_size_gb", "service_account_email", "network", "subnetwork"),
     *("use_public_ips", "no_use_public_ips"),
 )
-"""Beam's options that :func:`dataflow_options` sets; after ``--`` they are refused."""
+"""Those that :func:`dataflow_options` may set, too, and that no option of ours names: what follows ``--`` counts."""
 
 _RAM_PER_CORE_GB = 2.0
 """A process with its decoder stays below 1.6 GB at 1080p (docs/speed.md), and Dataflow starts one process per core."""

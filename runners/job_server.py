@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from emo_transforms.scratch import scratch_prefix
 from runners.jars import check_jar, check_java, jar_of
 from runners.presets import EngineConfig, job_server_command
 from schemas.records import EmobeamError
@@ -33,7 +34,7 @@ def job_server(config: EngineConfig) -> Iterator[str]:
         return
     java = check_java()
     jar = check_jar(config, jar_of(config))
-    folder = tempfile.mkdtemp(prefix="emobeam-job-server-")
+    folder = tempfile.mkdtemp(prefix=scratch_prefix("jobserver"))
     log = Path(folder) / "log"
     port = _free_port()
     with open(log, "wb") as file:

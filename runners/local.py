@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from emo_transforms.scratch import scratch_prefix
 from runners.worker import Job, send
 from schemas.records import EmobeamError
 
@@ -128,7 +129,7 @@ class LocalPool:
         self.config = config
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
-        self._logs = tempfile.TemporaryDirectory(prefix="emobeam-logs-")
+        self._logs = tempfile.TemporaryDirectory(prefix=scratch_prefix("logs"))
         self._started = 0
         self._reset(None, [], lambda event, data: None)
 
@@ -162,10 +163,11 @@ class LocalPool:
         self._reset(job, work, listener)
         for worker in self._workers if work else []:
             worker.worked = False
-            if worker.job is job and not worker.unanswered:
-                self._assign(worker)
-            else:
+            if worker.job is not job:
                 self._hand(worker, job)
+            elif not worker.unanswered:
+                self._assign(worker)
+            # Else its last answer is still to be read, and work is assigned then: the job, sent again, would load anew.
         while len(self._workers) < min(self.config.workers, len(work)):
             self._start_worker()
         try:

@@ -27,6 +27,9 @@ from apache_beam.utils import thread_pool_executor
 _LOOK_EVERY = 5.0
 _GRACE = 10.0
 
+LOOPBACK = "127.0.0.1"
+"""Where a pool listens unless it is told otherwise: engine processes of the same machine, or pod, reach it."""
+
 
 @dataclass
 class _Worker:
@@ -95,6 +98,11 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type
                     _end(worker.process, _GRACE)
 
 
+def address(host: str, port: int) -> str:
+    """Where gRPC listens; addresses of IPv6 stand in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 def _listens(endpoint: str) -> bool:
     place = urlsplit(f"//{endpoint}")
     try:
@@ -114,10 +122,12 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def serve(port: int, program: str) -> None:
+def serve(port: int, program: str, host: str = LOOPBACK) -> None:
     """Serves until the process is told to end; then all workers end.
 
     Args:
+        host: address to listen on. Whoever reaches it can start processes here that run what he sends: there is no
+            authentication in Beam's protocol.
         program: an executable that takes what Beam's containers take (``--id``, ``--control_endpoint``, ...).
     """
 
@@ -142,11 +152,11 @@ def serve(port: int, program: str) -> None:
     server = grpc.server(thread_pool_executor.shared_unbounded_instance())
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
-        server.add_insecure_port(f"[::]:{port}")
+        server.add_insecure_port(address(host, port))
     except RuntimeError as error:
-        raise SystemExit(f"port {port} can't be had ({error}); choose another --service_port") from error
+        raise SystemExit(f"{host}, port {port} can't be had ({error}); choose another --service_port") from error
     server.start()
-    print(f"a pool of Python workers listens on port {port}", file=sys.stderr)
+    print(f"a pool of Python workers listens on {host}, port {port}", file=sys.stderr)
     try:
         ended.wait()
     finally:

@@ -21,9 +21,8 @@ from schemas.records import UsageError
 ENGINES = ("flink", "spark", "dataflow")
 
 RETRIES = 4
-"""How often an engine may start again after it lost workers."""
+"""How often Spark may do a task again; Flink's restarts are a setting of its cluster."""
 
-_RETRY_DELAY_MS = 2000
 _OPENED = ("java.nio", "java.util", "java.lang", "java.lang.invoke", "java.net", "java.util.concurrent", "sun.nio.ch")
 """Packages of ``java.base`` that Flink and Spark reach into; since Java 17 they have to be opened to them."""
 
@@ -55,7 +54,7 @@ class EngineConfig:
     Attributes:
         runner: ``flink``, ``spark`` or ``dataflow``.
         workers: segments worked on at a time (Flink: parallelism, Spark: cores), for Dataflow machines at most;
-            0 leaves it to the engine.
+            0: all slots of Flink's cluster (see ``runners.checks.sized``), else what the engine gives.
         flink_master: ``HOST:PORT`` of the job manager's REST interface, or ``[local]``.
         flink_version: decides which job server jar is fetched where none is named.
         spark_master: ``spark://HOST:PORT``, or ``local[N]``.
@@ -63,7 +62,8 @@ class EngineConfig:
         job_endpoint: ``HOST:PORT`` of a job server that runs already.
         environment: where Python workers come from.
         shared_files: local paths mean the same on all workers.
-        patience: seconds without a sign of any worker after which the run gives up.
+        patience: seconds without a sign of any worker after which the run gives up, 0: never. Dataflow may let a
+            job wait for hours before its first worker begins, so there it counts from the first sign.
     """
 
     runner: str
@@ -141,15 +141,14 @@ def engine_options(config: EngineConfig, endpoint: str = "") -> list[str]:
     ]
     if config.runner == "flink":
         options += [
-            f"--flink_master={_with_scheme(config.flink_master)}",
+            # A job server takes its own master for [auto], and waits for ever on an empty one.
+            f"--flink_master={_with_scheme(config.flink_master) or '[auto]'}",
             # Planning ends before work begins, and its results outlive a failure of the work.
             "--execution_mode_for_batch=BATCH",
-            f"--number_of_execution_retries={RETRIES}",
-            f"--execution_retry_delay={_RETRY_DELAY_MS}",
         ]
         if config.workers:
             options.append(f"--parallelism={config.workers}")
-    else:
+    elif config.spark_master:
         options.append(f"--spark_master_url={config.spark_master}")
     return options
 

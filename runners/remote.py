@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import re
 import threading
 import time
@@ -13,20 +14,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from emo_transforms.exchange import Exchange
 from runners.beats import Heard, hear
+from runners.checks import sized
 from runners.dataflow import Detached, job_link, mending
+from runners.jars import minor
 from runners.job_server import job_server
 from runners.local import RunStopped
 from runners.presets import EngineConfig, engine_options
-from schemas.records import EmobeamError
+from schemas.records import EmobeamError, UsageError
 
 _POLL = 1.0
 _HEAR_EVERY = 3.0
 _NO_SIGN = 300.0
 _CANCEL_SECONDS = 60.0
+
+_LOST = re.compile(
+    r"ExecutorLostFailure|Lost executor|executor \S+ (?:was )?lost|FetchFailed|"
+    r"heartbeat of taskmanager|heartbeat\b.{0,80}timed out|no longer reachable|"
+    r"task ?manager\b.{0,80}(?:lost|shut ?down|shutting down|disconnected|released|terminated)|"
+    r"RemoteTransportException|LocalTransportException|PartitionNotFoundException|PartitionConnectionException|"
+    r"Connection (?:unexpectedly closed|reset|refused)|NoResourceAvailableException|"
+    # What Beam says in Java when a Python worker goes away: its side of gRPC ends.
+    r"CANCELLED: client cancelled|CANCELLED: call already cancelled|Multiplexer hanging up|"
+    r"Process died with exit code|SDK (?:harness|worker)\b.{0,80}(?:exited|disconnected|died)|"
+    r"lost contact with the service|worker\b.{0,40} lost contact",
+    flags=re.IGNORECASE,
+)
+"""What engines say when a machine or process went away."""
+
+_FINAL = re.compile(
+    # Python's own errors would come again; the others are people's doing.
+    r"Traceback|failed in state CANCELLED|JobCancellationException|Job was cancell?ed|killed via|: KILLED|been KILLED|"
+    r"cancelled (?:because|as part of)",
+)
 
 
 class WorkersLost(RunStopped):
@@ -64,15 +87,22 @@ def run_remotely(
     Raises:
         Detached: the job is sent, and nobody shall wait for it.
         RunStopped: the job failed, was cancelled elsewhere, or no worker gave a sign for ``config.patience`` seconds.
+        UsageError: a template that nobody leaves to itself, or a cluster that can't be asked for its slots.
     """
+    config = sized(config, say, warn)
     # Dataflow is a service: there is no job server to start.
     with nullcontext("") if config.runner == "dataflow" else job_server(config) as endpoint:
         options = PipelineOptions([*engine_options(config, endpoint), *beam_args])
+        template = options.view_as(GoogleCloudOptions).template_location
+        if config.dataflow is not None and template and not config.dataflow.detach:
+            raise UsageError("after --: --template_location writes a template and runs nothing; add --detach")
         pipeline = beam.Pipeline(options=options)
         build(pipeline)
         # Beam would tell every log line of the engine again.
         with _Quieter(logging.CRITICAL):
             job = _Job(pipeline, config)
+            if not job.sent:
+                raise Detached("the template is written; the next run settles what its jobs leave")
             if config.dataflow is not None:
                 say(f"watch it at {job_link(config.dataflow, job.id)}")
                 if config.dataflow.detach:
@@ -94,8 +124,11 @@ class _Job:
         except Exception as error:
             raise RunStopped(f"the job can't be sent to {config.runner}: {told_of(str(error))}") from error
         self._config = config
+        self.sent: bool = getattr(self._result, "has_job", True)
+        """Whether there is a job; else only a template was written."""
         self._thread = threading.Thread(target=self._wait, daemon=True)
-        self._thread.start()
+        if self.sent:
+            self._thread.start()
 
     @property
     def id(self) -> str:
@@ -121,8 +154,7 @@ class _Job:
         text = str(self._error) if self._error is not None else f"the job ended as {self._state}"
         advice = mending(text) if self._config.dataflow is not None else ""
         told = told_of(text) + (f"; {advice}" if advice else "")
-        # An exception of Python would come again; a machine or process that went away need not.
-        lost = begun and self._state != "CANCELLED" and "Traceback" not in text and "CANCELLED" not in text
+        lost = begun and not advice and self._state != "CANCELLED" and lost_workers(text)
         kind = WorkersLost if lost else RunStopped
         raise kind(f"{self._config.runner}: {told}; what is done stays done, the same command goes on from there")
 
@@ -160,7 +192,9 @@ def _watch(
 ) -> None:
     began = last_sign = last_told = time.monotonic()
     last_heard = 0.0
-    before: Any = None
+    signs = 0
+    queued = config.runner == "dataflow"  # hours may pass there before anything begins
+    others: set[str] = set()
     try:
         while not job.ended(_POLL):
             now = time.monotonic()
@@ -169,12 +203,14 @@ def _watch(
             last_heard = now
             heard = hear(exchange)
             on_heard(heard)
-            if heard.counts != before and heard.workers:
-                before, last_sign = heard.counts, now
+            if heard.signs != signs:
+                signs, last_sign = heard.signs, now
+            _compare_pythons(heard, others, warn)
             quiet = now - last_sign
-            if quiet > config.patience:
+            if quiet > config.patience > 0 and (signs or not queued):
                 raise RunStopped(
-                    f"{config.runner}: no sign of any worker for {quiet / 60:.0f} minutes; {_where(config)}"
+                    f"{config.runner}: no sign of any worker for {quiet / 60:.0f} minutes; {_where(config)}; "
+                    "--patience SECONDS waits longer"
                 )
             if quiet > _NO_SIGN and now - last_told > _NO_SIGN:
                 last_told = now
@@ -186,6 +222,25 @@ def _watch(
     heard = hear(exchange)
     on_heard(heard)
     job.check(heard.workers > 0)
+
+
+def _compare_pythons(heard: Heard, told: set[str], warn: Callable[[str], None]) -> None:
+    """Tells once of every machine whose workers run another minor version of Python."""
+    for host, version in heard.pythons.items():
+        if host not in told and minor(version) != minor(platform.python_version()):
+            told.add(host)
+            warn(
+                f"{host}: workers run Python {version}, and here it is {platform.python_version()}; what one of them "
+                "writes the other may not read: install the same minor version"
+            )
+
+
+def lost_workers(text: str) -> bool:
+    """Whether a job failed because machines or processes went away, which need not come again.
+
+    What isn't known is taken for final: a job that people end must not come back.
+    """
+    return _LOST.search(text) is not None and _FINAL.search(text) is None
 
 
 def _where(config: EngineConfig) -> str:

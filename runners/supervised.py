@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.utils.shared import Shared
 
+from emo_transforms import downloads
 from runners.beats import Beats
 from runners.local import LocalConfig, LocalPool, Work
 from runners.worker import Job
@@ -43,10 +45,14 @@ class Children:
     """The child processes of one Beam worker: as many as there are threads that want one, ``most`` at a time.
 
     They outlive bundles, so that models are loaded once.
+
+    Attributes:
+        beats: of the process, so that all of its threads write one file.
     """
 
-    def __init__(self, job: Job, config: LocalConfig, most: int) -> None:
+    def __init__(self, job: Job, beats: Beats, config: LocalConfig, most: int) -> None:
         self.job = job
+        self.beats = beats
         self._config = config
         self._free = threading.Semaphore(most)
         self._lock = threading.Lock()
@@ -59,12 +65,16 @@ class Children:
             self._users += 1
 
     def leave(self) -> None:
-        """One step less; the last one ends all children."""
+        """One step less; the last one ends all children, and removes their copies of videos."""
         with self._lock:
             self._users -= 1
+            last = not self._users
             idle, self._idle = (self._idle, []) if not self._users else ([], self._idle)
         for pool in idle:
             pool.close()
+        if last:  # the engine may keep its workers, and the launcher can't reach their disks
+            with suppress(OSError):
+                downloads.sweep(idle=0)
 
     def run(self, work: Work, listener: Any) -> list[Any]:
         """Runs one element in a child; see :meth:`runners.local.LocalPool.run`."""
@@ -93,7 +103,8 @@ class _SupervisedDoFn(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         most = self._most or os.cpu_count() or 1
-        self._children = self._shared.acquire(lambda: Children(self._task.job(), self._config, most))
+        self._children = self._shared.acquire(lambda: Children(self._task.job(), self._beats, self._config, most))
+        self._beats = self._children.beats
         self._children.enter()
 
     def teardown(self) -> None:

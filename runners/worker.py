@@ -9,6 +9,7 @@ renamed into place.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import queue
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, Protocol
 
 from emo_transforms import storage
+from runners.beam_noise import quieten
 from schemas.records import EmobeamError
 
 
@@ -77,6 +79,8 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[Any]) -> None:
 def main() -> None:
     """Works until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig()
+    quieten()
     reporter = PipeReporter(int(sys.argv[1]))
     inbox: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()

@@ -20,6 +20,7 @@ from emo_transforms.crops import IMAGE_EXTENSIONS
 from emo_transforms.listing import below, locate, uri_of, walk_files
 from emo_transforms.training.face_images import FaceImages, ImageRows, choose_classes, select_images
 from schemas.records import EmobeamError, UsageError
+from schemas.wording import counted, noun
 
 _TRAIN = ("train", "train_set", "training")
 _OFFICIAL = ("val", "val_set", "valid", "validation")
@@ -238,7 +239,7 @@ def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
     if strange := sorted(text for text, kind in kinds.items() if not kind):
         count = sum(text in strange for text in texts)
         raise UsageError(
-            f"{uri}: {count} rows have a split that is neither train, val nor test "
+            f"{uri}: {counted(count, 'row')} {noun(count, 'has', 'have')} a split that is neither train, val nor test "
             f"({', '.join(repr(text) for text in strange[:5])}); write one of these, or leave the column out to train "
             "on all rows"
         )

@@ -20,6 +20,7 @@ from emo_transforms.index import make_index
 from emo_transforms.shards import read_rows
 from schemas.records import EmobeamError, VideoFeatures
 from schemas.tasks import Task
+from schemas.wording import counted, noun
 
 VIEW = "view"
 """Column with the number of an augmented view; 0 is the plain one."""
@@ -79,14 +80,18 @@ class Counts:
 
     def lines(self) -> list[str]:
         """One line for each fact that a user should know."""
+        found = self.labelled - self.not_in_cache - self.without_rows
         told = [
-            f"{self.labelled - self.not_in_cache - self.without_rows} of {self.labelled} labelled videos have rows in "
-            f"the cache: {self.rows} rows, {self.rows - self.rows_without_label} with a label"
+            f"{found} of {counted(self.labelled, 'labelled video')} {noun(found, 'has', 'have')} rows in the cache: "
+            f"{counted(self.rows, 'row')}, {self.rows - self.rows_without_label} with a label"
         ]
         if self.not_in_cache:
-            told.append(f"{self.not_in_cache} labelled videos are not in the cache, for example {self.missing[0]}")
+            count = self.not_in_cache
+            lacking = f"{counted(count, 'labelled video')} {noun(count, 'is', 'are')} not in the cache"
+            told.append(f"{lacking}, for example {self.missing[0]}")
         if self.without_rows:
-            told.append(f"{self.without_rows} labelled videos have no face in the cache")
+            count = self.without_rows
+            told.append(f"{counted(count, 'labelled video')} {noun(count, 'has', 'have')} no face in the cache")
         return told
 
 

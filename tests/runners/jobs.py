@@ -49,6 +49,26 @@ class ElementsJob:
             reporter("done", {"key": element.key})
 
 
+class LoadingJob:
+    """Loads what it needs for its first element and keeps it; every load leaves a line in ``folder``."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._loaded = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LoadingJob, (self.folder,)
+
+    def run(self, elements: list[Element], reporter: PipeReporter) -> None:
+        if not self._loaded:
+            self._loaded = True
+            with open(Path(self.folder) / "loads", "a") as file:
+                file.write(f"{os.getpid()}\n")
+        for element in elements:
+            reporter("start", {"key": element.key})
+            reporter("done", {"key": element.key})
+
+
 @dataclass(frozen=True)
 class BrokenStartJob:
     """Can't begin anything, as where a library is missing."""

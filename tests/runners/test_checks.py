@@ -26,9 +26,10 @@ from runners.checks import (
     compare_versions,
     on_this_machine,
     restarts_jobs,
+    sized,
 )
 from runners.jars import check_jar, check_java, check_versions
-from runners.presets import EngineConfig, WorkerEnvironment
+from runners.presets import EngineConfig, WorkerEnvironment, engine_options
 from schemas.records import EmobeamError, UsageError
 
 FLINK = EngineConfig("flink", flink_master="localhost:8081", environment=WorkerEnvironment("process", "true"))
@@ -95,6 +96,38 @@ def test_a_flink_cluster_tells_its_slots() -> None:
 def test_more_workers_than_slots_would_wait_for_ever() -> None:
     with answering(overview(2)) as place, pytest.raises(UsageError, match=r"has 2 slots.*ask for 2 at most"):
         check_flink(replace(FLINK, flink_master=place, workers=3))
+
+
+def test_without_workers_a_flink_job_takes_all_slots() -> None:
+    told: list[str] = []
+    with answering(overview(6)) as place:
+        config = sized(replace(FLINK, flink_master=place), told.append, nothing)
+        assert "--parallelism=6" in engine_options(config, "localhost:1")
+        assert "6 slots" in told[0]
+        few = replace(FLINK, flink_master=place, workers=2)
+        assert sized(few, nothing, nothing) == few
+    for other in (SPARK, replace(FLINK, flink_master="[local]")):
+        assert sized(other, nothing, nothing) == other
+    with pytest.raises(UsageError, match="can't be reached"):
+        sized(replace(FLINK, flink_master=closed_port()), nothing, nothing)
+
+
+def test_slots_behind_a_job_server_may_be_unknown() -> None:
+    told: list[str] = []
+    server = EngineConfig("flink", job_endpoint="js:8099")
+    assert sized(server, nothing, told.append) == server
+    hidden = replace(server, flink_master=closed_port())
+    assert sized(hidden, nothing, told.append) == hidden
+    assert len(told) == 2
+    assert all("name --workers N" in text for text in told)
+
+
+def test_workers_that_a_job_server_ignores_are_told() -> None:
+    told: list[str] = []
+    with answering(b"") as place:
+        server = EngineConfig("spark", workers=8, job_endpoint=place)
+        check_engine(server, inputs=[], outputs=[], warn=told.append)
+    assert any("--workers 8 is not used" in text for text in told)
 
 
 def test_a_cluster_without_task_managers() -> None:

@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 from apache_beam.transforms.resources import parse_resource_hints
 
 from runners import dataflow
+from runners.beam_options import check_beam_args
 from runners.dataflow import DataflowConfig, dataflow_options, heavy_step_hints
 from schemas.records import UsageError
 
@@ -54,7 +55,21 @@ def test_whatever_is_set_here_is_refused_after_the_dashes() -> None:
     full = replace(CONFIG, job_name="a", service_account="b", network="c", subnetwork="d")
     options = [*dataflow_options(full, 3), *dataflow_options(replace(full, public_ips=True), 3)]
     names = {option.removeprefix("--").partition("=")[0] for option in options}
-    assert names <= set(dataflow.OWNED)
+    assert names <= {*dataflow.OWNED, *dataflow.FREE}
+
+
+def test_what_no_option_of_ours_names_may_follow_the_dashes() -> None:
+    free = [
+        *("--service_account_email=w@lab", "--network=n", "--subnetwork=regions/r/s", "--use_public_ips"),
+        *("--disk_size_gb=200", "--staging_location=gs://lab-affect/s", "--job_name=emobeam-7"),
+    ]
+    check_beam_args(free, "dataflow")
+    seen = PipelineOptions([*dataflow_options(CONFIG, 0), *free]).get_all_options()
+    assert (seen["service_account_email"], seen["network"]) == ("w@lab", "n")
+    assert (seen["use_public_ips"], seen["disk_size_gb"]) == (True, 200)
+    assert (seen["staging_location"], seen["job_name"]) == ("gs://lab-affect/s", "emobeam-7")
+    with pytest.raises(UsageError, match="--sdk_container_image is set by emobeam"):
+        check_beam_args(["--sdk_container_image=other"], "dataflow")
 
 
 @pytest.mark.parametrize(

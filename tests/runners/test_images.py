@@ -19,6 +19,7 @@ import click
 import pytest
 
 from pipelines.cli import cli
+from runners.beam_options import check_beam_args
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "runners" / "images"
@@ -235,6 +236,7 @@ LAUNCHED = [
     *("--fps=native", "--only=", "--runner=DataflowRunner", "--project=lab", "--region=europe-west4"),
     *("--temp_location=gs://lab-affect/tmp", "--staging_location=gs://lab-affect/staging", "--max_num_workers=9"),
     *("--sdk_container_image=registry/emobeam:1", "--template_location=gs://lab-affect/template", "--job_name=x"),
+    *("--service_account_email=w@lab", "--subnetwork=regions/r/s", "--autoscaling_algorithm=THROUGHPUT_BASED"),
 ]
 """As the launcher of a template calls its file."""
 
@@ -243,7 +245,12 @@ def test_a_templates_parameters_become_a_command(launch: ModuleType) -> None:
     command = launch.command_line(LAUNCHED)
     split = command.index("--")
     assert command[:4] == ["emobeam", "extract", "gs://lab-affect/a", "gs://lab-affect/b"]
-    assert command[split + 1 :] == ["--template_location=gs://lab-affect/template"]
+    beam = command[split + 1 :]
+    assert beam == [
+        *("--staging_location=gs://lab-affect/staging", "--template_location=gs://lab-affect/template", "--job_name=x"),
+        *("--service_account_email=w@lab", "--subnetwork=regions/r/s"),
+    ]
+    check_beam_args(beam, "dataflow")
     pairs = dict(pairwise(command))
     assert pairs["--output"] == "gs://lab-affect/features"
     assert pairs["--backbone-weights"] == "/opt/w"

@@ -11,7 +11,7 @@ import pytest
 
 from runners.local import Crash, LocalConfig, LocalPool, RunStopped, Work, local_config, run_locally
 from schemas.records import EmobeamError
-from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, Unloadable
+from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, Unloadable
 
 
 class Heard:
@@ -71,6 +71,17 @@ def test_every_element_is_done_once(tmp_path: Path, workers: int) -> None:
     processes = {(tmp_path / f"{element.key}.begun").read_text() for element in elements}
     assert 1 <= len(processes) <= workers
     assert children() == []
+
+
+def test_a_job_that_comes_again_is_not_loaded_again(tmp_path: Path) -> None:
+    """As children of an engine's worker get their work: one element in each run, right after the one before."""
+    job = LoadingJob(str(tmp_path))
+    heard = Heard()
+    with LocalPool(LocalConfig(workers=1)) as pool:
+        for number in range(60):
+            assert pool.run(job, work(Element(f"e{number:02d}")), heard) == []
+    assert len(heard.of("done")) == 60
+    assert len((tmp_path / "loads").read_text().splitlines()) == 1
 
 
 def test_no_work_starts_no_process(tmp_path: Path) -> None:

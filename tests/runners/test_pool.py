@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from runners.pool import WorkerPool
+from runners.pool import WorkerPool, address
 from tests.pipelines.runs import gone, wait_for
 
 
@@ -75,3 +76,34 @@ def test_a_program_that_is_missing_is_told_to_the_engine(engine: socket.socket, 
         assert broken.workers() == []
     finally:
         broken.close()
+
+
+def listening(process: subprocess.Popen[bytes], port: int) -> set[str]:
+    found = psutil.Process(process.pid).net_connections("tcp")
+    # gRPC's sockets take both kinds of addresses and show the older kind as mapped.
+    return {
+        each.laddr.ip.removeprefix("::ffff:")
+        for each in found
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port
+    }
+
+
+@pytest.mark.parametrize(("given", "addresses"), [([], {"127.0.0.1"}), (["--host=0.0.0.0"], {"0.0.0.0", "::"})])
+def test_a_pool_is_open_to_its_own_machine_only_unless_told(given: list[str], addresses: set[str]) -> None:
+    """Whoever reaches it can run programs there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "runners.boot", "--worker_pool", f"--service_port={port}", *given]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: bool(listening(process, port)), 60)
+        assert listening(process, port) <= addresses
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_addresses_of_both_kinds() -> None:
+    assert address("0.0.0.0", 5) == "0.0.0.0:5"
+    assert address("::", 5) == "[::]:5"

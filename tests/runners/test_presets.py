@@ -31,13 +31,17 @@ def test_flink() -> None:
     assert found["flink_master"] == "http://jm:8081"
     assert found["parallelism"] == "64"
     assert found["execution_mode_for_batch"] == "BATCH"
-    assert int(found["number_of_execution_retries"]) > 1
     assert found["environment_type"] == "PROCESS"
     assert json.loads(found["environment_config"]) == {"command": PROCESS.value}
 
 
-def test_without_workers_the_engine_decides() -> None:
-    assert "parallelism" not in options(EngineConfig("flink", flink_master="jm:8081"))
+def test_a_job_server_that_runs_already_has_a_master_of_its_own() -> None:
+    """It takes that for Beam's default words alone; on an empty name it waits for ever."""
+    assert options(EngineConfig("flink", job_endpoint="js:8099"))["flink_master"] == "[auto]"
+    assert "spark_master_url" not in options(EngineConfig("spark", job_endpoint="js:8099"))
+
+
+def test_without_workers_spark_decides() -> None:
     command = " ".join(job_server_command(EngineConfig("spark", spark_master="spark://m:7077"), "java", "j", 1, "a"))
     assert "spark.cores.max" not in command
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import apache_beam as beam
 import pytest
 
 from emo_transforms.exchange import Exchange
 from runners import remote
 from runners.beam_options import check_beam_args
 from runners.beats import Beats
+from runners.dataflow import DataflowConfig, Detached
 from runners.local import RunStopped
 from runners.presets import EngineConfig
-from runners.remote import told_of
+from runners.remote import lost_workers, run_remotely, told_of
 from schemas.records import UsageError
 
-FLINK = EngineConfig("flink", flink_master="jm:8081", patience=0.0)
+FLINK = EngineConfig("flink", flink_master="jm:8081", patience=0.001)
 
 JAVA = """Pipeline BeamApp-x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness for
 instruction 5: Traceback (most recent call last):
@@ -70,9 +75,133 @@ def test_a_job_whose_workers_never_start_is_told_of(tmp_path: Path, monkeypatch:
     assert "free cores" in warned[0]
 
 
+class Ending(Standing):
+    """A job that ends after a number of looks; a worker gives a sign at each, or every other."""
+
+    def __init__(self, looks: int, beats: Beats | None = None) -> None:
+        super().__init__()
+        self.looks = looks
+        self.beats = beats
+
+    def ended(self, seconds: float) -> bool:
+        time.sleep(0.05)
+        self.looks -= 1
+        if self.beats is not None:
+            self.beats("frames", {"frames": 0})
+        return self.looks < 0
+
+    def check(self, begun: bool) -> None:
+        assert begun == (self.beats is not None)
+
+
+def begun(folder: Path) -> Exchange:
+    exchange = Exchange(str(folder))
+    exchange.begin()
+    return exchange
+
+
+DATAFLOW = EngineConfig(
+    "dataflow", dataflow=DataflowConfig("lab", "europe-west4", "gs://lab-affect/tmp", "image"), patience=0.2
+)
+
+
+def test_a_long_video_is_no_standstill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs count, though no frame does: stage 2 tells its frames at the end of a video."""
+    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    exchange = begun(tmp_path)
+    job = Ending(40, Beats(exchange, interval=0.0))
+    watch(job, replace(FLINK, patience=1.0), exchange, [])
+    assert not job.cancelled
+
+
+def test_a_job_of_dataflow_may_wait_for_its_first_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    exchange = begun(tmp_path)
+    job = Ending(8)
+    watch(job, DATAFLOW, exchange, [])
+    assert not job.cancelled
+    Beats(exchange)("frames", {"frames": 1})
+    standing = Standing()
+    with pytest.raises(RunStopped, match="--patience"):
+        watch(standing, DATAFLOW, exchange, [])
+    assert standing.cancelled
+
+
+def test_no_patience_named_is_patience_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    job = Ending(4)
+    watch(job, replace(FLINK, patience=0.0), begun(tmp_path), [])
+    assert not job.cancelled
+
+
+def test_workers_of_another_python_are_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    exchange = begun(tmp_path)
+    exchange.put("progress", "a.json", json.dumps({"signs": 1, "python": "3.9.1", "host": "node7"}).encode())
+    warned: list[str] = []
+    watch(Ending(4, Beats(exchange)), replace(FLINK, patience=60.0), exchange, warned)
+    assert len(warned) == 1
+    assert "node7: workers run Python 3.9.1" in warned[0]
+
+
+LOST = [
+    "Job aborted due to stage failure: ExecutorLostFailure (executor 1 exited caused by one of the running tasks)",
+    "java.util.concurrent.TimeoutException: Heartbeat of TaskManager with id 10.0.0.5:41-3 timed out.",
+    "TaskManager with id 10.0.0.5:41-3 is no longer reachable.",
+    "RemoteTransportException: Connection unexpectedly closed by remote task manager",
+    "Pipeline x failed in state FAILED: io.grpc.StatusRuntimeException: CANCELLED: client cancelled",
+    "java.lang.IllegalStateException: Process died with exit code 137",
+]
+FINAL = [
+    "Pipeline x failed in state FAILED: JobCancellationException: Job was cancelled.",
+    "Pipeline x failed in state CANCELLED: CANCELLED: client cancelled",
+    "Job aborted due to stage failure: Job 0 cancelled because killed via the Web UI",
+    "Master removed our application: KILLED; ExecutorLostFailure",
+    "Error from SDK: Traceback (most recent call last): ValueError; ExecutorLostFailure",
+    "java.lang.OutOfMemoryError: Java heap space",
+    "the job ended as FAILED",
+]
+
+
+@pytest.mark.parametrize("text", LOST)
+def test_lost_workers_are_a_reason_to_go_on(text: str) -> None:
+    assert lost_workers(text)
+
+
+@pytest.mark.parametrize("text", FINAL)
+def test_what_people_end_does_not_come_back(text: str) -> None:
+    assert not lost_workers(text)
+
+
+class Template:
+    """What Beam's runner for Dataflow returns where it has only written a template."""
+
+    has_job = False
+
+    def job_id(self) -> str:
+        raise AttributeError("'NoneType' object has no attribute 'id'")
+
+    def wait_until_finish(self) -> str:
+        raise OSError("Failed to get the Dataflow job id.")
+
+
+def test_a_template_is_written_and_that_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A real one would look for credentials and buckets first.
+    monkeypatch.setattr(beam, "Pipeline", lambda options: SimpleNamespace(run=Template))
+    nothing = lambda heard: None  # noqa: E731
+    said: list[str] = []
+    assert DATAFLOW.dataflow is not None
+    detached = replace(DATAFLOW, dataflow=replace(DATAFLOW.dataflow, detach=True))
+    args = ["--template_location=gs://lab-affect/t"]
+    with pytest.raises(Detached, match="the template is written"):
+        run_remotely(nothing, detached, args, begun(tmp_path), nothing, said.append, said.append)
+    assert said == []
+    with pytest.raises(UsageError, match="add --detach"):
+        run_remotely(nothing, DATAFLOW, args, begun(tmp_path), nothing, said.append, said.append)
+
+
 def test_control_c_cancels_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
-    Beats(Exchange(str(tmp_path)))("frames", {"frames": 1})
     job = Standing()
 
     def interrupt(heard: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import psutil
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from emo_transforms import storage
-from emo_transforms.exchange import Exchange
+from emo_transforms import downloads, storage
+from emo_transforms.exchange import Exchange, open_exchange
 from runners.beats import Beats, hear
-from runners.supervised import Supervised
+from runners.local import LocalConfig
+from runners.supervised import Children, Supervised, _SupervisedDoFn
 from runners.worker import Job
 from schemas.records import NotDone
 from tests.runners.jobs import Element, ElementsJob
@@ -34,8 +36,14 @@ class ElementsTask:
         (Path(self.folder) / f"{element.key}.given-up").write_text(f"{reason}: {message}")
 
 
+def begun(folder: Path) -> Exchange:
+    exchange = Exchange(str(folder))
+    exchange.begin()
+    return exchange
+
+
 def run(folder: Path, elements: list[Element], expected: list[tuple[str, str]]) -> Any:
-    exchange = Exchange(str(folder / "exchange"))
+    exchange = begun(folder / "exchange")
 
     def short(record: NotDone) -> tuple[str, str]:
         return record.key, record.reason
@@ -75,13 +83,14 @@ def test_an_error_of_ours_fails_the_bundle_with_its_reason(tmp_path: Path) -> No
 
 
 def test_beats_of_several_workers_add_up(tmp_path: Path) -> None:
-    exchange = Exchange(str(tmp_path))
+    exchange = begun(tmp_path)
     for _ in range(2):
         beats = Beats(exchange)
         beats("looked", {"key": "v", "segments": 3, "frames": 30})
         beats("frames", {"key": "s", "frames": 7})
         beats("bundle", {})
     (tmp_path / "progress" / "damaged.json").write_text("{")
+    (tmp_path / "progress" / "other.json").write_text("{}")
     heard = hear(exchange)
     assert heard.workers == 2
     assert heard.counts == {"videos": 2, "planned": 6, "planned_frames": 60, "frames": 14}
@@ -92,3 +101,54 @@ def test_work_goes_on_where_beats_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     beats = Beats(Exchange(storage.join(str(tmp_path), "file")))
     beats("frames", {"frames": 1})
+
+
+def test_workers_of_a_run_that_is_over_write_nothing(tmp_path: Path) -> None:
+    """A job that was cancelled goes on for a while, and its exchange must not come back."""
+    with open_exchange(str(tmp_path), "20261121T100000Z-abc") as exchange:
+        beats = Beats(exchange, interval=0.0)
+        beats("frames", {"frames": 1})
+        assert hear(exchange).signs == 1
+    beats("frames", {"frames": 1})
+    beats("bundle", {})
+    assert not storage.exists(exchange.uri)
+    assert list(tmp_path.glob(".emobeam-*")) == []
+
+
+def test_every_beat_is_a_sign_though_nothing_is_counted(tmp_path: Path) -> None:
+    exchange = begun(tmp_path)
+    beats = Beats(exchange, interval=0.0)
+    seen = []
+    for _ in range(3):
+        beats("frames", {"frames": 0})
+        seen.append(hear(exchange).signs)
+    assert seen == [1, 2, 3]
+
+
+def test_threads_of_one_process_share_a_file(tmp_path: Path) -> None:
+    exchange = begun(tmp_path)
+    shared = Supervised("Do", ElementsTask(str(tmp_path)), Beats(exchange)).shared
+    config = LocalConfig(workers=1)
+    steps = [_SupervisedDoFn(ElementsTask(str(tmp_path)), Beats(exchange), shared, config, 1) for _ in range(3)]
+    for step in steps:
+        step.setup()
+    assert len({id(step._beats) for step in steps}) == 1
+    for step in steps:
+        step.teardown()
+
+
+def test_copies_of_videos_go_with_the_last_step_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("unused", "used"):
+        (downloads._folder() / name).mkdir()
+        (downloads._folder() / name / "lock").touch()
+    exchange = begun(tmp_path / "exchange")
+    children = Children(ElementsJob(str(tmp_path)), Beats(exchange), LocalConfig(workers=1), 1)
+    children.enter()
+    children.enter()
+    with open(downloads._folder() / "used" / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        children.leave()
+        assert {path.name for path in downloads._folder().iterdir()} == {"unused", "used"}
+        children.leave()
+        assert {path.name for path in downloads._folder().iterdir()} == {"used"}

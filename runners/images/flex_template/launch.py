@@ -25,7 +25,7 @@ FROM_LAUNCHER = {
 }
 """Options of the launcher for which the command has its own."""
 
-IGNORED = ("runner", "sdk_location", "staging_location", "requirements_file", "setup_file", "job_name")
+IGNORED = ("runner", "sdk_location", "autoscaling_algorithm", "requirements_file", "setup_file")
 """Set by the command itself, or meant for templates that install packages when they start."""
 
 
