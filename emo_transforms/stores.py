@@ -20,11 +20,8 @@ T = TypeVar("T")
 PART_BYTES = 16 << 20
 """What a download asks for at a time: small enough to be a sign of life on slow lines."""
 
-HEAD_BYTES = 128 << 10
-"""Read of an object whose size isn't known; smaller ones are whole by that."""
-
-TAIL_BYTES = 64 << 10
-"""Read ahead at the end of an object, as pyarrow does: most footers of shards are in it."""
+TAIL_BYTES = 128 << 10
+"""Read ahead at the end of an object; footers of shards have 20 to 60 kB, but with less, rows take a request more."""
 
 OBJECT_STORES = frozenset({"gs", "gcs", "s3", "s3a", "abfs", "abfss", "az", "adl", "oci", "oss"})
 """Protocols without folders: nothing has to be made before an object is put."""
@@ -165,12 +162,12 @@ def opened(fs: AbstractFileSystem, path: str, size: int | None) -> io.RawIOBase 
     """
     if size is None:
         try:
-            first = read_range(fs, path, 0, HEAD_BYTES)
+            first = read_range(fs, path, 0, TAIL_BYTES)
         except (FileNotFoundError, PermissionError):
             raise
         except OSError:
             first = b""  # an empty object has no ranges
-        if 0 < len(first) < HEAD_BYTES:
+        if 0 < len(first) < TAIL_BYTES:
             return io.BytesIO(first)
         size = reading(path, lambda: int(fs.size(path)))
     return RangedFile(fs, path, size)

@@ -22,6 +22,7 @@ from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset, read_failures
+from emo_transforms.exchange import sweep_output
 from emo_transforms.index import make_index
 from emo_transforms.predict import (
     HeadSpec,
@@ -123,6 +124,7 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     seconds = time.monotonic() - began
     result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes)
     write_record(request, dataset, specs, tools, result, settled, warnings)
+    sweep_output(request.output)
     return result
 
 
@@ -189,6 +191,7 @@ def _prepare(request: PredictRequest) -> None:
         storage.make_folder(storage.join(request.output, "predictions"))
     except storage.OutputError as error:
         raise UsageError(f"--output {error}") from error
+    sweep_output(request.output)
 
 
 def _wanted(request: PredictRequest, table: pa.Table) -> pa.Table:
