@@ -143,7 +143,7 @@ def _csv_rows(file: Iterable[bytes]) -> tuple[list[str], list[dict[str, str]]]:
 def _parquet_rows(file: object) -> tuple[list[str], list[dict[str, str]]]:
     from pyarrow import parquet
 
-    table = parquet.read_table(file)
+    table = parquet.ParquetFile(file).read()
     columns = [name for name in ("video", "path", "subject") if name in table.column_names]
     rows = table.select(columns).to_pylist()
     texts = [{key: "" if value is None else str(value).strip() for key, value in row.items()} for row in rows]

@@ -180,5 +180,5 @@ def _seen(output: str) -> set[str]:
     found: set[str] = set()
     for name in ("videos.parquet", "faces.parquet"):
         with suppress(OSError, pa.ArrowException, KeyError), storage.open_read(storage.join(output, name)) as file:
-            found |= set(pq.read_table(file, columns=["video"])["video"].to_pylist())
+            found |= set(pq.ParquetFile(file).read(columns=["video"])["video"].to_pylist())
     return found

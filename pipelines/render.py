@@ -166,7 +166,7 @@ def _summary(request: RenderRequest, names: list[str]) -> dict[str, Any]:
     for name in names:
         fs, path = storage.file_system(storage.join(request.output, "people", f"{name}.parquet"))
         with fs.open(path, "rb") as file:
-            tables.append(pq.read_table(file, columns=columns))
+            tables.append(pq.ParquetFile(file).read(columns=columns))
     table = pa.concat_tables(tables)
     rates: Mapping[str, float | None] = {
         unit: None if values.null_count == len(values) else round(float((values.to_numpy() >= 0.3).mean()), 4)

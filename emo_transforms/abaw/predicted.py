@@ -92,7 +92,7 @@ class TablePredictions:
         uri = self.parts[place]
         try:
             with storage.open_read(uri) as file:
-                table = pq.read_table(file)
+                table = pq.ParquetFile(file).read()
             keep = np.array([name == place[1] for name in table["subject"].to_pylist()], bool)
             if "face" in table.column_names:
                 keep &= table["face"].to_numpy() == 0

@@ -190,7 +190,7 @@ def read_table(uri: str) -> pa.Table:
     """A predictions table; raises :class:`EmobeamError` naming the file where it can't be read."""
     try:
         with storage.open_read(uri) as file:
-            return pq.read_table(file)
+            return pq.ParquetFile(file).read()
     except (OSError, pa.ArrowException) as error:
         raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
 

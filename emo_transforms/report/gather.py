@@ -188,7 +188,7 @@ def _table(uri: str) -> list[dict[str, Any]]:
         return []
     try:
         with storage.open_read(uri) as file:
-            rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+            rows: list[dict[str, Any]] = pq.ParquetFile(file).read().to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise EmobeamError(f"{uri}: can't be read ({error}); run emobeam predict again") from error
     return rows

@@ -170,7 +170,7 @@ def read_series(part: Part, *, rate: float = 0.0) -> PartSeries:
     task = TASKS[part.task]
     try:
         with storage.open_read(part.uri) as file:
-            table = pq.read_table(file)
+            table = pq.ParquetFile(file).read()
         values = np.stack([np.asarray(table[name].to_numpy(), np.float32) for name in task.outputs], axis=1)
         subjects = _texts(table["subject"])
         if task.scope == "clip":

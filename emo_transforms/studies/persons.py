@@ -139,7 +139,7 @@ def read_persons(output: str, videos: Iterable[str], uri: str = "") -> Persons:
     if storage.exists(faces):
         with storage.open_read(faces) as file:
             columns = ["video", "subject", "face", "person", "first_frame", "last_frame"]
-            for row in pq.read_table(file, columns=columns).to_pylist():
+            for row in pq.ParquetFile(file).read(columns=columns).to_pylist():
                 key = (row["video"], row["subject"], row["face"])
                 stretches[key].append(Stretch(row["first_frame"], row["last_frame"], row["person"]))
     if not uri:

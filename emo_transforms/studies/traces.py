@@ -167,7 +167,7 @@ def read_traces(source: Source, video: str, fps: float = 0.0) -> list[Trace]:
     uri = source.every[video]
     try:
         with storage.open_read(uri) as file:
-            return traces_of(pq.read_table(file), source.task, video, fps)
+            return traces_of(pq.ParquetFile(file).read(), source.task, video, fps)
     except (OSError, KeyError, pa.ArrowException) as error:
         text = f"{uri}: the predictions can't be read ({error}); run emobeam predict again"
         raise InputError(text, stage="open", reason="damaged", permanent=True) from error

@@ -110,7 +110,7 @@ def test_who_is_told_what(flags: list[str], reference: Run, capsys: pytest.Captu
     with pytest.raises(SystemExit) as stopped:
         main([*command, *flags])
     out, err = capsys.readouterr()
-    assert stopped.value.code == 0
+    assert stopped.value.code == 0, err
     assert err.count("is untrained") == 1
     if "--quiet" in flags:
         assert all(line.startswith("warning: ") for line in err.splitlines())
