@@ -98,7 +98,7 @@ def test_a_command_is_understood(command: Command, sandbox: Path, monkeypatch: p
         check_beam_args(words[split + 1 :])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The material, and one pool of workers for all that runs: starting one takes seconds, and so does OpenVINO.
 
@@ -114,7 +114,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def workplace(sandbox: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder in which a page's examples run one after the other; each page finds it as it was."""
     pristine = tmp_path_factory.mktemp("pristine")

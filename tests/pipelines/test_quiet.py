@@ -87,6 +87,7 @@ def test_many_options_stand_under_titles(name: str) -> None:
         assert max(len(names) for names in listed.values()) <= 9
 
 
+@pytest.mark.slow
 def test_nothing_of_beam_when_verbose(tmp_path: Path) -> None:
     """The launcher and a worker both import Beam, which complains about BigQuery."""
     clip = portrait(tmp_path / "talk.mp4", frames=5)
@@ -135,6 +136,7 @@ def call(*args: Path | str) -> tuple[str, list[str]]:
     return done.stdout, strange
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # five processes, each of which loads torch or Beam
 def test_standard_error_has_our_own_lines_alone(place: Path) -> None:
     out, head = place / "out", place / "head"
