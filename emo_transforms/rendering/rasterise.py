@@ -16,8 +16,9 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 _CLASSES = (2, 4, 8, 16, 32)
-_CHUNK = 2_000_000
+_CHUNK = 400_000
 """Candidate pixels looked at together; bounds the memory."""
+_SLACK = 1e-5
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,24 @@ def _draw(
     nearest: torch.Tensor,
 ) -> None:
     """Tests the ``size`` x ``size`` pixels from each triangle's corner on and keeps the nearest in ``nearest``."""
-    offsets = np.arange(size)
-    columns = left[part, None, None] + offsets[None, None, :]
-    rows = top[part, None, None] + offsets[None, :, None]
-    columns, rows = (a.reshape(len(part), -1) for a in np.broadcast_arrays(columns, rows))
-    own = corners[part]
-    weights = _barycentric(own[:, None], area[part, None], columns + 0.5, rows + 0.5)
-    inside = (weights.min(-1) >= 0) & (columns < shape[1]) & (rows < shape[0])
-    depth = np.einsum("tpk,tk->tp", weights, own[..., 2])
-    quantised = ((depth - depth_range[0]) / depth_range[1] * (2**30)).clip(0, 2**30).astype(np.int64)
-    keys = (quantised << 32) | part[:, None]
-    flat = rows * shape[1] + columns
-    nearest.scatter_reduce_(0, torch.from_numpy(flat[inside]), torch.from_numpy(keys[inside]), "amin")
+    offsets = np.arange(size, dtype=np.float32)
+    x, y = (corners[part, :, axis, None, None].astype(np.float32) for axis in range(2))
+    columns = left[part, None, None].astype(np.float32) + offsets[None, None, :]
+    rows = top[part, None, None].astype(np.float32) + offsets[None, :, None]
+    across, down, inverse = columns + 0.5, rows + 0.5, 1 / area[part, None, None]
+    first = ((x[:, 1] - across) * (y[:, 2] - down) - (x[:, 2] - across) * (y[:, 1] - down)) * inverse
+    second = ((x[:, 2] - across) * (y[:, 0] - down) - (x[:, 0] - across) * (y[:, 2] - down)) * inverse
+    # A hair's breadth to spare: a pixel on the edge of two triangles must not fall between them by rounding.
+    inside = (first >= -_SLACK) & (second >= -_SLACK) & (first + second <= 1 + _SLACK)
+    inside &= (columns < shape[1]) & (rows < shape[0])
+    triangle, row, column = np.nonzero(inside)
+    weights = np.stack([first[inside], second[inside]], 1)
+    depths = corners[part[triangle], :, 2]
+    depth = depths[:, 2] + weights[:, 0] * (depths[:, 0] - depths[:, 2]) + weights[:, 1] * (depths[:, 1] - depths[:, 2])
+    quantised = ((depth.astype(np.float64) - depth_range[0]) / depth_range[1] * (2**30)).clip(0, 2**30).astype(np.int64)
+    keys = (quantised << 32) | part[triangle]
+    flat = (top[part[triangle]] + row) * shape[1] + left[part[triangle]] + column
+    nearest.scatter_reduce_(0, torch.from_numpy(flat), torch.from_numpy(keys), "amin")
 
 
 def _barycentric(
