@@ -33,7 +33,7 @@ RESULT_FILE = "pretrain.json"
 CARD_FILE = "README.md"
 CURVES_FILE = "curves.png"
 HOLDOUT_FILE = "holdout.txt"
-_WORK = ".training"
+WORK_FOLDER = ".training"
 _SHOWN = 20
 _NAMED = 4
 
@@ -71,7 +71,7 @@ def run_pretrain(request: PretrainRequest, ui: Ui) -> dict[str, Any]:
         UsageError: a request that makes no sense, or an output that holds another run.
         EmobeamError: data or weights that can't be used.
     """
-    _check_output(request.output)
+    check_output(request.output)
     recipe = pretrain_recipe(request.recipe, request.settings)
     data = read_face_data(request.data, classes=request.classes, validation=request.validation, images=request.images)
     with_va = _with_va(request.loss, data.train)
@@ -99,11 +99,11 @@ def run_pretrain(request: PretrainRequest, ui: Ui) -> dict[str, Any]:
         )
     started = tensors_sha256(network.state_dict())
     identity = run_identity(info, network.state_dict(), train, held, recipe, request.seed)
-    done = _finished(request.output, identity)
+    done = finished_run(request.output, identity)
     if done is not None:
         ui.say(f"{request.output}: done already; nothing to do")
         return done
-    setting = Setting(_device(request.device), _workers(request.workers))
+    setting = Setting(choose_device(request.device), choose_workers(request.workers))
     learner = Pretraining(
         network, info, train, held, recipe, seed=request.seed, fresh=request.start == "untrained", setting=setting
     )
@@ -111,7 +111,7 @@ def run_pretrain(request: PretrainRequest, ui: Ui) -> dict[str, Any]:
     plan = FitPlan(
         identity, learner.epochs, recipe.patience, learner.head_epochs, request.seed, 60 * request.checkpoint_minutes
     )
-    work = storage.join(request.output, _WORK)
+    work = storage.join(request.output, WORK_FOLDER)
     fitted = _fit(learner, plan, work, recipe, ui)
     held_figures = learner.figures(fitted.weights, held)
     official = learner.figures(fitted.weights, data.official) if data.official is not None else None
@@ -227,7 +227,7 @@ def _write(output: str, fitted: Fitted, info: NetworkInfo, held: FaceImages, res
     storage.write_json(storage.join(output, RESULT_FILE), result)
 
 
-def _check_output(output: str) -> None:
+def check_output(output: str) -> None:
     """Raises :class:`UsageError` where the folder holds something else, which is left alone."""
     if output.startswith("memory://"):
         raise UsageError("--output memory:// is lost when the command ends")
@@ -236,12 +236,12 @@ def _check_output(output: str) -> None:
     found = storage.names(output, "")
     if not found or RESULT_FILE in found:
         return
-    if has_checkpoint(storage.join(output, _WORK)) and "head.json" not in found:
+    if has_checkpoint(storage.join(output, WORK_FOLDER)) and "head.json" not in found:
         return
     raise UsageError(f"--output {output}: holds something that is no pretrained backbone; name another folder")
 
 
-def _finished(output: str, identity: str) -> dict[str, Any] | None:
+def finished_run(output: str, identity: str) -> dict[str, Any] | None:
     uri = storage.join(output, RESULT_FILE)
     if not storage.exists(uri):
         return None
@@ -262,7 +262,7 @@ def _unreadable(found: Mapping[str, str]) -> dict[str, Any]:
     return {"count": len(found), "first": dict(sorted(found.items())[:_SHOWN])}
 
 
-def _device(name: str) -> str:
+def choose_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -270,5 +270,5 @@ def _device(name: str) -> str:
     return name
 
 
-def _workers(wanted: int) -> int:
+def choose_workers(wanted: int) -> int:
     return len(os.sched_getaffinity(0)) if wanted < 0 else wanted

@@ -111,8 +111,20 @@ _HSEMOTION = PretrainRecipe(
     sam=0.05,
 )
 
+_UNITS = PretrainRecipe(
+    name="units",
+    input_size=128,
+    batch=64,
+    head_epochs=0,
+    epochs=30,
+    lr=2e-3,
+    dropout=0.1,
+    drop_path=0.0,
+    erase=0.15,
+)
+
 PRETRAIN_RECIPES: Mapping[str, PretrainRecipe] = MappingProxyType(
-    {"emobeam": _EMOBEAM, "authors": _AUTHORS, "hsemotion": _HSEMOTION}
+    {"emobeam": _EMOBEAM, "authors": _AUTHORS, "hsemotion": _HSEMOTION, "units": _UNITS}
 )
 """The named recipes.
 
@@ -122,6 +134,8 @@ PRETRAIN_RECIPES: Mapping[str, PretrainRecipe] = MappingProxyType(
   recipe of MobileNetV4-small, from scratch at 112 px, up to 2400 epochs.
 * ``hsemotion``: the HSEmotion family (Savchenko 2022): Adam within sharpness-aware minimisation, no augmentation,
   classes weighted by 1/n.
+* ``units``: for crops of people with action units: from scratch at 128 px, all layers at once. A second run of fewer
+  epochs starts from the first at 224 px.
 """
 
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(

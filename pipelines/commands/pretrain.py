@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.commands.help_text import TRAINING, SectionedCommand
 from schemas.records import UsageError
 
+if TYPE_CHECKING:
+    from pipelines.console import Ui
+
 
 @click.command(cls=SectionedCommand, sections=TRAINING, short_help="A backbone, trained on labelled face images.")
-@click.argument("data", metavar="DATA")
+@click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @click.option("--output", required=True, metavar="FOLDER", help="Folder of the trained backbone.")
 @click.option(
     "--backbone",
@@ -25,13 +29,15 @@ from schemas.records import UsageError
     default="",
     show_default=False,
     metavar="untrained|timm|FILE",
-    help="Weights to start from; 'timm' lets timm fetch its own.  [default: timm; recipe authors: untrained]",
+    help="Weights to start from; 'timm' lets timm fetch its own.  [default: timm; authors, units: untrained]",
 )
 @click.option(
     "--loss", type=click.Choice(["expression", "expression+va"]), help="What is learned.  [default: what is labelled]"
 )
 @click.option(
-    "--recipe", type=click.Choice(["emobeam", "authors", "hsemotion"]), default="emobeam", help="How it is trained."
+    "--recipe",
+    type=click.Choice(["emobeam", "authors", "hsemotion", "units"]),
+    help="How it is trained.  [default: emobeam; crops of people: units]",
 )
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="A field of the recipe; repeatable.")
 @click.option(
@@ -77,13 +83,18 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
     end. The same command goes on where a broken-off one ended. Images of a test split, and those that can't be read,
     are left out and counted.
 
+    DATA may also be folders of 'emobeam render' and 'emobeam pseudo-label': then it learns action units, and the
+    blendshapes beneath them, as far as each crop's are known. A twentieth of the people selects the epoch.
+
     \b
     Examples:
       emobeam pretrain AffectNet/ --output affectnet-mnv4/
       emobeam pretrain faces.csv --output b0/ --backbone tf_efficientnet_b0.ns_jft_in1k --recipe hsemotion
+      emobeam pretrain renders/ pseudo/ --output units-128/
+      emobeam pretrain renders/ pseudo/ --start units-128/backbone.safetensors --input-size 224 --output units/
     """
+    from emo_transforms.training.people_data import is_people_folder
     from pipelines.console import make_ui
-    from pipelines.pretrain import PretrainRequest, print_pretrained, run_pretrain
 
     quiet, as_json = args.pop("quiet"), args.pop("as_json")
     direct = {"input_size": "input_size", "batch": "batch", "epochs": "epochs", "sam": "sam", "precision": "precision"}
@@ -93,13 +104,45 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
     twice = {text.partition("=")[0] for text in given} & {text.partition("=")[0] for text in args["settings"]}
     if twice:
         raise UsageError(f"--set {', '.join(sorted(twice))}: given as an option of its own as well")
-    settings = (*args.pop("settings"), *given)
-    args["loss"] = args["loss"] or ""
-    args["start"] = args["start"] or ("untrained" if args["recipe"] == "authors" else "timm")
-    request = PretrainRequest(settings=settings, **args)
-    result = run_pretrain(request, make_ui(quiet=quiet))
+    args["settings"] = (*args["settings"], *given)
+    ui = make_ui(quiet=quiet)
+    folders = [uri for uri in args["data"] if is_people_folder(uri)]
+    if folders:
+        result, show = _units(folders, args, ui)
+    else:
+        result, show = _expressions(args, ui)
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
     elif not quiet:
-        print_pretrained(result, request.output)
-    ctx.exit(1 if result["unreadable"]["count"] else 0)
+        show(result, args["output"])
+    ctx.exit(1 if result.get("unreadable", {}).get("count") else 0)
+
+
+_Show = Callable[[Mapping[str, Any], str], None]
+
+
+def _expressions(args: dict[str, Any], ui: Ui) -> tuple[dict[str, Any], _Show]:
+    from pipelines.pretrain import PretrainRequest, print_pretrained, run_pretrain
+
+    if len(args["data"]) > 1:
+        raise UsageError("DATA: only folders of crops of people (people/*.parquet) can be several; name one")
+    if args["recipe"] == "units":
+        raise UsageError("--recipe units: is for crops of people with action units, which DATA doesn't hold")
+    recipe = args["recipe"] or "emobeam"
+    start = args["start"] or ("untrained" if recipe == "authors" else "timm")
+    changed = {"data": args["data"][0], "loss": args["loss"] or "", "recipe": recipe, "start": start}
+    return run_pretrain(PretrainRequest(**{**args, **changed}), ui), print_pretrained
+
+
+def _units(folders: list[str], args: dict[str, Any], ui: Ui) -> tuple[dict[str, Any], _Show]:
+    from pipelines.pretrain_units import PretrainUnitsRequest, print_pretrained_units, run_pretrain_units
+
+    if others := sorted(set(args["data"]) - set(folders)):
+        raise UsageError(f"DATA {others[0]}: holds no crops of people, but the other does; they can't go together")
+    pictures = {"loss": None, "validation": "", "images": "", "classes": "auto"}
+    if wrong := [name for name, default in pictures.items() if args.pop(name) != default]:
+        raise UsageError(f"--{wrong[0]}: is for labelled images; crops of people bring their labels with them")
+    if args["recipe"] not in (None, "units"):
+        raise UsageError(f"--recipe {args['recipe']}: learns expressions; crops of people have action units: units")
+    request = PretrainUnitsRequest(**{**args, "recipe": "units", "start": args["start"] or "untrained"})
+    return run_pretrain_units(request, ui), print_pretrained_units

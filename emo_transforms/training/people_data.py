@@ -1,0 +1,157 @@
+"""Crops of people with known or estimated action units, as ``emobeam render`` and ``emobeam pseudo-label`` write them.
+
+Layout of a people folder: ``people/*.parquet``, one file per person, a row per crop: ``person``, ``clip``, ``frame``,
+``crop`` (an encoded picture), a column per action unit and a map ``shapes`` of blendshape weights, all in [0, 1], null
+where nobody knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from emo_transforms import storage
+from schemas.records import EmobeamError
+from schemas.tasks import task_named
+
+UNITS = task_named("au").outputs
+FOLDER = "people"
+_SIDES = {"_L": "_R", "_R": "_L"}
+
+
+@dataclass(frozen=True, eq=False)
+class PeopleCrops:
+    """Crops in memory, sorted by id.
+
+    Attributes:
+        outputs: names of what is known: action units (``AU12``), then shapes (``mouthSmile_L``).
+        crops: encoded pictures.
+        ids: ``<folder>/<person>-<clip>-<frame>``.
+        groups: ``<folder>/<person>``: crops of one person share it.
+        targets: float32 ``[n, K]`` in [0, 1], NaN where nobody knows.
+    """
+
+    outputs: tuple[str, ...]
+    crops: tuple[bytes, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    targets: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    @property
+    def units(self) -> int:
+        """How many of the outputs are action units; they stand first."""
+        return sum(name in UNITS for name in self.outputs)
+
+    @property
+    def mirrored(self) -> NDArray[np.intp]:
+        """``[K]``: where each output's value comes from when the picture is mirrored left to right."""
+        place = {name: index for index, name in enumerate(self.outputs)}
+        partners = [name[:-2] + _SIDES[name[-2:]] if name[-2:] in _SIDES else name for name in self.outputs]
+        return np.array([place[name] for name in partners], np.intp)
+
+    def take(self, places: NDArray[np.intp]) -> PeopleCrops:
+        """Some of the crops, in the order of ``places``."""
+        chosen = places.tolist()
+        return PeopleCrops(
+            self.outputs,
+            tuple(self.crops[i] for i in chosen),
+            tuple(self.ids[i] for i in chosen),
+            tuple(self.groups[i] for i in chosen),
+            self.targets[places],
+        )
+
+    def digest(self) -> str:
+        """sha256 over ids, targets and pictures."""
+        found = hashlib.sha256("\0".join(self.outputs).encode())
+        for identity, crop, row in zip(self.ids, self.crops, self.targets, strict=True):
+            found.update(f"{identity}\0".encode() + hashlib.sha256(crop).digest() + row.tobytes())
+        return found.hexdigest()
+
+    def known(self) -> dict[str, int]:
+        """Crops for which each output is known."""
+        return dict(zip(self.outputs, (~np.isnan(self.targets)).sum(0).tolist(), strict=True))
+
+
+def is_people_folder(uri: str) -> bool:
+    """Whether the folder holds crops of people."""
+    return bool(storage.names(storage.join(uri, FOLDER), ".parquet"))
+
+
+def read_people(uris: Sequence[str]) -> PeopleCrops:
+    """Reads people folders; shapes that a crop doesn't name are 0; all are unknown where it has null.
+
+    A unit that is unknown in every crop is no output; a shape that occurs on one side is an output on both.
+
+    Raises:
+        EmobeamError: a folder without people, a file that can't be read or lacks a column, values out of range.
+    """
+    rows: list[tuple[str, str, bytes, list[float | None], dict[str, float] | None]] = []
+    names = _folder_names(uris)
+    for uri, name in zip(uris, names, strict=True):
+        folder = storage.join(uri, FOLDER)
+        files = sorted(storage.names(folder, ".parquet"))
+        if not files:
+            raise EmobeamError(f"{uri}: no people in it (expected {FOLDER}/*.parquet, as emobeam render writes them)")
+        for file in files:
+            rows += _read_file(storage.join(folder, f"{file.removesuffix('.parquet')}.parquet"), name)
+    rows.sort(key=lambda row: row[0])
+    shapes = {shape for row in rows for shape in row[4] or {}}
+    shapes |= {shape[:-2] + _SIDES[shape[-2:]] for shape in shapes if shape[-2:] in _SIDES}
+    units = [unit for place, unit in enumerate(UNITS) if any(row[3][place] is not None for row in rows)]
+    outputs = (*units, *sorted(shapes))
+    targets = np.full((len(rows), len(outputs)), np.nan, np.float32)
+    for target, row in zip(targets, rows, strict=True):
+        values = {unit: value for unit, value in zip(UNITS, row[3], strict=True) if value is not None}
+        known = {} if row[4] is None else dict.fromkeys(shapes, 0.0) | row[4]
+        target[:] = [{**known, **values}.get(name, np.nan) for name in outputs]
+    low, high = (float(edge) for edge in (np.nanmin(targets, initial=0), np.nanmax(targets, initial=0)))
+    if low < 0 or high > 1:
+        raise EmobeamError(f"{', '.join(uris)}: activations from {low:g} to {high:g}, expected 0 to 1")
+    return PeopleCrops(
+        outputs, tuple(row[2] for row in rows), tuple(row[0] for row in rows), tuple(row[1] for row in rows), targets
+    )
+
+
+def split_people(crops: PeopleCrops, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the crops to train on, and of those of people held out: ``share`` of the people, at least one."""
+    people = sorted(set(crops.groups), key=lambda group: hashlib.sha256(f"{seed}\0{group}".encode()).digest())
+    held = set(people[: max(round(share * len(people)), 1 if len(people) > 1 else 0)])
+    out = np.array([group in held for group in crops.groups], bool)
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _read_file(uri: str, name: str) -> list[tuple[str, str, bytes, list[float | None], dict[str, float] | None]]:
+    columns = ["person", "clip", "frame", "crop", "shapes", *UNITS]
+    try:
+        fs, path = storage.file_system(uri)
+        with fs.open(path, "rb") as file:
+            table = pq.ParquetFile(file).read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise EmobeamError(f"{uri}: can't be read ({error})") from error
+    if missing := [column for column in columns if column not in table.column_names]:
+        raise EmobeamError(f"{uri}: no file of crops of people ({', '.join(missing)} missing)")
+    found = []
+    for row in table.to_pylist():
+        person = f"{name}/{row['person']:06d}"
+        identity = f"{person}-{row['clip']}-{row['frame']:04d}"
+        shapes = None if row["shapes"] is None else dict(row["shapes"])
+        found.append((identity, person, row["crop"], [row[unit] for unit in UNITS], shapes))
+    return found
+
+
+def _folder_names(uris: Sequence[str]) -> list[str]:
+    """Last parts of the paths; with a number where two are alike."""
+    names: list[str] = []
+    for uri in uris:
+        name = uri.rstrip("/").rpartition("/")[2] or "people"
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names

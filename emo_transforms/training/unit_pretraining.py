@@ -1,0 +1,229 @@
+"""Pretrains a backbone on crops of people: action units, and the blendshapes beneath them where they are known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emo_transforms.backbones.notes import NetworkInfo
+from emo_transforms.training.fitting import State
+from emo_transforms.training.people_data import PeopleCrops
+from emo_transforms.training.people_loader import PeopleBatch, PeopleLoader
+from emo_transforms.training.pixels import erase, normalise, to_float
+from emo_transforms.training.pretrain_recipe import PretrainRecipe, learning_rate
+from emo_transforms.training.pretraining import ERASE_AREA, Setting
+from emo_transforms.weights import tensors_sha256
+
+SHAPE_WEIGHT = 0.5
+"""Of the mean loss of the shapes beside that of the units."""
+
+SHOWN = 0.3
+"""Activation from which a unit counts as shown."""
+
+
+class UnitPretraining:
+    """A :class:`emo_transforms.training.fitting.Learner` of action units and shapes.
+
+    Args:
+        network: any timm classifier with ``len(train.outputs)`` outputs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        info: NetworkInfo,
+        train: PeopleCrops,
+        held: PeopleCrops,
+        recipe: PretrainRecipe,
+        *,
+        seed: int = 0,
+        setting: Setting | None = None,
+    ) -> None:
+        self._setting = setting or Setting()
+        self._network: Any = network.to(self._setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._info, self._recipe, self._units = info, recipe, train.units
+        self._loader = self._make_loader(train, seed, augmented=recipe.augment != "none")
+        self._held, self._held_loader = held, self._make_loader(held, seed, augmented=False)
+        self._optimiser: torch.optim.Optimizer | None = None
+        self._ema: ModelEmaV3 | None = None
+
+    @property
+    def epochs(self) -> int:
+        """All layers train from the first epoch on."""
+        return self._recipe.epochs
+
+    def begin(self, epoch: int) -> None:
+        if self._optimiser is not None:
+            return
+        recipe = self._recipe
+        groups = param_groups_weight_decay(self._network, recipe.weight_decay)
+        kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
+        self._optimiser = kind(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
+        if recipe.ema:
+            self._ema = ModelEmaV3(self._network, decay=recipe.ema, use_warmup=True, foreach=True)
+
+    def steps(self, epoch: int) -> int:
+        return self._loader.steps()
+
+    def batches(self, epoch: int, start: int) -> Iterator[PeopleBatch]:
+        return self._loader.shuffled(epoch, start)
+
+    def step(self, epoch: int, step: int, batch: PeopleBatch) -> Mapping[str, float]:
+        if len(batch.pictures) < 2:  # batch norm has no variance of one
+            return {"loss": 0.0}
+        recipe = self._recipe
+        assert self._optimiser is not None
+        done = epoch * self.steps(epoch) + step
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, "all", done, self.steps(epoch))
+        self._network.train()
+        pictures = to_float(batch.pictures, self._setting.device)
+        if recipe.erase:
+            pictures = erase(pictures, recipe.erase, ERASE_AREA, self._info.mean)
+        pictures = self._ready(pictures)
+        with self._autocast():
+            outputs = self._network(pictures)
+        targets = batch.targets.to(self._setting.device)
+        units = unit_loss(outputs.float()[:, : self._units], targets[:, : self._units])
+        shapes = unit_loss(outputs.float()[:, self._units :], targets[:, self._units :])
+        loss = units + SHAPE_WEIGHT * shapes
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        if self._ema is not None:
+            self._ema.update(self._network, step=done)
+        return {"loss": float(loss.detach()), "units": float(units.detach()), "shapes": float(shapes.detach())}
+
+    def evaluate(self) -> Mapping[str, float]:
+        figures = self._figures(self._best_network())
+        return {"score": figures["correlation"], **{key: figures[key] for key in ("correlation", "auc")}}
+
+    def figures(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """All figures of some weights on the hold-out, see :func:`unit_figures`."""
+        self._network.load_state_dict(weights)
+        return self._figures(self._network)
+
+    def weights(self) -> dict[str, Tensor]:
+        return dict(self._best_network().state_dict())
+
+    def state(self) -> State:
+        assert self._optimiser is not None
+        return {
+            "network": self._network.state_dict(),
+            "ema": None if self._ema is None else self._ema.module.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+
+    def restore(self, state: State) -> None:
+        assert self._optimiser is not None
+        self._network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        if self._ema is not None:
+            self._ema.module.load_state_dict(state["ema"])
+
+    def _best_network(self) -> Any:
+        return self._network if self._ema is None else self._ema.module
+
+    def _make_loader(self, crops: PeopleCrops, seed: int, *, augmented: bool) -> PeopleLoader:
+        recipe = self._recipe
+        return PeopleLoader(
+            crops,
+            size=recipe.input_size,
+            batch=recipe.batch,
+            seed=seed,
+            augmented=augmented,
+            workers=self._setting.workers,
+        )
+
+    def _ready(self, pictures: Tensor) -> Tensor:
+        normal = normalise(pictures, self._info.mean, self._info.std)
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._recipe.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self._setting.device.split(":")[0], torch.bfloat16)
+
+    def _figures(self, network: Any) -> dict[str, Any]:
+        network.eval()
+        parts = []
+        with torch.inference_mode():
+            for batch in self._held_loader.in_order():
+                outputs = network(self._ready(to_float(batch.pictures, self._setting.device)))
+                parts.append(outputs.float().sigmoid().cpu().numpy())
+        count = self._units
+        return unit_figures(np.concatenate(parts)[:, :count], self._held.targets[:, :count], self._held.outputs[:count])
+
+
+def unit_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of soft targets, each output weighing the same, what nobody knows left out.
+
+    Args:
+        outputs: logits ``[n, K]``.
+        targets: ``[n, K]`` in [0, 1], NaN where unknown.
+    """
+    known = ~targets.isnan()
+    losses = F.binary_cross_entropy_with_logits(outputs, targets.nan_to_num(0.0), reduction="none") * known
+    counts = known.sum(0)
+    if not bool((counts > 0).any()):
+        return outputs.sum() * 0
+    return (losses.sum(0) / counts.clamp(min=1))[counts > 0].mean()
+
+
+def unit_figures(
+    probabilities: NDArray[np.float32], targets: NDArray[np.float32], units: tuple[str, ...]
+) -> dict[str, Any]:
+    """Correlation, AUC (activation of at least 0.3 against less) and base rate of each unit, and their means.
+
+    A figure is null where a unit is unknown or never changes.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for place, unit in enumerate(units):
+        known = ~np.isnan(targets[:, place])
+        values, truth = probabilities[known, place].astype(float), targets[known, place].astype(float)
+        shown = truth >= SHOWN
+        varied = len(values) > 1 and values.std() > 0 and truth.std() > 0
+        found[unit] = {
+            "crops": int(known.sum()),
+            "base_rate": float(shown.mean()) if len(shown) else None,
+            "correlation": float(np.corrcoef(values, truth)[0, 1]) if varied else None,
+            "auc": auc(shown, values) if 0 < shown.sum() < len(shown) else None,
+        }
+    means = {key: _mean([row[key] for row in found.values()]) for key in ("correlation", "auc")}
+    return {**means, "crops": len(targets), "units": found}
+
+
+def units_identity(
+    info: NetworkInfo, start: Mapping[str, Tensor], train: PeopleCrops, held: PeopleCrops, recipe: Any, seed: int
+) -> str:
+    """Digest of all that decides what a run learns."""
+    data = [asdict(info), tensors_sha256(start), train.digest(), held.digest(), asdict(recipe), seed]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def auc(shown: NDArray[np.bool_], values: NDArray[np.floating]) -> float:
+    """Area under the ROC curve: the chance that a shown one has the higher value, ties counting half (Mann-Whitney).
+
+    Both kinds must be there.
+    """
+    ranks = pd.Series(values).rank().to_numpy()
+    count = int(shown.sum())
+    return float((ranks[shown].sum() - count * (count + 1) / 2) / (count * (len(shown) - count)))
+
+
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else 0.0

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emo_transforms.training.people_data import is_people_folder, read_people, split_people
+from schemas.records import EmobeamError
+from tests.emo_transforms.training.people import smiling, write_people
+
+
+def test_units_first_shapes_on_both_sides_and_unknown_is_nan(tmp_path: Path) -> None:
+    folder = write_people(
+        tmp_path / "renders",
+        {
+            3: [
+                {"AU12": 0.5, "AU1": None, "shapes": [("mouthSmile_L", 0.25), ("jawOpen", 0.5)]},
+                {"AU12": None, "AU1": 0.75, "shapes": None},
+            ]
+        },
+    )
+    crops = read_people([folder])
+    assert crops.outputs == ("AU1", "AU12", "jawOpen", "mouthSmile_L", "mouthSmile_R")
+    assert crops.units == 2
+    assert crops.ids == ("renders/000003-0-0001", "renders/000003-0-0002")
+    expected = [[np.nan, 0.5, 0.5, 0.25, 0.0], [0.75, np.nan, np.nan, np.nan, np.nan]]
+    assert np.array_equal(crops.targets, np.array(expected, np.float32), equal_nan=True)
+    assert [crops.outputs[i] for i in crops.mirrored] == ["AU1", "AU12", "jawOpen", "mouthSmile_R", "mouthSmile_L"]
+    assert crops.known() == {"AU1": 1, "AU12": 1, "jawOpen": 1, "mouthSmile_L": 1, "mouthSmile_R": 1}
+
+
+def test_folders_of_one_name_keep_their_people_apart(tmp_path: Path) -> None:
+    first = write_people(tmp_path / "a" / "set", {1: smiling(2)})
+    second = write_people(tmp_path / "b" / "set", {1: smiling(2)})
+    assert set(read_people([first, second]).groups) == {"set/000001", "set-1/000001"}
+
+
+def test_held_out_people_are_others_and_stay_when_some_join(tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "x", {number: smiling(3) for number in range(20)})
+    crops = read_people([folder])
+    train, held = split_people(crops, 0.2, seed=1)
+    assert len(held) == 4 * 3
+    people = {crops.groups[i] for i in held}
+    assert not people & {crops.groups[i] for i in train}
+    assert len(train) + len(held) == len(crops)
+    assert {crops.groups[i] for i in split_people(crops, 0.2, seed=2)[1]} != people
+
+
+def test_the_digest_tells_pictures_and_targets(tmp_path: Path) -> None:
+    one = read_people([write_people(tmp_path / "1" / "p", {1: smiling(4)})])
+    same = read_people([write_people(tmp_path / "2" / "p", {1: smiling(4)})])
+    other = read_people([write_people(tmp_path / "3" / "p", {1: smiling(4, seed=9)})])
+    assert one.digest() == same.digest() != other.digest()
+    changed = [{**row, "AU12": 0.1} for row in smiling(4)]
+    assert read_people([write_people(tmp_path / "4" / "p", {1: changed})]).digest() != one.digest()
+
+
+def test_what_is_no_people_folder(tmp_path: Path) -> None:
+    assert not is_people_folder(str(tmp_path))
+    with pytest.raises(EmobeamError, match="no people in it"):
+        read_people([str(tmp_path)])
+    folder = write_people(tmp_path / "p", {1: smiling(2)})
+    assert is_people_folder(folder)
+    (tmp_path / "p" / "people" / "000002.parquet").write_text(json.dumps({}))
+    with pytest.raises(EmobeamError, match=r"000002\.parquet: can't be read"):
+        read_people([folder])
+
+
+def test_activations_out_of_range_are_refused(tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "p", {1: [{"AU12": 4.0}]})
+    with pytest.raises(EmobeamError, match="expected 0 to 1"):
+        read_people([folder])
