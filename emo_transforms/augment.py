@@ -123,6 +123,14 @@ def apply(crop: Picture, augmentation: Augmentation) -> Picture:
     return np.array(picture)
 
 
+def move_points(points: NDArray[np.float32], augmentation: Augmentation) -> NDArray[np.float32]:
+    """Where points ``[n, 2]`` of a square crop, in parts of its edge, come to lie; mirroring is not done here."""
+    angle = math.radians(augmentation.degrees)
+    cos, sin = math.cos(angle) * augmentation.scale, math.sin(angle) * augmentation.scale
+    turn = np.array([[cos, sin], [-sin, cos]], np.float32)  # clockwise with y down, for rows of points
+    return np.asarray((points - 0.5) @ turn + 0.5 + np.array(augmentation.shift, np.float32), np.float32)
+
+
 def _inverse_affine(
     augmentation: Augmentation, width: int, height: int
 ) -> tuple[float, float, float, float, float, float]:

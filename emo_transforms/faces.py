@@ -83,6 +83,12 @@ def square_box(box: NDArray[np.float32], margin: float) -> tuple[float, float, f
     return (left + right - edge) / 2, (top + bottom - edge) / 2, edge
 
 
+def in_square(points: NDArray[np.floating], box: NDArray[np.float32], margin: float) -> NDArray[np.float32]:
+    """Points ``[n, 2]`` of a picture in the crop that :func:`crop_square` cuts, in parts of its edge: 0 to 1 inside."""
+    left, top, edge = square_box(box, margin)
+    return np.asarray((points - np.array([left, top])) / edge, np.float32)
+
+
 def crop_square(frame: Picture, box: NDArray[np.float32], margin: float, size: int) -> Picture:
     """See :func:`crop_face`; antialiased bilinear resampling."""
     left, top, edge = square_box(box, margin)

@@ -16,7 +16,7 @@ from emo_transforms import storage
 from emo_transforms.training.affect_network import make_network, write_network
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.fitting import FitPlan, Fitted, fit, forget
-from emo_transforms.training.people_data import PeopleCrops, read_people, split_people
+from emo_transforms.training.people_data import LANDMARKS, PeopleCrops, read_people, split_people
 from emo_transforms.training.pretrain_recipe import PretrainRecipe, pretrain_recipe
 from emo_transforms.training.pretraining import Setting
 from emo_transforms.training.unit_pretraining import UnitPretraining, units_identity
@@ -81,7 +81,7 @@ def run_pretrain_units(request: PretrainUnitsRequest, ui: Ui) -> dict[str, Any]:
     network, info, untrained = make_network(
         request.backbone,
         request.start,
-        crops.outputs,
+        (*crops.outputs, *LANDMARKS),
         input_size=recipe.input_size,
         dropout=recipe.dropout,
         drop_path=recipe.drop_path,
@@ -96,7 +96,9 @@ def run_pretrain_units(request: PretrainUnitsRequest, ui: Ui) -> dict[str, Any]:
         ui.say(f"{request.output}: done already; nothing to do")
         return done
     setting = Setting(choose_device(request.device), choose_workers(request.workers))
-    learner = UnitPretraining(network, info, train, held, recipe, seed=request.seed, setting=setting)
+    learner = UnitPretraining(
+        network, info, train, held, recipe, seed=request.seed, fresh=request.start == "untrained", setting=setting
+    )
     plan = FitPlan(
         identity, learner.epochs, recipe.patience, seed=request.seed, checkpoint_seconds=60 * request.checkpoint_minutes
     )
@@ -168,7 +170,8 @@ def _fit(learner: UnitPretraining, plan: FitPlan, work: str, recipe: PretrainRec
             ui.event("done", {"key": str(data["epoch"])})
             ui.say(
                 f"epoch {data['epoch']}/{data['epochs']}: loss {data['loss']:.4f}, hold-out correlation "
-                f"{data['holdout_correlation']:.4f}, AUC {data['holdout_auc']:.4f}"
+                f"{data['holdout_correlation']:.4f}, AUC {data['holdout_auc']:.4f}, landmarks "
+                f"{data['holdout_landmarks']:.4f} of the edge away"
             )
 
     ui.start("pretrain", plan.epochs * learner.steps(0) * recipe.batch, plan.epochs, "epochs", "crops")

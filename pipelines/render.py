@@ -55,6 +55,8 @@ def crops_schema() -> pa.Schema:
             *(pa.field(unit, pa.float32()) for unit in _UNITS),
             *(pa.field(name, pa.float32()) for name in ("yaw", "pitch", "roll")),
             pa.field("shapes", pa.map_(pa.string(), pa.float32())),
+            # 51 points (of the 68 without the jaw line), x and y in parts of the crop's edge
+            pa.field("landmarks", pa.list_(pa.float32())),
         ]
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from emo_transforms.faces import crop_square
+from emo_transforms.faces import crop_square, in_square
 from emo_transforms.rendering.capture import capture
 from emo_transforms.rendering.expression import Weights, draw_expression, draw_motion
 from emo_transforms.rendering.face_model import FaceModel
@@ -29,6 +29,10 @@ _MARGIN = 0.2
 
 _ROOM = 1.45
 """Edge of a picture in edges of the crop that is cut from it."""
+
+
+FIRST_LANDMARK = 17
+"""Of the 68 landmarks (order of the 300-W challenge) brows, nose, eyes and mouth are kept, not the jaw line."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class RenderConfig:
 
 @dataclass(frozen=True)
 class RenderedCrop:
-    """One crop as JPEG, and what is true of it: units, shapes, pose."""
+    """One crop as JPEG, and what is true of it: units, shapes, pose, landmarks."""
 
     clip: int
     frame: int
@@ -123,7 +127,8 @@ def _crop(
     picture = crop_square(rendered.picture, box, _MARGIN, config.size)
     if config.faults:
         picture = capture(picture, rng)
-    return RenderedCrop(clip, frame, _jpeg(picture), truth)
+    landmarks = in_square(rendered.landmarks[FIRST_LANDMARK:], box, _MARGIN).ravel().tolist()
+    return RenderedCrop(clip, frame, _jpeg(picture), truth | {"landmarks": landmarks})
 
 
 def face_box(landmarks: Floats) -> Floats:

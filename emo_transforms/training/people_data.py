@@ -1,8 +1,8 @@
 """Crops of people with known or estimated action units, as ``emobeam render`` and ``emobeam pseudo-label`` write them.
 
 Layout of a people folder: ``people/*.parquet``, one file per person, a row per crop: ``person``, ``clip``, ``frame``,
-``crop`` (an encoded picture), a column per action unit and a map ``shapes`` of blendshape weights, all in [0, 1], null
-where nobody knows.
+``crop`` (an encoded picture), a column per action unit and a map ``shapes`` of blendshape weights, all in [0, 1], and
+``landmarks`` (51 points, x and y in parts of the crop's edge); null where nobody knows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ from schemas.tasks import task_named
 UNITS = task_named("au").outputs
 FOLDER = "people"
 _SIDES = {"_L": "_R", "_R": "_L"}
+LANDMARKS = tuple(f"landmark{number}_{axis}" for number in range(17, 68) for axis in "xy")
+"""Names of the landmarks' coordinates; numbers as in the 300-W challenge."""
+_MIRRORED_LANDMARKS = (
+    *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
+)  # fmt: skip
+"""The landmark that each of 17 to 67 becomes when the picture is mirrored left to right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,7 @@ class PeopleCrops:
         ids: ``<folder>/<person>-<clip>-<frame>``.
         groups: ``<folder>/<person>``: crops of one person share it.
         targets: float32 ``[n, K]`` in [0, 1], NaN where nobody knows.
+        landmarks: float32 ``[n, 51, 2]``, x and y in parts of the crop's edge, NaN where nobody knows.
     """
 
     outputs: tuple[str, ...]
@@ -42,6 +50,7 @@ class PeopleCrops:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     targets: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -67,13 +76,14 @@ class PeopleCrops:
             tuple(self.ids[i] for i in chosen),
             tuple(self.groups[i] for i in chosen),
             self.targets[places],
+            self.landmarks[places],
         )
 
     def digest(self) -> str:
         """sha256 over ids, targets and pictures."""
         found = hashlib.sha256("\0".join(self.outputs).encode())
-        for identity, crop, row in zip(self.ids, self.crops, self.targets, strict=True):
-            found.update(f"{identity}\0".encode() + hashlib.sha256(crop).digest() + row.tobytes())
+        for identity, crop, row, points in zip(self.ids, self.crops, self.targets, self.landmarks, strict=True):
+            found.update(f"{identity}\0".encode() + hashlib.sha256(crop).digest() + row.tobytes() + points.tobytes())
         return found.hexdigest()
 
     def known(self) -> dict[str, int]:
@@ -94,7 +104,7 @@ def read_people(uris: Sequence[str]) -> PeopleCrops:
     Raises:
         EmobeamError: a folder without people, a file that can't be read or lacks a column, values out of range.
     """
-    rows: list[tuple[str, str, bytes, list[float | None], dict[str, float] | None]] = []
+    rows: list[_Row] = []
     names = _folder_names(uris)
     for uri, name in zip(uris, names, strict=True):
         folder = storage.join(uri, FOLDER)
@@ -116,9 +126,25 @@ def read_people(uris: Sequence[str]) -> PeopleCrops:
     low, high = (float(edge) for edge in (np.nanmin(targets, initial=0), np.nanmax(targets, initial=0)))
     if low < 0 or high > 1:
         raise EmobeamError(f"{', '.join(uris)}: activations from {low:g} to {high:g}, expected 0 to 1")
+    landmarks = np.full((len(rows), len(LANDMARKS)), np.nan, np.float32)
+    for points, row in zip(landmarks, rows, strict=True):
+        if row[5] is not None:
+            points[:] = row[5]
     return PeopleCrops(
-        outputs, tuple(row[2] for row in rows), tuple(row[0] for row in rows), tuple(row[1] for row in rows), targets
+        outputs,
+        tuple(row[2] for row in rows),
+        tuple(row[0] for row in rows),
+        tuple(row[1] for row in rows),
+        targets,
+        landmarks.reshape(-1, len(LANDMARKS) // 2, 2),
     )
+
+
+def mirror_landmarks(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Landmarks ``[51, 2]`` of the picture mirrored left to right."""
+    mirrored = landmarks[np.array(_MIRRORED_LANDMARKS) - 17].copy()
+    mirrored[:, 0] = 1 - mirrored[:, 0]
+    return mirrored
 
 
 def split_people(crops: PeopleCrops, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -129,22 +155,29 @@ def split_people(crops: PeopleCrops, share: float, seed: int) -> tuple[NDArray[n
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-def _read_file(uri: str, name: str) -> list[tuple[str, str, bytes, list[float | None], dict[str, float] | None]]:
+_Row = tuple[str, str, bytes, list[float | None], dict[str, float] | None, list[float] | None]
+"""Id, group, crop, units, shapes, landmarks."""
+
+
+def _read_file(uri: str, name: str) -> list[_Row]:
     columns = ["person", "clip", "frame", "crop", "shapes", *UNITS]
     try:
         fs, path = storage.file_system(uri)
         with fs.open(path, "rb") as file:
-            table = pq.ParquetFile(file).read(columns=columns)
+            table = pq.ParquetFile(file).read(columns=[*columns, "landmarks"])
     except (OSError, pa.ArrowException) as error:
         raise EmobeamError(f"{uri}: can't be read ({error})") from error
     if missing := [column for column in columns if column not in table.column_names]:
         raise EmobeamError(f"{uri}: no file of crops of people ({', '.join(missing)} missing)")
-    found = []
+    found: list[_Row] = []
     for row in table.to_pylist():
         person = f"{name}/{row['person']:06d}"
         identity = f"{person}-{row['clip']}-{row['frame']:04d}"
         shapes = None if row["shapes"] is None else dict(row["shapes"])
-        found.append((identity, person, row["crop"], [row[unit] for unit in UNITS], shapes))
+        points = row.get("landmarks")
+        if points is not None and len(points) != len(LANDMARKS):
+            raise EmobeamError(f"{uri}: {len(points)} coordinates of landmarks, expected {len(LANDMARKS)}")
+        found.append((identity, person, row["crop"], [row[unit] for unit in UNITS], shapes, points))
     return found
 
 

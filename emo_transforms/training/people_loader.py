@@ -15,16 +15,20 @@ from torch.utils.data import DataLoader, Dataset
 from emo_transforms import augment
 from emo_transforms.faces import Picture, fit_crop
 from emo_transforms.training.image_loader import BatchOrder, calm_worker
-from emo_transforms.training.people_data import PeopleCrops
+from emo_transforms.training.people_data import PeopleCrops, mirror_landmarks
 from schemas.records import EmobeamError
 
 
 @dataclass(frozen=True, eq=False)
 class PeopleBatch:
-    """Pictures uint8 ``[n, S, S, 3]`` (RGB) and their targets float32 ``[n, K]``, NaN where nobody knows."""
+    """Pictures uint8 ``[n, S, S, 3]`` (RGB), their targets float32 ``[n, K]`` and landmarks ``[n, 51, 2]``.
+
+    NaN where nobody knows.
+    """
 
     pictures: Tensor
     targets: Tensor
+    landmarks: Tensor
 
 
 class _Crops(Dataset[Any]):
@@ -32,18 +36,20 @@ class _Crops(Dataset[Any]):
         self._crops, self._size, self._seed, self._augmented = crops, size, seed, augmented
         self._mirrored = crops.mirrored
 
-    def __getitem__(self, where: tuple[int, int]) -> tuple[Picture, Any]:
+    def __getitem__(self, where: tuple[int, int]) -> tuple[Picture, Any, Any]:
         epoch, place = where
         picture = decode(self._crops.crops[place], self._crops.ids[place])
-        targets = self._crops.targets[place]
+        targets, landmarks = self._crops.targets[place], self._crops.landmarks[place]
         if not self._augmented:
-            return fit_crop(picture, self._size), targets
+            return fit_crop(picture, self._size), targets, landmarks
         rng = np.random.default_rng([self._seed, epoch, place])
         change = augment.draw(rng)
         picture = fit_crop(picture, self._size)
         if change.flip:
             picture, targets = np.ascontiguousarray(picture[:, ::-1]), targets[self._mirrored]
-        return augment.apply(picture, replace(change, flip=False)), targets
+            landmarks = mirror_landmarks(landmarks)
+        change = replace(change, flip=False)
+        return augment.apply(picture, change), targets, augment.move_points(landmarks, change)
 
 
 def decode(data: bytes, name: str) -> Picture:
@@ -58,11 +64,9 @@ def decode(data: bytes, name: str) -> Picture:
     return np.asarray(picture, np.uint8)
 
 
-def _collate(items: Sequence[tuple[Picture, Any]]) -> PeopleBatch:
-    return PeopleBatch(
-        torch.from_numpy(np.stack([picture for picture, _ in items])),
-        torch.from_numpy(np.stack([targets for _, targets in items])),
-    )
+def _collate(items: Sequence[tuple[Picture, Any, Any]]) -> PeopleBatch:
+    pictures, targets, landmarks = zip(*items, strict=True)
+    return PeopleBatch(*(torch.from_numpy(np.stack(part)) for part in (pictures, targets, landmarks)))
 
 
 class PeopleLoader:

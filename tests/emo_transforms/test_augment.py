@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 from skimage.filters import gaussian
 
-from emo_transforms.augment import LOW_RESOLUTION, Augmentation, Picture, apply, draw, view_of
+from emo_transforms.augment import LOW_RESOLUTION, Augmentation, Picture, apply, draw, move_points, view_of
 
 
 def portrait(size: int = 224) -> Picture:
@@ -144,3 +144,16 @@ def test_views_are_drawn_from_what_they_are_of() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == repr(one)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=25)
+def test_points_move_with_the_picture(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    change = replace(draw(rng), flip=False, low_resolution=False, blur=0.0, jpeg=0)
+    where = rng.uniform(0.35, 0.65, 2)
+    rows, columns = np.mgrid[:200, :200] + 0.5
+    plain = replace(change, brightness=1.0, contrast=1.0, saturation=1.0)  # contrast lifts black
+    moved = apply(spot(200, *(where * 200)), plain)[..., 0].astype(float)
+    centre = np.array([(moved * columns).sum(), (moved * rows).sum()]) / moved.sum()
+    assert np.allclose(move_points(where[None].astype(np.float32), change)[0] * 200, centre, atol=0.6)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_transforms.training.people_data import is_people_folder, read_people, split_people
+from emo_transforms.training.people_data import is_people_folder, mirror_landmarks, read_people, split_people
 from schemas.records import EmobeamError
 from tests.emo_transforms.training.people import smiling, write_people
 
@@ -72,3 +72,35 @@ def test_activations_out_of_range_are_refused(tmp_path: Path) -> None:
     folder = write_people(tmp_path / "p", {1: [{"AU12": 4.0}]})
     with pytest.raises(EmobeamError, match="expected 0 to 1"):
         read_people([folder])
+
+
+def test_mirrored_landmarks_are_those_of_the_mirrored_face() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.random((51, 2)).astype(np.float32)
+    mirrored = mirror_landmarks(points)
+    assert np.allclose(mirror_landmarks(mirrored), points)
+    # a symmetric face stays as it is: right eye's outer corner (36) and left eye's (45), mouth corners, tip of the nose
+    for one, other in (
+        (36, 45),
+        (39, 42),
+        (37, 44),
+        (48, 54),
+        (60, 64),
+        (50, 52),
+        (58, 56),
+        (17, 26),
+        (31, 35),
+        (67, 65),
+    ):
+        assert mirrored[other - 17, 1] == points[one - 17, 1]
+        assert np.isclose(mirrored[other - 17, 0], 1 - points[one - 17, 0])
+    assert np.isclose(mirrored[30 - 17, 0], 1 - points[30 - 17, 0])
+
+
+def test_landmarks_are_read_and_their_count_checked(tmp_path: Path) -> None:
+    points = np.linspace(0, 1, 102).tolist()
+    crops = read_people([write_people(tmp_path / "p", {1: [{"AU12": 0.0, "landmarks": points}, {"AU12": 1.0}]})])
+    assert np.allclose(crops.landmarks[0].ravel(), points)
+    assert np.isnan(crops.landmarks[1]).all()
+    with pytest.raises(EmobeamError, match="4 coordinates of landmarks, expected 102"):
+        read_people([write_people(tmp_path / "q", {1: [{"AU12": 0.0, "landmarks": points[:4]}]})])
