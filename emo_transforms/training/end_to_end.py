@@ -343,13 +343,7 @@ def _described(
     held = [faces[index] for index in setup.held]
     metrics: dict[str, Any] = {"best_epoch": best_epoch + 1, "history": [dict(row) for row in history]}
     if tuned is not None:
-        metrics["holdout"] = {
-            "score": tuned.score,
-            "untuned": tuned.untuned,
-            "outputs": dict(tuned.outputs),
-            "videos": len(held),
-            "rows": sum(map(len, held)),
-        }
+        metrics["holdout"] = tuned.described(held)
     started = setup.dataset.config
     provenance = {
         "identity": identity,
@@ -371,8 +365,10 @@ def _described(
     return replace(
         learner.head_config,
         features_id=features_id,
+        unknown=setup.unknown,
+        experimental=setup.experimental,
         weights=f"trained: recipe {setup.recipe.name}, seed {learner.head_config.seed}",
-        thresholds=tuned.thresholds if tuned is not None else (),
+        thresholds=setup.thresholds(tuned),
         smoothing=tuned.smoothing if tuned is not None else 0,
         metrics=metrics,
         provenance=provenance,

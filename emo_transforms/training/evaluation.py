@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from emo_transforms.abaw.measures import Measure, group_score, measure_of, merge
 from emo_transforms.abaw.tuning import DECISION, THRESHOLDS
 from emo_transforms.heads.head import activate
 from emo_transforms.heads.module import HeadModule
+from emo_transforms.metrics import MomentSums
 from emo_transforms.smoothing import GAP_TOLERANCE, box_mean
 from emo_transforms.training.plans import Plan, Unit
 from emo_transforms.training.reading import Source, gathered, read_ahead
-from emo_transforms.training.samples import LabelledFace
+from emo_transforms.training.samples import PRESENT, LabelledFace, hold_activations, present
 from schemas.records import EmobeamError
 from schemas.tasks import Task
 
@@ -40,9 +41,10 @@ class Tuned:
 
     Attributes:
         score: the challenge's figure with the choices, ``untuned``: at thresholds of 0.5 without smoothing.
-        outputs: figure of each output with the choices.
+        outputs: figure of each output with the choices, of those that the hold-out has labels of.
         thresholds: one per output, empty where none were chosen.
         smoothing: half-width in sampled frames.
+        correlations: Pearson's r of each output with labels that say how active it is, smoothed as chosen.
     """
 
     score: float
@@ -50,6 +52,18 @@ class Tuned:
     outputs: Mapping[str, float]
     thresholds: tuple[float, ...] = ()
     smoothing: int = 0
+    correlations: Mapping[str, float] = field(default_factory=dict)
+
+    def described(self, held: Sequence[LabelledFace]) -> dict[str, Any]:
+        """The figures as ``head.json`` holds them."""
+        found: dict[str, Any] = {
+            "score": self.score,
+            "untuned": self.untuned,
+            "outputs": dict(self.outputs),
+            "videos": len(held),
+            "rows": sum(map(len, held)),
+        }
+        return found | ({"correlations": dict(self.correlations)} if self.correlations else {})
 
 
 def predict_logits(
@@ -145,19 +159,25 @@ def values_of(logits: Mapping[int, Tensor], activation: str) -> dict[int, NDArra
 
 
 def holdout_score(task: Task, faces: Sequence[LabelledFace], values: Mapping[int, NDArray[np.float32]]) -> float:
-    """The challenge's figure at thresholds of 0.5, without smoothing.
+    """The challenge's figure without smoothing at thresholds of 0.5, of labels that are activations at 0.3.
 
     Raises:
         EmobeamError: a group of outputs has no label on the hold-out.
     """
     measure = measure_of(task)
-    score = float(task_score(measure, _sums(task, measure, faces, values, None)))
+    usual = [usual_limit(task, faces)] * len(task.outputs)
+    score = float(task_score(measure, _sums(task, measure, faces, values, usual)))
     if not math.isfinite(score):
         raise EmobeamError(
             "the hold-out has no valid label for some outputs of the task; hold more out (--holdout 0.2), or name it "
             "with --holdout FILE"
         )
     return score
+
+
+def usual_limit(task: Task, faces: Sequence[LabelledFace]) -> float:
+    """The threshold where none was chosen: 0.5, or :data:`PRESENT` where labels say how active an output is."""
+    return PRESENT if hold_activations(task, faces) else DECISION
 
 
 def tune_on(
@@ -178,23 +198,46 @@ def tune_on(
         gap: s beyond which nothing is smoothed over.
     """
     measure = measure_of(task)
+    usual = (usual_limit(task, faces),) * len(task.outputs)
     untuned = holdout_score(task, faces, values)
     best: tuple[float, int, tuple[float, ...]] | None = None
     for half in HALF_WINDOWS if smoothing and task.scope == "frame" else (0,):
         smooth = _smoothed(faces, values, half, gap)
         limits = _best_limits(task, measure, faces, smooth) if thresholds else ()
-        score = float(task_score(measure, _sums(task, measure, faces, smooth, limits or None)))
+        score = float(task_score(measure, _sums(task, measure, faces, smooth, limits or usual)))
         if best is None or score > best[0]:
             best = score, half, limits
     assert best is not None
     score, half, limits = best
-    sums = _sums(task, measure, faces, _smoothed(faces, values, half, gap), limits or None)
+    chosen = _smoothed(faces, values, half, gap)
+    sums = _sums(task, measure, faces, chosen, limits or usual)
     outputs = {
         name: float(value)
         for group in measure.groups
         for name, value in zip(group.outputs, per_output(group, sums[group.name]).tolist(), strict=True)
+        if math.isfinite(value)
     }
-    return Tuned(score, untuned, outputs, limits, half)
+    correlations = _correlations(task, measure, faces, chosen) if hold_activations(task, faces) else {}
+    return Tuned(score, untuned, outputs, limits, half, correlations)
+
+
+def _correlations(
+    task: Task, measure: Measure, faces: Sequence[LabelledFace], values: Mapping[int, NDArray[np.float32]]
+) -> dict[str, float]:
+    """Pearson's r of yes-or-no outputs with activations, over all rows that have a label of them."""
+    found: dict[str, float] = {}
+    for place, group in enumerate(measure.groups):
+        if group.kind != "binary":
+            continue
+        rows = {index: faces[index].valid[:, place] for index in sorted(values)}
+        truth = np.concatenate([faces[index].labels[own, group.labels] for index, own in rows.items()])
+        said = np.concatenate([values[index][own, group.scores] for index, own in rows.items()])
+        for column, name in enumerate(group.outputs):
+            known = ~np.isnan(truth[:, column])
+            if known.sum() > 1:
+                sums = MomentSums.of(truth[known, column : column + 1], said[known, column : column + 1])
+                found[name] = float(sums.pearson()[0])
+    return found
 
 
 def _best_limits(
@@ -237,7 +280,7 @@ def _sums(
     at = None if limits is None else np.asarray(limits, np.float32)
     return merged(
         [
-            sums_of(measure, faces[index].labels, faces[index].valid, decide(task, own, at))
+            sums_of(measure, present(task, faces[index].labels), faces[index].valid, decide(task, own, at))
             for index, own in sorted(values.items())
         ]
     )

@@ -12,18 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emo_transforms.abaw.tuning import DECISION
 from emo_transforms.cache import Dataset
 from emo_transforms.heads.config import HeadConfig
 from emo_transforms.heads.head import Head
 from emo_transforms.heads.module import HeadModule
-from emo_transforms.training.evaluation import Tuned, holdout_score, predict_logits, tune_on, values_of
+from emo_transforms.training.evaluation import (
+    Tuned,
+    holdout_score,
+    predict_logits,
+    tune_on,
+    usual_limit,
+    values_of,
+)
 from emo_transforms.training.fitting import FitPlan, Tell, descend, fit, loss_figures
 from emo_transforms.training.loader import Batch, LoadConfig, Loader, make_loader
 from emo_transforms.training.losses import TaskLoss, balance_of
 from emo_transforms.training.plans import Plan, evaluation_plan, training_plan
 from emo_transforms.training.reading import Source, source_of
 from emo_transforms.training.recipe import Recipe, recipe_to_json
-from emo_transforms.training.samples import Joined, label_counts
+from emo_transforms.training.samples import Joined, label_counts, unknown_outputs
 from emo_transforms.training.start import head_config, start_module
 from emo_transforms.weights import tensors_sha256
 from schemas.config import digest_of
@@ -44,6 +52,7 @@ class TrainSetup:
         readers: threads that read shards; 0: one per core, at most 16.
         device: ``cpu`` or ``cuda``; it doesn't enter the identity of the run.
         backbone: sha256 of the weights that a backbone which trains too begins with, else ``""``.
+        experimental: outputs to be marked so; decides nothing of the weights.
     """
 
     task: Task
@@ -58,6 +67,7 @@ class TrainSetup:
     readers: int = 0
     device: str = "cpu"
     backbone: str = ""
+    experimental: tuple[str, ...] = ()
 
     def identity(self, seed: int) -> str:
         """Digest of everything that decides the weights, but machine, device and number of threads.
@@ -75,6 +85,18 @@ class TrainSetup:
             seed,
         ]
         return digest_of(parts)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Outputs that no label to train on is about."""
+        return unknown_outputs(self.task, [self.joined.faces[index] for index in self.train])
+
+    def thresholds(self, tuned: Tuned | None) -> tuple[float, ...]:
+        """Those that were chosen, else those that the labels ask for; empty: 0.5."""
+        if tuned is not None and tuned.thresholds:
+            return tuned.thresholds
+        usual = usual_limit(self.task, self.joined.faces)
+        return () if usual == DECISION else (usual,) * len(self.task.outputs)
 
     def differences(self, head: HeadConfig) -> list[str]:
         """What a trained head was trained with that isn't so here, for people; empty where it can't be told."""
@@ -317,13 +339,7 @@ def _described(
     held = [faces[index] for index in setup.held]
     metrics: dict[str, Any] = {"best_epoch": best_epoch + 1, "history": [dict(row) for row in history]}
     if tuned is not None:
-        metrics["holdout"] = {
-            "score": tuned.score,
-            "untuned": tuned.untuned,
-            "outputs": dict(tuned.outputs),
-            "videos": len(held),
-            "rows": sum(map(len, held)),
-        }
+        metrics["holdout"] = tuned.described(held)
     provenance = {
         "identity": setup.identity(seed),
         "recipe": recipe_to_json(setup.recipe),
@@ -343,8 +359,10 @@ def _described(
     }
     return replace(
         config,
+        unknown=setup.unknown,
+        experimental=setup.experimental,
         weights=f"trained: recipe {setup.recipe.name}, seed {seed}",
-        thresholds=tuned.thresholds if tuned is not None else (),
+        thresholds=setup.thresholds(tuned),
         smoothing=tuned.smoothing if tuned is not None else 0,
         metrics=metrics,
         provenance=provenance,

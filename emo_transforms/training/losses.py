@@ -37,7 +37,10 @@ def focal_bce(logits: Tensor, targets: Tensor, *, alpha: float = 0.75, gamma: fl
 
 
 def weighted_bce(logits: Tensor, targets: Tensor, pos_weight: Tensor) -> Tensor:
-    """Mean binary cross-entropy where "yes" of output k weighs ``pos_weight[k]``; ``[N, K]``."""
+    """Mean binary cross-entropy where "yes" of output k weighs ``pos_weight[k]``; ``[N, K]``, targets in [0, 1].
+
+    A target of 0.3 asks for a probability of 0.3 where ``pos_weight`` is 1, for a higher one where it is more.
+    """
     if not logits.numel():
         return logits.sum() * 0
     return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight.to(logits))
@@ -156,7 +159,8 @@ class TaskLoss:
 
         Args:
             logits: ``[..., K]``.
-            labels: ``[..., C]`` in label form, whatever where invalid.
+            labels: ``[..., C]`` in label form, whatever where invalid; yes-or-no outputs in [0, 1], NaN where that
+                output alone has no label: masked, it equals dropped.
             valid: bool ``[..., G]``.
         """
         logits = logits.float().reshape(-1, logits.shape[-1])
@@ -171,6 +175,11 @@ class TaskLoss:
             score, label = score + scores, label + columns
         return torch.stack(list(parts.values())).sum(), parts
 
+    @property
+    def _entropy(self) -> bool:
+        """Yes-or-no outputs learn by plain cross-entropy."""
+        return self.recipe.au_loss == "bce" or self.task.name in {"ah", "ah-video"}
+
     def _part(self, group: OutputGroup, logits: Tensor, truth: Tensor) -> Tensor:
         recipe, balance = self.recipe, self.balances.get(group.name, Balance())
         if group.kind == "value":
@@ -179,7 +188,10 @@ class TaskLoss:
                 return ccc_loss(values, truth)
             return pearson_loss(values, truth) + recipe.mse_weight * _mse(values, truth)
         if group.kind == "binary":
-            if recipe.au_loss == "bce" or self.task.name in {"ah", "ah-video"}:
+            known = ~truth.isnan()
+            if not bool(known.all()):
+                return self._masked(logits, truth, known, balance)
+            if self._entropy:
                 weight = balance.pos_weight if balance.pos_weight is not None else torch.ones(logits.shape[-1])
                 return weighted_bce(logits, truth, weight)
             return focal_bce(logits, truth, alpha=recipe.alpha, gamma=recipe.gamma)
@@ -194,6 +206,15 @@ class TaskLoss:
         )
         share = recipe.kl_share
         return (1 - share) * focal + share * smoothed_kl(logits, classes, smoothing=recipe.smoothing)
+
+    def _masked(self, logits: Tensor, truth: Tensor, known: Tensor, balance: Balance) -> Tensor:
+        """The mean over the values that are known, of whichever outputs."""
+        logits, truth = logits[known], truth[known]
+        if self._entropy:
+            places = known.nonzero()[:, 1]
+            weight = balance.pos_weight
+            return weighted_bce(logits, truth, torch.ones_like(logits) if weight is None else weight.to(logits)[places])
+        return focal_bce(logits, truth, alpha=self.recipe.alpha, gamma=self.recipe.gamma)
 
 
 def _mse(values: Tensor, truth: Tensor) -> Tensor:

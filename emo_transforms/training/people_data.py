@@ -12,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emo_transforms import storage
+from emo_transforms.people_folders import people_files, read_columns
 from schemas.records import EmobeamError
 from schemas.tasks import task_named
 
 UNITS = task_named("au").outputs
-FOLDER = "people"
 _SIDES = {"_L": "_R", "_R": "_L"}
 LANDMARKS = tuple(f"landmark{number}_{axis}" for number in range(17, 68) for axis in "xy")
 """Names of the landmarks' coordinates; numbers as in the 300-W challenge."""
@@ -91,28 +88,20 @@ class PeopleCrops:
         return dict(zip(self.outputs, (~np.isnan(self.targets)).sum(0).tolist(), strict=True))
 
 
-def is_people_folder(uri: str) -> bool:
-    """Whether the folder holds crops of people."""
-    return bool(storage.names(storage.join(uri, FOLDER), ".parquet"))
-
-
 def read_people(uris: Sequence[str]) -> PeopleCrops:
     """Reads people folders; shapes that a crop doesn't name are 0; all are unknown where it has null.
 
     A unit that is unknown in every crop is no output; a shape that occurs on one side is an output on both.
 
     Raises:
-        EmobeamError: a folder without people, a file that can't be read or lacks a column, values out of range.
+        UsageError: a folder without people.
+        EmobeamError: a file that can't be read or lacks a column, values out of range.
     """
     rows: list[_Row] = []
     names = _folder_names(uris)
     for uri, name in zip(uris, names, strict=True):
-        folder = storage.join(uri, FOLDER)
-        files = sorted(storage.names(folder, ".parquet"))
-        if not files:
-            raise EmobeamError(f"{uri}: no people in it (expected {FOLDER}/*.parquet, as emobeam render writes them)")
-        for file in files:
-            rows += _read_file(storage.join(folder, f"{file.removesuffix('.parquet')}.parquet"), name)
+        for _, file in people_files(uri):
+            rows += _read_file(file, name)
     rows.sort(key=lambda row: row[0])
     shapes = {shape for row in rows for shape in row[4] or {}}
     shapes |= {shape[:-2] + _SIDES[shape[-2:]] for shape in shapes if shape[-2:] in _SIDES}
@@ -160,21 +149,13 @@ _Row = tuple[str, str, bytes, list[float | None], dict[str, float] | None, list[
 
 
 def _read_file(uri: str, name: str) -> list[_Row]:
-    columns = ["person", "clip", "frame", "crop", "shapes", *UNITS]
-    try:
-        fs, path = storage.file_system(uri)
-        with fs.open(path, "rb") as file:
-            table = pq.ParquetFile(file).read(columns=[*columns, "landmarks"])
-    except (OSError, pa.ArrowException) as error:
-        raise EmobeamError(f"{uri}: can't be read ({error})") from error
-    if missing := [column for column in columns if column not in table.column_names]:
-        raise EmobeamError(f"{uri}: no file of crops of people ({', '.join(missing)} missing)")
+    table = read_columns(uri, ("person", "clip", "frame", "crop", "shapes", "landmarks", *UNITS))
     found: list[_Row] = []
     for row in table.to_pylist():
         person = f"{name}/{row['person']:06d}"
         identity = f"{person}-{row['clip']}-{row['frame']:04d}"
         shapes = None if row["shapes"] is None else dict(row["shapes"])
-        points = row.get("landmarks")
+        points = row["landmarks"]
         if points is not None and len(points) != len(LANDMARKS):
             raise EmobeamError(f"{uri}: {len(points)} coordinates of landmarks, expected {len(LANDMARKS)}")
         found.append((identity, person, row["crop"], [row[unit] for unit in UNITS], shapes, points))

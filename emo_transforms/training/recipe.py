@@ -164,6 +164,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "emobeam": _EMOBEAM,
         "authors": replace(_PAPER, name="authors", end_to_end=True, levels=1, window_gap=86400.0),  # steps over any gap
         "hsemotion": _HSEMOTION,
+        "soft": replace(_EMOBEAM, name="soft", au_loss="bce", pos_weight=1.0),
     }
 )
 """The named recipes.
@@ -181,6 +182,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
   otherwise: ``emobeam compare`` tells. With an untrained backbone take ``final_norm=batch``.
 * ``authors``: the published code, which trains the backbone too (from stored crops); one level of maps, as in the
   run behind the paper's 0.5441. In float32, where that run was bf16-mixed: ``precision=bf16`` does the same.
+* ``soft``: ``emobeam`` for labels that say how active a unit is (people folders): plain cross-entropy, so that an
+  output comes to mean the activation itself; thresholds come from the hold-out, where 0.3 counts as present.
 * ``hsemotion``: small heads on one frame's embedding or class scores (Savchenko, ABAW6 and ABAW8).
 """
 

@@ -22,6 +22,9 @@ from schemas.records import EmobeamError, VideoFeatures
 from schemas.tasks import Task
 from schemas.wording import counted, noun
 
+PRESENT = 0.3
+"""Activation from which a unit counts as present where labels say how active it is; 0 and 1 it leaves as they are."""
+
 VIEW = "view"
 """Column with the number of an augmented view; 0 is the plain one."""
 
@@ -38,7 +41,8 @@ class LabelledFace:
         row: int64 ``[V, n]``, place in the shard of each view of each row; view 0 first.
         frame: int32 ``[n]``, native frames.
         time: float64 ``[n]``, s, by which gaps are judged.
-        labels: float32 ``[n, C]`` in label form; clip-level tasks ``[1, C]``.
+        labels: float32 ``[n, C]`` in label form; clip-level tasks ``[1, C]``. Of yes-or-no outputs it may be how
+            active they are, in [0, 1], or NaN where that output alone has no label.
         valid: bool ``[n, G]``: the labels of that group mean something; clip-level ``[1, G]``.
     """
 
@@ -138,16 +142,16 @@ def join_labels(
         EmobeamError: no labelled video is in the cache, a name may mean several, or a shard is damaged.
     """
     shards = _shards_by_video(features)
-    matches = match_names([entry.name for entry in labels], shards)
-    if not matches.found:
+    found, missing = _matched(labels, shards)
+    if not found:
         raise EmobeamError(
             f"{features}: none of the {len(labels)} labelled videos is in the cache: labels name "
             f"{labels[0].name if labels else '-'!r}, the cache holds {next(iter(sorted(shards)), 'nothing')!r}"
         )
     by_video: dict[str, list[tuple[VideoLabels, str]]] = defaultdict(list)
     for entry in labels:
-        if entry.name in matches.found:
-            video, subject = matches.found[entry.name]
+        if entry.name in found:
+            video, subject = found[entry.name]
             by_video[video].append((entry, subject))
     faces: list[LabelledFace] = []
     groups: dict[str, tuple[int, ...]] = {}
@@ -187,14 +191,35 @@ def join_labels(
         raise EmobeamError(f"{features}: some shards hold {views} views of each face, others fewer; extract again")
     counts = Counts(
         labelled=len(labels),
-        not_in_cache=len(matches.missing),
+        not_in_cache=len(missing),
         without_rows=without_rows,
         unlabelled_videos=len(shards) - len(by_video),
         rows=sum(map(len, faces)),
         rows_without_label=sum(_without_label(face) for face in faces),
-        missing=tuple(matches.missing[:5]),
+        missing=tuple(missing[:5]),
     )
     return Joined(tuple(faces), groups, counts, views)
+
+
+def _matched(labels: Sequence[VideoLabels], videos: Mapping[str, Any]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Video and subject of each name that the cache knows, and the other names."""
+    matches = match_names([entry.name for entry in labels], videos)
+    found = dict(matches.found)
+    others = {entry.name: entry.also for entry in labels if entry.also and entry.name not in found}
+    if not others:
+        return found, matches.missing
+    second = match_names(dict.fromkeys(others.values()), videos).found
+    owner: dict[tuple[str, str], str] = {place: name for name, place in found.items()}
+    for name, also in others.items():
+        if also not in second:
+            continue
+        if (other := owner.setdefault(second[also], name)) != name:
+            raise EmobeamError(
+                f"labels {other} and {name} may both mean {second[also][0]!r} of the cache: extract from a folder "
+                "above both, so that its ids name the folder too, or leave one of them out"
+            )
+        found[name] = second[also]
+    return found, [name for name in matches.missing if name not in found]
 
 
 def labels_at(labels: VideoLabels, frames: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -229,10 +254,16 @@ def check_cut(task: Task, faces: Sequence[LabelledFace], train: Sequence[int], h
     if not held:
         return []
     counts = label_counts(task, [faces[index] for index in held])
+    unknown = unknown_outputs(task, [faces[index] for index in train])
     told = []
     for group in task.groups:
         if group.kind == "binary":
-            missing = [name for name, (_, yes) in zip(group.label_columns, counts[group.name], strict=True) if not yes]
+            pairs = zip(group.label_columns, counts[group.name], strict=True)
+            untold = [name for name, (no, yes) in pairs if not no + yes and name not in unknown]
+            if untold:
+                told.append(f"no label of {', '.join(untold)} is held out: the figures leave them out")
+            pairs = zip(group.label_columns, counts[group.name], strict=True)
+            missing = [name for name, (no, yes) in pairs if no and not yes]
         elif group.kind == "class":
             missing = [name for name, count in zip(group.outputs, counts[group.name][0], strict=True) if not count]
         else:
@@ -248,7 +279,7 @@ def check_cut(task: Task, faces: Sequence[LabelledFace], train: Sequence[int], h
 def label_counts(task: Task, faces: Sequence[LabelledFace]) -> dict[str, list[list[int]]]:
     """How often each label is there, by group: (no, yes) of every yes-or-no output, the count of each class.
 
-    Groups of values have an empty list.
+    Yes is an activation of :data:`PRESENT` at least. Groups of values have an empty list.
     """
     found: dict[str, list[list[int]]] = {}
     column = 0
@@ -257,14 +288,47 @@ def label_counts(task: Task, faces: Sequence[LabelledFace]) -> dict[str, list[li
         blocks = [face.labels[face.valid[:, index], column:stop] for face in faces]
         values = np.concatenate(blocks) if blocks else np.zeros((0, stop - column), np.float32)
         if group.kind == "binary":
-            yes = (values > 0.5).sum(axis=0)
-            found[group.name] = [[len(values) - int(count), int(count)] for count in yes]
+            known, yes = (~np.isnan(values)).sum(axis=0), (values >= PRESENT).sum(axis=0)
+            found[group.name] = [[int(all_) - int(count), int(count)] for all_, count in zip(known, yes, strict=True)]
         elif group.kind == "class":
             found[group.name] = [np.bincount(values[:, 0].astype(int), minlength=len(group.outputs)).tolist()]
         else:
             found[group.name] = []
         column = stop
     return found
+
+
+def unknown_outputs(task: Task, faces: Sequence[LabelledFace]) -> tuple[str, ...]:
+    """Yes-or-no outputs of which no face has any label, where others of their group have: nobody teaches them."""
+    counts = label_counts(task, faces)
+    return tuple(
+        name
+        for group in task.groups
+        if group.kind == "binary" and any(map(sum, counts[group.name]))
+        for name, pair in zip(group.outputs, counts[group.name], strict=True)
+        if not sum(pair)
+    )
+
+
+def hold_activations(task: Task, faces: Sequence[LabelledFace]) -> bool:
+    """Whether some labels of yes-or-no outputs lie between no and yes."""
+    column = 0
+    for index, group in enumerate(task.groups):
+        stop = column + len(group.label_columns)
+        if group.kind == "binary":
+            for face in faces:
+                values = face.labels[face.valid[:, index], column:stop]
+                if ((values > 0) & (values < 1)).any():
+                    return True
+        column = stop
+    return False
+
+
+def present(task: Task, labels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Labels ``[n, C]`` with 0 or 1 of yes-or-no outputs, by :data:`PRESENT`; NaN stays."""
+    binary = np.array([group.kind == "binary" for group in task.groups for _ in group.label_columns])
+    known = binary & ~np.isnan(labels)
+    return np.where(known, labels >= PRESENT, labels).astype(np.float32)
 
 
 @dataclass

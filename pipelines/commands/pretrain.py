@@ -93,7 +93,7 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
       emobeam pretrain renders/ pseudo/ --output units-128/
       emobeam pretrain renders/ pseudo/ --start units-128/backbone.safetensors --input-size 224 --output units/
     """
-    from emo_transforms.training.people_data import is_people_folder
+    from emo_transforms.people_folders import is_people_folder
     from pipelines.console import make_ui
 
     quiet, as_json = args.pop("quiet"), args.pop("as_json")

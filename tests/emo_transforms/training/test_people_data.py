@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_transforms.training.people_data import is_people_folder, mirror_landmarks, read_people, split_people
-from schemas.records import EmobeamError
+from emo_transforms.people_folders import is_people_folder
+from emo_transforms.training.people_data import mirror_landmarks, read_people, split_people
+from schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.training.people import smiling, write_people
 
 
@@ -59,7 +60,7 @@ def test_the_digest_tells_pictures_and_targets(tmp_path: Path) -> None:
 
 def test_what_is_no_people_folder(tmp_path: Path) -> None:
     assert not is_people_folder(str(tmp_path))
-    with pytest.raises(EmobeamError, match="no people in it"):
+    with pytest.raises(UsageError, match="holds no people"):
         read_people([str(tmp_path)])
     folder = write_people(tmp_path / "p", {1: smiling(2)})
     assert is_people_folder(folder)
