@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from emo_transforms.cache import shard_uri
 from emo_transforms.columns import array_of, column_of
 from emo_transforms.heads.head import Head
+from emo_transforms.marks import marks_of
 from emo_transforms.native import carry
 from emo_transforms.roles import assign_faces, face_stretches
 from emo_transforms.shards import Footer, read_footer, read_rows
@@ -161,7 +162,8 @@ def predict_table(
     """The predictions table of one task for one video (see ``schemas.tables.predictions_schema``).
 
     Args:
-        heads: all of one task; their outputs are averaged.
+        heads: all of one task; their outputs are averaged, each over the heads that know it. What none of them knows
+            is null.
         alive: called now and then, so that a watcher sees that work goes on.
     """
     make = _clip_table if heads[0].config.scope == "clip" else _frame_table
@@ -205,6 +207,7 @@ def _frame_table(
     alive: Callable[[], None],
 ) -> pa.Table:
     outputs = heads[0].config.outputs
+    knows, nobody = _knowledge(heads)
     main_only = config.faces == "main"
     parts: list[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]] = [
         predict_frames(head, _rows(features, item, view, head.inputs, alive, main_only=main_only), config)
@@ -215,7 +218,7 @@ def _frame_table(
     keys |= {key for part in parts for key in part}
     tables = []
     for subject, face in sorted(keys):
-        seen, values = _averaged(parts, (subject, face), len(outputs))
+        seen, values = _averaged(parts, knows, (subject, face))
         frames, times, native_clock = view.frames, view.times, view.clock
         if face:
             inside = (frames >= seen[0]) & (frames <= seen[-1])
@@ -224,19 +227,34 @@ def _frame_table(
         carried, source = carry(
             native_clock, seen_times, values, config.max_gap, native_frames=frames, seen_frames=seen
         )
+        carried[:, nobody] = np.nan
         tables.append(_frame_rows(view.video, subject, face, frames, times, outputs, carried, source))
     return pa.concat_tables(tables)
 
 
+def _knowledge(heads: Sequence[Head]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """``[H, K]`` which head's values count for which output, and ``[K]`` outputs that nobody knows.
+
+    Of those all heads' numbers are carried along, as they must be finite, and blanked at the end.
+    """
+    outputs = heads[0].config.outputs
+    unknown = marks_of([head.config for head in heads]).unknown
+    nobody = np.array([name in unknown for name in outputs], bool)
+    knows = np.array([[name not in head.config.unknown for name in outputs] for head in heads], bool)
+    return knows | nobody, nobody
+
+
 def _averaged(
-    parts: Sequence[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]], key: tuple[str, int], width: int
+    parts: Sequence[Mapping[Any, tuple[NDArray[np.int32], NDArray[np.float32]]]],
+    knows: NDArray[np.bool_],
+    key: tuple[str, int],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Frames of one face and the mean over heads of their values; all heads see the same frames."""
-    found = [part[key] for part in parts if key in part]
+    """Frames of one face and the mean of the values of the heads that know them; all heads see the same frames."""
+    found = [(*part[key], known) for part, known in zip(parts, knows, strict=True) if key in part]
     if not found:
-        return np.zeros(0, np.int32), np.zeros((0, width), np.float32)
-    total = np.stack([values for _, values in found]).sum(axis=0, dtype=np.float64)
-    return found[0][0], (total / len(found)).astype(np.float32)
+        return np.zeros(0, np.int32), np.zeros((0, knows.shape[1]), np.float32)
+    total = np.stack([np.where(known, values, 0.0) for _, values, known in found]).sum(axis=0, dtype=np.float64)
+    return found[0][0], (total / np.stack([known for *_, known in found]).sum(axis=0)).astype(np.float32)
 
 
 def _frame_rows(
@@ -271,12 +289,17 @@ def _clip_table(
     alive: Callable[[], None],
 ) -> pa.Table:
     outputs = heads[0].config.outputs
+    knows, nobody = _knowledge(heads)
     parts = [
         predict_clip(head, _rows(features, item, view, head.inputs, alive, main_only=True), config) for head in heads
     ]
     rows = []
     for subject in sorted(view.roles):
-        found = [part[subject, 0] for part in parts if (subject, 0) in part]
-        values = np.mean(found, axis=0).tolist() if found else [None] * len(outputs)
+        found = [(part[subject, 0], known) for part, known in zip(parts, knows, strict=True) if (subject, 0) in part]
+        values: list[float | None] = [None] * len(outputs)
+        if found:
+            held = np.stack([known for _, known in found])
+            mean = np.mean(np.stack([value for value, _ in found]), axis=0, where=held)
+            values = [None if blank else value for value, blank in zip(mean.tolist(), nobody.tolist(), strict=True)]
         rows.append({"video": view.video, "subject": subject, **dict(zip(outputs, values, strict=True))})
     return pa.Table.from_pylist(rows, predictions_schema(outputs, clip=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -123,14 +123,26 @@ def _values(group: tuple[bytes, Iterable[Any]]) -> Iterable[Any]:
 
 @dataclass
 class ReadRecords(beam.PTransform):  # type: ignore[misc, type-arg]
-    """URIs of files of records in, records out, redistributed: what follows runs on all workers."""
+    """URIs of files of records in, records out, redistributed: what follows runs on all workers.
+
+    Attributes:
+        reporter: told of every file as the event ``bundle``; must be picklable.
+    """
 
     kind: type[Any]
     grouped: bool = False
+    reporter: Callable[[str, Mapping[str, Any]], None] | None = None
 
     def expand(self, uris: Any) -> Any:
-        read = beam.FlatMap(partial(read_tasks, kind=self.kind)).with_input_types(str).with_output_types(self.kind)
+        read = beam.FlatMap(partial(_read_and_tell, kind=self.kind, reporter=self.reporter))
+        read = read.with_input_types(str).with_output_types(self.kind)
         return uris | "Read" >> read | "Redistribute" >> Redistribute(self.kind, self.grouped)
+
+
+def _read_and_tell(uri: str, kind: type[Any], reporter: Callable[[str, Mapping[str, Any]], None] | None) -> list[Any]:
+    if reporter is not None:
+        reporter("bundle", {})
+    return read_tasks(uri, kind)
 
 
 def read_tasks(uri: str, kind: type[Any]) -> list[Any]:

@@ -34,6 +34,7 @@ from emo_transforms.feature_rows import (
     shard_schema,
     with_views,
 )
+from emo_transforms.people_folders import people_pictures
 from emo_transforms.segment_codec import expanded
 from emo_transforms.shards import Footer, ShardWriter
 from emo_transforms.stored_crops import network_crop, seen_before, stored_rows
@@ -236,10 +237,12 @@ def _crop_rows(
     config = tools.config
     images = dict(zip(segment.frames, segment.images, strict=True))
     times = dict(zip(segment.frames, segment.times, strict=False))
+    with clock("decode"):
+        read = people_pictures(segment.video) if segment.video.kind == "people" else None
     for frame in segment.sampled:
         try:
             with clock("decode"):
-                data, picture = read_crop(storage.join(folder, images[frame]))
+                data, picture = read(images[frame]) if read else read_crop(storage.join(folder, images[frame]))
         except InputError as error:
             if not error.permanent:
                 raise

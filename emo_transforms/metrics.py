@@ -132,20 +132,28 @@ class BinarySums(CountSums):
 
     @classmethod
     def of(cls, truth: ArrayLike, prediction: ArrayLike) -> BinarySums:
-        """Counts of ``[n, K]`` zeros and ones; raises ValueError where there is another value."""
-        actual, said = (_classes(values, 2) for values in _pair(truth, prediction))
+        """Counts of ``[n, K]`` zeros and ones, but for those whose truth is NaN; other values raise ValueError."""
+        both = _pair(truth, prediction)
+        known = ~np.isnan(both[0])
+        actual, said = (_classes(np.where(known, values, 0), 2) for values in both)
         columns = np.arange(actual.shape[1])
-        places = (columns * 4 + actual * 2 + said).ravel()
+        places = (columns * 4 + actual * 2 + said)[known]
         return cls(np.bincount(places, minlength=4 * len(columns)).reshape(-1, 2, 2))
 
     @property
     def rows(self) -> NDArray[Any]:
-        """``[...]`` rows."""
-        return np.asarray(self.counts[..., 0, :, :].sum(axis=(-1, -2)))
+        """``[..., K]`` rows of each output."""
+        return np.asarray(self.counts.sum(axis=(-1, -2)))
 
     def f1(self) -> Floats:
-        """F1 of "yes" for each output, ``[..., K]``."""
-        return _where_rows(self.rows, _f1_of(self.counts)[..., 1])
+        """F1 of "yes" for each output, ``[..., K]``; NaN where it has no row."""
+        return np.where(self.rows > 0, _f1_of(self.counts)[..., 1], np.nan)
+
+    def mean_f1(self) -> Floats:
+        """Mean of F1 over the outputs that have rows, ``[...]``; NaN where none has."""
+        known = self.rows > 0
+        total = np.where(known, self.f1(), 0.0).sum(axis=-1)
+        return np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from emo_transforms.crops import crops_fingerprint, list_crops, resolve_crops
 from emo_transforms.downloads import video_copy
 from emo_transforms.inputs import fingerprint, keep_only, resolve_inputs
+from emo_transforms.people_folders import LAYOUT, plan_people, resolve_people
 from emo_transforms.sampling import plan_crop_segments, plan_segments
 from emo_transforms.stored_crops import all_caches, resolve_caches
 from schemas.config import ExtractConfig, digest_of
@@ -37,7 +38,12 @@ def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "",
         return keep_only(found, only) if only else found
     if source == "video":
         return resolve_inputs(inputs, only=only)
-    found = resolve_crops(inputs, source, videos=videos)
+    if source == LAYOUT:
+        if videos:
+            raise UsageError("--videos: the rows of a people folder hold their own times; leave it out")
+        found = resolve_people(inputs)
+    else:
+        found = resolve_crops(inputs, source, videos=videos)
     return keep_only(found, only) if only else found
 
 
@@ -65,6 +71,8 @@ def plan_video(video: Video, print_: Fingerprint, config: ExtractConfig, probe: 
             raise InputError(text, stage="open", reason="empty", permanent=False)
         times = _crop_times(video, config, images[-1][0], probe)
         return plan_crop_segments(video, print_, images, times, config.sampling, config.cache_id)
+    if video.kind == "people":
+        return plan_people(video, print_, config.sampling, config.cache_id)
     found = _probe(video.uri, print_, probe)
     return plan_segments(video, print_, found, config.sampling, config.cache_id)
 

@@ -32,8 +32,13 @@ def postprocess(values: Values, times: NDArray[np.float64], config: PostConfig) 
     return smooth(interpolate(values, times), config)
 
 
-def weighted_mean(parts: Sequence[Values], weights: Sequence[float] = ()) -> Values:
+def weighted_mean(
+    parts: Sequence[Values], weights: Sequence[float] = (), knows: NDArray[np.bool_] | None = None
+) -> Values:
     """Mean of several ``[n, K]`` by weight (default: all alike), of each row over the parts that have it.
+
+    Args:
+        knows: ``[parts, K]``: whose values count for an output (default: everybody's); where nobody's do, all do.
 
     Raises:
         ValueError: another number of weights than parts.
@@ -43,6 +48,10 @@ def weighted_mean(parts: Sequence[Values], weights: Sequence[float] = ()) -> Val
         raise ValueError(f"{len(shares)} weights for {len(parts)} sets of predictions")
     stack = np.stack(parts).astype(np.float64)
     share = np.isfinite(stack).all(axis=2, keepdims=True) * shares[:, None, None]
+    if knows is not None:
+        counted = share * (knows | ~knows.any(axis=0))[:, None, :]
+        # A row that only those have who don't know the output keeps their number, the neutral one.
+        share = np.where(counted.sum(axis=0) > 0, counted, share)
     total = share.sum(axis=0)
     summed = (np.where(share > 0, stack, 0.0) * share).sum(axis=0)
     mean = np.divide(summed, total, out=np.full(summed.shape, np.nan), where=total > 0)

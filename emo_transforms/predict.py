@@ -21,10 +21,12 @@ from emo_transforms.cache import Dataset
 from emo_transforms.heads.config import config_to_json
 from emo_transforms.heads.files import load_head
 from emo_transforms.heads.head import Head
-from emo_transforms.heads.new import offer_of, stand_in
+from emo_transforms.heads.new import offer_of, ready_head, untrained_for
+from emo_transforms.marks import Marks, marks_of
 from emo_transforms.parts import part_uri, read_part_footer, write_part
+from emo_transforms.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
 from schemas.config import PredictConfig, digest_of, to_json
-from schemas.records import EmobeamError, VideoFeatures
+from schemas.records import EmobeamError, UsageError, VideoFeatures
 from schemas.tasks import task_named
 
 STAGE2_REVISION = 2
@@ -35,9 +37,12 @@ Reporter = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """Which head to use: a folder or URI, or (``uri == ""``) what stands in where none was named.
+    """Which head to use.
 
     Attributes:
+        task: its task; ``""`` where the folder tells.
+        uri: folder or URI; ``shipped`` for the head of the task that comes with emobeam, ``untrained`` for seeded
+            random weights that fit the cache, ``""`` for the backbone's own scores.
         sha256: digest of its tensors as the launcher saw them; a worker must find the same.
     """
 
@@ -47,15 +52,34 @@ class HeadSpec:
 
 
 def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
-    """Loads a head, or makes the one that stands in: the backbone's own scores, or an untrained head that fits.
+    """Loads a head, or makes one of the cache's scores or of random weights.
 
     Raises:
-        EmobeamError: it can't be read, or is not the one the launcher saw.
+        EmobeamError: it can't be read or made, or is not the one the launcher saw.
     """
-    head = load_head(spec.uri) if spec.uri else stand_in(task_named(spec.task), offer_of(dataset))
+    if spec.uri == SHIPPED:
+        head = _shipped(spec.task)
+    elif spec.uri == UNTRAINED:
+        head = untrained_for(task_named(spec.task), offer_of(dataset))
+    elif spec.uri:
+        head = load_head(spec.uri)
+    else:
+        head = ready_head(task_named(spec.task), offer_of(dataset))
     if spec.sha256 and spec.sha256 != head.weights_sha256:
-        raise EmobeamError(f"{spec.uri}: is not the head this run began with (sha256 {head.weights_sha256[:12]})")
+        what = f"the head of task {spec.task} that comes with emobeam" if spec.uri == SHIPPED else spec.uri
+        raise EmobeamError(
+            f"{what}: is not the head this run began with (sha256 {head.weights_sha256[:12]}, expected "
+            f"{spec.sha256[:12]}); all machines must see the same files, and have the same version of emobeam"
+        )
     return head
+
+
+def _shipped(task: str) -> Head:
+    found = shipped_head(task)
+    if found is None:
+        there = ", ".join(shipped().heads) or "none"
+        raise UsageError(f"--head shipped: emobeam comes with no head of task {task}, only of {there}")
+    return load_head(str(found.folder))
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,10 @@ class PredictTools:
     def identity(self, task: str) -> list[list[str]]:
         """Name, weights and digest of the heads of a task."""
         return [[head.config.name, head.config.weights, head.weights_sha256] for head in self.heads[task]]
+
+    def marks(self, task: str) -> Marks:
+        """Outputs that none of the heads of a task knows, or whose values are not to be relied on."""
+        return marks_of([head.config for head in self.heads[task]])
 
 
 def load_tools(specs: Sequence[HeadSpec], dataset: Dataset) -> PredictTools:
@@ -112,6 +140,7 @@ def predict_video(
             "video": item.video,
             "task": task,
             "heads": tools.identity(task),
+            **tools.marks(task).to_json(),
             "made_by": made_by(tools, task, config),
             "settings": to_json(config),
             "subjects": list(item.subjects),

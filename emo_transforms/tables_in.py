@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emo_transforms import storage, stores
+from emo_transforms.marks import Marks, joined, marks_in
 from emo_transforms.parts import part_name, read_part_footer
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS, task_named
@@ -44,6 +45,11 @@ class Part:
     def untrained(self) -> bool:
         """Whether an untrained head made the values: they mean nothing."""
         return any(head[1] == "untrained" for head in self.footer.get("heads", ()))
+
+    @property
+    def marks(self) -> Marks:
+        """Outputs that no head knows, or whose values are not to be relied on."""
+        return marks_in(self.footer)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class Listing:
         for each in self.damaged:
             found[each.video] = f"{found[each.video]}; {each.reason}" if each.video in found else each.reason
         return found
+
+
+def marks_of_parts(task: str, parts: Iterable[Part]) -> Marks:
+    """Marks of all outputs of a task over some of its tables."""
+    return joined((part.marks for part in parts), task_named(task).outputs)
 
 
 def predicted_tasks(output: str) -> list[str]:

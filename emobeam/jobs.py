@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _EXTRACT = config.ExtractConfig()
-_SAMPLING, _BACKBONE, _DECODER = _EXTRACT.sampling, _EXTRACT.backbone, _EXTRACT.decoder
+_SAMPLING, _DECODER = _EXTRACT.sampling, _EXTRACT.decoder
 _DETECTOR, _ALIGN = _EXTRACT.detector, _EXTRACT.align
 _PREDICT = config.PredictConfig()
 
@@ -29,7 +29,7 @@ def extract(
     videos: Place = "",
     crops_fps: float = _SAMPLING.crops_fps,
     backbone: str = "",
-    backbone_weights: Place = _BACKBONE.weights,
+    backbone_weights: Place = "",
     input_size: int | None = None,
     maps: Sequence[str] = _EXTRACT.maps,
     store: Sequence[str] | None = None,
@@ -64,7 +64,7 @@ def extract(
     left at its default is taken from there.
 
     Warns:
-        EmobeamWarning: untrained weights, and whatever else the command would warn of.
+        EmobeamWarning: untrained weights, if any, and whatever else the command would warn of.
 
     Raises:
         UsageError: an option is wrong, or options contradict each other.
@@ -113,8 +113,9 @@ def predict(
     Args:
         features: folder of the cache.
         output: folder for tables and submission.
-        heads: folders of heads; several of one task are averaged, different tasks are written apart.
-        tasks: default: those of the heads, else ``au`` (untrained where no head is named).
+        heads: folders of heads; several of one task are averaged, different tasks are written apart. Without any,
+            ``au`` has the head that comes with emobeam; ``"untrained"`` is a random one, for tests.
+        tasks: default: those of the heads, else ``au``.
         progress: show a progress bar.
         more: options of the command that are not listed here, with ``_`` for ``-``.
 

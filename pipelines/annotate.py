@@ -9,7 +9,7 @@ from pipelines.extract import ExtractRequest, ExtractResult, run_extract
 from pipelines.predict import run_predict
 from pipelines.predict_folder import check_earlier, list_earlier
 from pipelines.predict_record import PredictResult
-from pipelines.predict_request import PredictRequest, check_request, head_specs
+from pipelines.predict_request import PredictRequest, check_request, head_places, head_specs
 from runners.checks import check_engine
 from runners.local import LocalPool
 
@@ -32,7 +32,8 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
     _, tools, _ = head_specs(predict, extract.dataset)
     check_earlier(predict, tools, {video.id for video in extract.videos}, list_earlier(predict))
     if extract.engine is not None:
-        check_engine(extract.engine, inputs=predict.heads, outputs=[predict.output], warn=lambda text: None)
+        places = head_places(predict.heads)
+        check_engine(extract.engine, inputs=places, outputs=[predict.output], warn=lambda text: None)
     with LocalPool(extract.local) as pool:
         extracted = run_extract(extract, ui, pool)
         return AnnotateResult(extracted, run_predict(replace(predict, videos=extract.videos), ui, pool))

@@ -22,6 +22,7 @@ from pipelines.commands import (
     overlay,
     plan,
     pretrain,
+    pseudo_label,
     render,
     report,
     results,
@@ -72,7 +73,7 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
     \b
     Examples:
       emobeam annotate talk.mp4 --output out/
-      emobeam annotate videos/ --output out/ --task va --task au --workers 4
+      emobeam annotate videos/ --output out/ --head heads/va --head heads/expr --workers 4
       emobeam annotate videos/ --output out/ --task au --edition 8 --template sample.txt
     """
     from pipelines.annotate import run_annotate
@@ -152,7 +153,7 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     ctx.exit(1 if result.failed or result.some_failed else 0)
 
 
-@cli.command(name="inspect", short_help="What a cache, a head, an output folder or annotations hold.")
+@cli.command(name="inspect", short_help="What a cache, a head, an output, annotations or people folders hold.")
 @click.argument("path", metavar="PATH")
 @options.task_option(text="Of annotations: only this task.")
 @click.option("--rebuild", is_flag=True, help="Read all footers again and rewrite the indexes of a cache.")
@@ -163,13 +164,15 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
 def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json: bool) -> None:
     """Prints versions, settings, counts, outcomes, distributions and sizes, then what is missing, stale or failed.
 
-    Each problem comes with the command that mends it. Of annotations it prints what the data sets' papers tabulate.
+    Each problem comes with the command that mends it. Of annotations it prints what the data sets' papers tabulate,
+    of people folders (emobeam render) how many people and crops there are and how often each action unit is.
 
     \b
     Examples:
       emobeam inspect out/
       emobeam inspect out/features --rebuild
       emobeam inspect heads/au --features out/features
+      emobeam inspect shipped
       emobeam inspect "8th ABAW Annotations/" --task au
     """
     from pipelines.inspect.describe import describe
@@ -192,6 +195,7 @@ for command in (
     plan.plan,
     pretrain.pretrain,
     render.render,
+    pseudo_label.pseudo_label,
     models.models,
     report.report,
     results.export,

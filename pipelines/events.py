@@ -200,5 +200,5 @@ def _row(study: Study, each: StudyTrace, rule: Rule, event: Event) -> dict[str, 
         "baseline": study.config.baseline.text,
         "baseline_level": None if level is None else float(level[rule.column]),
         "speech": each.speech_share(event),
-        "note": note_of(event.unit, untrained=study.source.untrained),
+        "note": note_of(event.unit, untrained=study.source.untrained, marks=study.source.marks),
     }

@@ -115,13 +115,16 @@ def run_export(request: ExportRequest, ui: Ui) -> ExportResult:
         raise EmobeamError(f"{request.output}: only clip-level tasks were predicted; take --format csv")
     job = _Job(request, output, request.rate or USUAL_RATES[request.format], ui, dict(output.failed))
     count = len(output.videos) + len(output.failed)
-    facts = {"format": request.format, "of": request.output, "run": output.run.get("run", ""), "rate": job.rate}
+    facts: dict[str, Any] = {"format": request.format, "of": request.output, "rate": job.rate}
+    facts["run"] = output.run.get("run", "")
     writers: dict[str, Callable[[_Job, Path], int]] = {
         "csv": _write_csv,
         "openface": _write_openface,
         "elan": _write_elan,
         "datasets": _write_datasets,
     }
+    # Tables of numbers alone can't say what made them; the file beside them does.
+    facts |= {"notes": list(output.warnings), **{key: output.run.get(key) or {} for key in ("backbone", "heads")}}
     with whole_folder(request.destination, facts | {"tasks": [task.name for task in output.tasks]}) as folder:
         ui.start("export", len(output.videos), len(output.videos), "videos", "videos")
         try:
@@ -294,6 +297,7 @@ def _write_datasets(job: _Job, folder: Path) -> int:
         extraction=_extraction(output),
         thresholds={task.name: thresholds_of(output.run, task) for task in output.tasks},
         warnings=output.warnings,
+        marks=output.marks,
     )
     (folder / "README.md").write_text(hf_datasets.data_card(configurations, facts), encoding="utf-8")
     return sum(each.rows for each in configurations)

@@ -33,7 +33,7 @@ from runners.local import LocalConfig, LocalPool, run_locally
 from runners.presets import EngineConfig
 from runners.remote import WorkersLost
 from runners.worker import PipeReporter
-from schemas.config import NO_BACKBONE, ExtractConfig, to_json
+from schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
 from schemas.records import Fingerprint, Segment, UsageError, Video
 
 
@@ -65,6 +65,7 @@ class ExtractResult:
         videos: rows of ``videos.parquet`` for the inputs of this run.
         untrained: the backbone is a seeded initialisation.
         views: augmented views of each face; rows count each.
+        backbone: what made the features.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class ExtractResult:
     seconds: float
     untrained: bool
     views: int = 0
+    backbone: BackboneConfig = NO_BACKBONE
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -158,7 +160,9 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     config = request.dataset.config
     videos = request.videos
     if config.backbone.untrained:
-        ui.warn(f"no weights named: {config.backbone.name} is untrained (seeded); its features mean nothing")
+        ui.warn(
+            f"{config.backbone.name} has no trained weights: it is untrained (seeded), and its features mean nothing"
+        )
     if request.engine is not None:
         check_engine(request.engine, inputs=_places(request), outputs=[request.output], warn=ui.warn)
     _prepare(request.output, request.dataset)
@@ -174,7 +178,8 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         downloads.sweep()
         table = _settle(request.output, run.prints, config)
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
-    result = ExtractResult(run_id, mine, time.monotonic() - began, config.backbone.untrained, config.views)
+    seconds = time.monotonic() - began
+    result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
     _write_run(request, config, result, run)
     return result
 

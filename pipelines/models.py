@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,57 @@ from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo
 from emo_transforms.backbones.pickle_policy import told
 from emo_transforms.backbones.timm_vectors import TimmVectors, scores_length
 from emo_transforms.backbones.vectors import classifier, source_of
+from emo_transforms.heads.config import config_from_json
+from emo_transforms.heads.files import CARD_FILE, CONFIG_FILE
+from emo_transforms.marks import marks_of
+from emo_transforms.shipped import read_shipped, shipped
 from emo_transforms.weights import tensors_sha256
 from pipelines.console import Ui, size_text
 from schemas.records import EmobeamError, UsageError
+
+
+def describe_shipped() -> dict[str, Any]:
+    """The weights that come with emobeam, as plain JSON data."""
+    found = shipped()
+    heads = {}
+    for task, head in found.heads.items():
+        config = config_from_json((head.folder / CONFIG_FILE).read_bytes())
+        heads[task] = {
+            "path": str(head.folder),
+            "bytes": head.tensors.bytes,
+            "sha256": head.tensors.sha256,
+            "weights_sha256": head.tensors.weights_sha256,
+            "outputs": list(config.outputs),
+            **marks_of([config]).to_json(),
+        }
+    return {
+        "name": found.name,
+        "architecture": found.architecture,
+        "features_id": found.features_id,
+        "path": str(found.backbone.path),
+        "bytes": found.backbone.bytes,
+        "sha256": found.backbone.sha256,
+        "weights_sha256": found.backbone.weights_sha256,
+        "heads": heads,
+        "model_card": str(found.backbone.path.parent / CARD_FILE),
+        "terms": _TERMS,
+    }
+
+
+_TERMS = "Apache-2.0, as emobeam itself; not for decisions about people (see the model card)"
+
+
+def print_shipped(data: dict[str, Any]) -> None:
+    """Prints what comes with emobeam on standard output."""
+    click.echo(f"comes with emobeam, and is used where nothing is named: {data['name']}")
+    click.echo(f"  backbone {data['architecture']}: {size_text(data['bytes'])}, sha256 {data['weights_sha256'][:12]}")
+    for task, head in data["heads"].items():
+        click.echo(f"  head {task}: {size_text(head['bytes'])}, sha256 {head['weights_sha256'][:12]}")
+        for kind in ("experimental", "unknown"):
+            if head[kind]:
+                click.echo(f"    {kind}: {', '.join(head[kind])}")
+    click.echo(f"  terms: {data['terms']}")
+    click.echo(f"  {data['model_card']}")
 
 
 def describe_models(folder: str = "") -> list[dict[str, Any]]:
@@ -173,3 +222,38 @@ def _fitting(state: dict[str, Tensor], file: str, architecture: str) -> dict[str
 def _sha256(file: str) -> str:
     with storage.local_copy(file) as path, open(path, "rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def run_pack(
+    output: str, *, backbone: str = "", heads: Sequence[str] = (), name: str = "", architecture: str = ""
+) -> dict[str, Any]:
+    """Packs weights into a folder; see :mod:`emo_transforms.packing`.
+
+    Returns:
+        What the folder holds now, as plain JSON data.
+
+    Raises:
+        UsageError: nothing to pack, a backbone without a name, or a folder that isn't local.
+        EmobeamError: see there.
+    """
+    from emo_transforms.packing import pack_backbone, pack_head
+
+    if not backbone and not heads:
+        raise UsageError("--backbone FILE or --head HEAD: say what to pack")
+    if backbone and not name:
+        raise UsageError("--name: say what the weights are called, with a version, such as lab-au-1")
+    if (name or architecture) and not backbone:
+        raise UsageError("--name and --architecture belong to --backbone")
+    if not storage.is_local(output):
+        raise UsageError(f"--output {output}: name a local folder")
+    folder = Path(storage.local_path(output))
+    packed = pack_backbone(backbone, folder, name, architecture) if backbone else read_shipped(folder)
+    for head in heads:
+        packed = pack_head(head, folder)
+    files = [packed.backbone, *(head.tensors for head in packed.heads.values())]
+    return {
+        "name": packed.name,
+        "features_id": packed.features_id,
+        "bytes": packed.bytes,
+        "files": [{"path": str(file.path), "bytes": file.bytes, "sha256": file.sha256} for file in files],
+    }

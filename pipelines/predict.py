@@ -42,12 +42,12 @@ from pipelines.predict_folder import (
     tell_what_stays,
     with_people,
 )
-from pipelines.predict_record import PredictResult, write_record
-from pipelines.predict_request import PredictRequest, check_output, head_specs
+from pipelines.predict_record import PredictResult, heads_data, weights_data, write_record
+from pipelines.predict_request import PredictRequest, check_output, head_places, head_specs
 from pipelines.remote.predict import predict_remotely
 from pipelines.remote.tasks import PredictTask
 from pipelines.score import run_score
-from pipelines.submit import run_submit
+from pipelines.submit import run_submit, unknown_text
 from runners.checks import check_engine
 from runners.local import LocalPool, Work, run_locally
 from runners.remote import WorkersLost
@@ -99,7 +99,8 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     for warning in warnings:
         ui.warn(warning)
     for task in untrained:
-        ui.warn(f"task {task}: no trained head named; an untrained one (seeded) is used and its values mean nothing")
+        ui.warn(f"task {task}: an untrained head (seeded, random) is used, and its values mean NOTHING")
+    marks = {task: tools.marks(task) for task in tools.heads}
     segments, every = make_index(request.features)
     table = _wanted(request, every)
     about = set(table["video"].to_pylist())
@@ -122,7 +123,8 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     rows = {task: settled.rows[task] for task in tools.heads}
     notes = tuple(people_notes(request, tools, settled.listing, done))
     seconds = time.monotonic() - began
-    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes)
+    weights = {"backbone": weights_data(dataset.config.backbone), "heads": heads_data(tools)}
+    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks)
     write_record(request, dataset, specs, tools, result, settled, warnings)
     sweep_output(request.output)
     return result
@@ -180,7 +182,7 @@ def _predict_there(
 
 def _check_places(request: PredictRequest, ui: Ui) -> None:
     if request.engine is not None and request.command == "predict":
-        places = [request.features, *request.heads]
+        places = [request.features, *head_places(request.heads)]
         check_engine(request.engine, inputs=places, outputs=[request.output], warn=ui.warn)
 
 
@@ -274,6 +276,8 @@ def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[s
                 f"{report.destination}: {len(report.videos_missing)} names have no predictions and hold neutral "
                 f"values, for example {report.videos_missing[0]}"
             )
+        if report.unknown:
+            ui.warn(f"{report.destination}: {unknown_text(report)}")
     return submissions
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -12,12 +12,14 @@ import pyarrow as pa
 from emo_transforms import storage
 from emo_transforms.abaw.submission import SubmissionReport
 from emo_transforms.cache import Dataset
+from emo_transforms.marks import Marks
 from emo_transforms.predict import HeadSpec, PredictTools
+from emo_transforms.shipped import told_weights
 from pipelines.predict_folder import Settled
 from pipelines.predict_request import PredictRequest
 from pipelines.records import machine, new_run_id, versions
 from pipelines.submit import submission_data
-from schemas.config import to_json
+from schemas.config import BackboneConfig, to_json
 from schemas.records import EmobeamError
 
 
@@ -33,6 +35,8 @@ class PredictResult:
         scores: the challenge's figure by task, where labels were given.
         failed: videos that could not be predicted, with the reason.
         notes: what is worth saying of the people in the videos, a line each.
+        weights: what made the values: ``backbone``, and ``heads`` by task, each with name, weights and digest.
+        marks: by task, outputs that are unknown to the heads, or experimental.
     """
 
     videos: pa.Table
@@ -43,6 +47,8 @@ class PredictResult:
     failed: Mapping[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    marks: Mapping[str, Marks] = field(default_factory=dict)
 
     @property
     def some_failed(self) -> bool:
@@ -71,8 +77,9 @@ def write_record(
         "features": request.features,
         "features_id": dataset.config.features_id,
         "cache_id": dataset.config.cache_id,
-        "backbone": {"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
+        "backbone": weights_data(backbone),
         "heads": _earlier_heads(request.output, uri) | _heads(specs, tools),
+        "marks": {task: marks.to_json() for task, marks in result.marks.items() if marks},
         "config": to_json(request.config),
         "edition": request.edition or None,
         "warnings": [*warnings, *(f"task {task}: untrained" for task in result.untrained)],
@@ -82,7 +89,10 @@ def write_record(
         "subjects": sorted(
             {name for own in settled.listing.parts.values() for p in own.values() for name in p.subjects}
         ),
-        "submissions": {task: submission_data(report) for task, report in result.submissions.items()},
+        "submissions": {
+            task: {**submission_data(report), "weights": _told(tools, task)}
+            for task, report in result.submissions.items()
+        },
         "scores": dict(result.scores),
         "runner": request.engine.runner if request.engine else "direct",
         "machine": machine(),
@@ -92,16 +102,32 @@ def write_record(
     storage.write_json(uri, record)
 
 
+def weights_data(backbone: BackboneConfig) -> dict[str, str]:
+    """Which weights of a backbone made features, as plain JSON data."""
+    return {"name": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256}
+
+
+def heads_data(tools: PredictTools) -> dict[str, list[dict[str, str]]]:
+    """The same of the heads, by task."""
+    keys = ("name", "weights", "sha256")
+    return {task: [dict(zip(keys, head, strict=True)) for head in tools.identity(task)] for task in tools.heads}
+
+
+def _told(tools: PredictTools, task: str) -> list[str]:
+    """Weights of the heads of a task, for people who find a submission and ask what made it."""
+    return [told_weights(head["weights"], head["sha256"]) for head in heads_data(tools)[task]]
+
+
 def _heads(specs: Sequence[HeadSpec], tools: PredictTools) -> dict[str, list[dict[str, Any]]]:
     uris: dict[str, list[str]] = defaultdict(list)
     for spec in specs:
         uris[spec.task].append(spec.uri)
     return {
         task: [
-            {"name": name, "weights": weights, "sha256": sha256, "uri": uri, "thresholds": list(head.config.thresholds)}
-            for (name, weights, sha256), uri, head in zip(tools.identity(task), uris[task], heads, strict=True)
+            {**known, "uri": uri, "thresholds": list(head.config.thresholds)}
+            for known, uri, head in zip(told, uris[task], tools.heads[task], strict=True)
         ]
-        for task, heads in tools.heads.items()
+        for task, told in heads_data(tools).items()
     }
 
 

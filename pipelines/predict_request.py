@@ -9,13 +9,15 @@ from emo_transforms import storage
 from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset
 from emo_transforms.heads.files import check_head
+from emo_transforms.heads.new import has_ready_head, offer_of
 from emo_transforms.predict import HeadSpec, PredictTools, load_tools
+from emo_transforms.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
 from emo_transforms.subjects import read_overrides
 from runners.local import LocalConfig
 from runners.presets import EngineConfig
 from schemas.config import PredictConfig
 from schemas.records import EmobeamError, UsageError, Video
-from schemas.tasks import task_named
+from schemas.tasks import Task, task_named
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,10 @@ class PredictRequest:
     """What the user asked for.
 
     Attributes:
-        heads: folders or URIs of heads; several of one task are averaged.
-        tasks: names of tasks; those without a head get the untrained one. Default: those of the heads, else ``au``.
+        heads: folders or URIs of heads; several of one task are averaged. ``shipped`` stands for those that come with
+            emobeam, ``untrained`` for seeded random ones for the tasks that no other is of.
+        tasks: names of tasks. Default: those of the heads, else ``au``. Without a head, ``au`` has the one that comes
+            with emobeam, and expressions and valence-arousal are read off the scores of a backbone that gives them.
         videos: the inputs of the run, None for all videos of the cache.
         only: restricts the videos (names separated by commas).
         edition: 0 writes no submission.
@@ -58,9 +62,10 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
 
     Raises:
         EmobeamError: a head can't be read, or doesn't fit the cache (see ``emo_transforms.heads.files.check_head``).
-        UsageError: an unknown task, one that the edition lacks, or a head of a task that isn't asked for.
+        UsageError: an unknown task, one that the edition lacks, a head of a task that isn't asked for, or a task that
+            has no head.
     """
-    specs = [HeadSpec(task="", uri=uri) for uri in request.heads]
+    specs = [HeadSpec(task="", uri=uri) for uri in request.heads if uri not in STAND_INS]
     loaded = []
     for spec in specs:
         head = next(iter(load_tools([spec], dataset).heads.values()))[0]
@@ -69,8 +74,7 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
     named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
     wanted = dict.fromkeys(task_named(name).name for name in named)
     check_tasks(request, wanted)
-    missing = [task for task in wanted if task not in {spec.task for spec in loaded}]
-    loaded += [HeadSpec(task=task) for task in missing]
+    loaded += _stand_ins(request, dataset, [task for task in wanted if task not in {spec.task for spec in loaded}])
     tools = load_tools(loaded, dataset)
     warnings = [
         warning
@@ -90,6 +94,70 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
         digest = spec.sha256 or tools.heads[spec.task][0].weights_sha256
         specs.append(replace(spec, sha256=digest))
     return tuple(specs), tools, list(dict.fromkeys(warnings))
+
+
+STAND_INS = (SHIPPED, UNTRAINED)
+"""What ``--head`` takes beside folders."""
+
+
+def head_places(heads: Iterable[str]) -> list[str]:
+    """Those of the heads that lie somewhere, the others being a part of emobeam."""
+    return [uri for uri in heads if uri not in STAND_INS]
+
+
+def _stand_ins(request: PredictRequest, dataset: Dataset, tasks: Sequence[str]) -> list[HeadSpec]:
+    """The heads of tasks for which no folder was named."""
+    asked = [name for name in STAND_INS if name in request.heads]
+    if asked and not tasks:
+        raise UsageError(f"--head {asked[0]}: every task has a head already; say by --task which others are wanted")
+    found = []
+    for name in tasks:
+        task, offer = task_named(name), offer_of(dataset)
+        ours = shipped_head(name)
+        if SHIPPED in asked and (ours is not None or UNTRAINED not in asked):
+            uri = SHIPPED
+        elif UNTRAINED in asked:
+            uri = UNTRAINED
+        elif ours is not None and ours.features_id == dataset.config.features_id:
+            uri = SHIPPED
+        elif has_ready_head(task, offer):
+            uri = ""
+        else:
+            raise UsageError(_no_head(task, dataset))
+        found.append(HeadSpec(task=name, uri=uri))
+    return found
+
+
+def _no_head(task: Task, dataset: Dataset) -> str:
+    """Why a task has no head, and what to do."""
+    found, backbone = shipped(), dataset.config.backbone
+    if task.name in found.heads:
+        why = (
+            f"the head that comes with emobeam reads features {found.heads[task.name].features_id} "
+            f"({found.architecture}, {found.name}), these are {dataset.config.features_id} ({backbone.name}, "
+            f"{backbone.weights}); extract without --backbone and --backbone-weights, or"
+        )
+    else:
+        why = (
+            f"emobeam comes with a head of {', '.join(found.heads)} alone. For {_WHAT.get(task.name, task.title)} "
+            "there is no clean teacher, neither a model nor data whose licence allows it, and nothing is made up:"
+        )
+    published = ""
+    if task.name in _PUBLISHED:
+        published = (
+            ", take a published backbone for research that gives it (emobeam models; emobeam models fetch "
+            f"{_PUBLISHED[task.name]} --accept-licence, then extract with --backbone-weights {_PUBLISHED[task.name]})"
+        )
+    return (
+        f"--task {task.name}: no head: {why} train one (emobeam train FEATURES --task {task.name} --labels LABELS "
+        f"--output HEAD) and name it by --head HEAD{published}, or try the machinery with --head untrained, whose "
+        "values mean nothing"
+    )
+
+
+_WHAT = dict.fromkeys(("va", "expr", "mtl", "ce"), "expressions and valence-arousal")
+_PUBLISHED = {"va": "enet_b0_8_va_mtl", "expr": "enet_b0_8_va_mtl"}
+"""Backbones whose own scores answer a task without a head."""
 
 
 def _check_named(request: PredictRequest, heads: Sequence[HeadSpec]) -> None:
@@ -119,7 +187,7 @@ def check_request(request: PredictRequest) -> None:
     if request.subjects:
         read_overrides(request.subjects)
     for uri in request.heads:
-        if not storage.exists(storage.join(uri, "head.json")):
+        if uri not in STAND_INS and not storage.exists(storage.join(uri, "head.json")):
             raise EmobeamError(f"--head {uri}: not a head folder (no head.json)")
 
 

@@ -16,10 +16,10 @@ from emo_transforms import storage
 from emo_transforms.training.affect_network import make_network, write_network
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.fitting import FitPlan, Fitted, fit, forget
-from emo_transforms.training.people_data import LANDMARKS, PeopleCrops, read_people, split_people
+from emo_transforms.training.people_data import PeopleCrops, read_people, split_people
 from emo_transforms.training.pretrain_recipe import PretrainRecipe, pretrain_recipe
 from emo_transforms.training.pretraining import Setting
-from emo_transforms.training.unit_pretraining import UnitPretraining, units_identity
+from emo_transforms.training.unit_pretraining import UnitPretraining, outputs_of, units_identity
 from emo_transforms.training.units_card import units_card
 from emo_transforms.weights import tensors_sha256
 from pipelines.console import Ui
@@ -81,7 +81,7 @@ def run_pretrain_units(request: PretrainUnitsRequest, ui: Ui) -> dict[str, Any]:
     network, info, untrained = make_network(
         request.backbone,
         request.start,
-        (*crops.outputs, *LANDMARKS),
+        outputs_of(crops),
         input_size=recipe.input_size,
         dropout=recipe.dropout,
         drop_path=recipe.drop_path,

@@ -48,6 +48,8 @@ def extract_request(
     crops = args["crops"]
     if not crops and (args["videos"] or args["crops_fps"]):
         raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
+    if crops == "people" and args["crops_fps"]:
+        raise UsageError("--crops-fps: the rows of a people folder hold their own times; leave it out")
     videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
     _check_files(args["inputs"], videos)
     stored = bool(videos) and videos[0].kind == "cache"
@@ -155,7 +157,7 @@ def predict_request(
     return PredictRequest(
         features=_place(features, engine),
         output=_place(args["output"], engine),
-        heads=[_place(head, engine) for head in args["heads"]] if engine else args["heads"],
+        heads=[_head_place(head, engine) for head in args["heads"]] if engine else args["heads"],
         tasks=args["tasks"],
         config=PredictConfig(
             faces=args["faces"],
@@ -213,6 +215,12 @@ def _place(uri: str, engine: EngineConfig | None) -> str:
     from emo_transforms.storage import is_local, local_path
 
     return str(local_path(uri).absolute()) if engine is not None and is_local(uri) else uri
+
+
+def _head_place(head: str, engine: EngineConfig | None) -> str:
+    from emo_transforms.shipped import SHIPPED, UNTRAINED
+
+    return head if head in (SHIPPED, UNTRAINED) else _place(head, engine)
 
 
 _OF_CLUSTERS = {

@@ -134,6 +134,9 @@ def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_
         if data.get(key):
             text = f"{verb} on this data: {data[key]['videos']} of the labelled videos; this figure is no evidence"
             console.print(f"[red]{text}[/red]")
+    if data.get("unknown"):
+        text = f"{', '.join(data['unknown'])}: no values (unknown to the head), counted as neutral"
+        console.print(text, highlight=False)
     console.print(_outputs_table(data))
     _print_rows(data, console)
     if per_video:

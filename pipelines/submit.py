@@ -76,7 +76,7 @@ class _Reader:
         if (video, subject) not in self._places:
             return None
         series = self._predictions.read((video, subject))
-        return FramePredictions(series.frames, series.values)
+        return FramePredictions(series.frames, series.values, series.unknown)
 
 
 def submission_data(report: SubmissionReport) -> dict[str, Any]:
@@ -88,5 +88,14 @@ def submission_text(report: SubmissionReport) -> str:
     """A report for people."""
     return (
         f"{report.destination}: {counted(report.rows, 'row')} ({report.exact} of their own frame, "
-        f"{report.nearest} of the nearest, {report.neutral} neutral)"
+        f"{report.nearest} of the nearest, {report.neutral} neutral){_unknown(report)}"
     )
+
+
+def _unknown(report: SubmissionReport) -> str:
+    return f"; {unknown_text(report)}" if report.unknown else ""
+
+
+def unknown_text(report: SubmissionReport) -> str:
+    """What is said of outputs that no head knows."""
+    return f"{', '.join(report.unknown)}: unknown to the head, the neutral value in every row"

@@ -9,10 +9,11 @@ import click
 import pyarrow as pa
 
 from emo_transforms import storage
+from emo_transforms.shipped import shipped, told_weights
 from pipelines.annotate import AnnotateResult
 from pipelines.console import command, duration_text
 from pipelines.extract import ExtractResult
-from pipelines.predict_record import PredictResult
+from pipelines.predict_record import PredictResult, weights_data
 from schemas.wording import counted
 
 _NAMED = 5
@@ -29,6 +30,7 @@ def extract_summary(result: ExtractResult, features: str) -> dict[str, Any]:
         "features": features,
         "record": storage.join(features, "runs", f"{result.run_id}.json"),
         "untrained": ["backbone"] if result.untrained else [],
+        "weights": {"backbone": weights_data(result.backbone)},
         "seconds_of_video": _seconds(result.videos),
         "next": _next(result.videos, features, command("predict", features, "--output", "OUT")),
     }
@@ -47,7 +49,9 @@ def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
         "scores": dict(result.scores),
         "record": storage.join(output, "run.json"),
         "untrained": [f"head of task {task}" for task in result.untrained],
-        "notes": list(result.notes),
+        "weights": dict(result.weights),
+        "marks": {task: marks.to_json() for task, marks in result.marks.items() if marks},
+        "notes": [*result.notes, *(text for task, marks in result.marks.items() for text in marks.notes(task))],
         "seconds_of_video": _seconds(result.videos),
         "next": _next(result.videos, output, command("report", output), bool(result.failed)),
     }
@@ -92,12 +96,26 @@ def _lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"score {task}: {'undefined' if value is None else f'{value:.4f}'} (metrics.json has it in full)")
     if "features" in summary:
         lines.append(f"features: {summary['features']}")
+    lines.append(f"weights: {_weights(summary['weights'])}")
     lines.append(f"record of the run: {summary['record']}")
     if summary["untrained"]:
         lines.append(f"UNTRAINED: {', '.join(summary['untrained'])}; these values mean nothing")
         lines += [f"  {line}" for line in _remedies(summary)]
     lines += [f"{why}: {line}" for why, line in summary["next"].items()]
     return lines
+
+
+def _weights(data: dict[str, Any]) -> str:
+    """What made the values, in a line."""
+    backbone = data["backbone"]
+    parts = [] if backbone["name"] == "none" else [f"backbone {backbone['name']}, {told_weights(**_of(backbone))}"]
+    for task, heads in data.get("heads", {}).items():
+        parts.append(f"{task} {' and '.join(told_weights(**_of(head)) for head in heads)}")
+    return "; ".join(parts) or "none"
+
+
+def _of(entry: dict[str, str]) -> dict[str, str]:
+    return {key: entry[key] for key in ("weights", "sha256")}
 
 
 _PUBLISHED = "enet_b0_8_va_mtl"
@@ -108,15 +126,16 @@ _GIVES = ("va", "expr")
 def _remedies(summary: dict[str, Any]) -> list[str]:
     """How values come about that mean something."""
     tasks = [text.rpartition(" ")[2] for text in summary["untrained"] if text != "backbone"]
-    heads = [task for task in tasks if task not in _GIVES]
     lines = []
-    if "backbone" in summary["untrained"] or len(heads) < len(tasks):
+    if "backbone" in summary["untrained"]:
+        lines.append(f"backbone: leave --backbone and --backbone-weights out for {shipped().name}, or name weights")
+    if mine := [task for task in tasks if task in shipped().heads]:
+        lines.append(f"{', '.join(mine)}: leave --head out for {shipped().name}, which comes with emobeam")
+    if given := [task for task in tasks if task in _GIVES]:
         fetch = command("models", "fetch", _PUBLISHED, "--accept-licence")
-        lines.append(
-            f"{' and '.join(_GIVES)}: {fetch}, then --backbone-weights {_PUBLISHED}; emobeam models lists others"
-        )
-    if heads:
-        lines.append(f"{', '.join(heads)}: no published weights; train a head (emobeam train) and name it with --head")
+        lines.append(f"{', '.join(given)}: {fetch}, then --backbone-weights {_PUBLISHED}; emobeam models lists others")
+    if tasks:
+        lines.append(f"{', '.join(tasks)}: or train a head of your own (emobeam train) and name it with --head")
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.backbones import Backbone, final_layer_state, load_backbone
 from emo_transforms.cache import Dataset, read_dataset
+from emo_transforms.heads.config import config_to_json
 from emo_transforms.heads.files import load_head, save_head
 from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.fitting import forget
@@ -26,12 +27,13 @@ from emo_transforms.training.holdout import (
     named_holdout,
     read_ids,
     read_persons,
-    training_labels,
 )
 from emo_transforms.training.loop import SeedResult, TrainSetup, train_seed
+from emo_transforms.training.people_labels import held_names
 from emo_transforms.training.samples import Joined, check_cut, join_labels
 from emo_transforms.training.start import head_config, reads_final_layer
 from pipelines.console import Ui
+from pipelines.train_labels import read_training_labels
 from pipelines.train_output import (
     CURVES,
     TUNED,
@@ -69,12 +71,14 @@ class Prepared:
         cut: by names of labels.
         partition: of the labels.
         start: the backbone that trains too, of end-to-end recipes.
+        persons: who each name of labels is about, where the labels tell.
     """
 
     setup: TrainSetup
     cut: Holdout
     partition: str
     start: Backbone | None = None
+    persons: Mapping[str, str] = field(default_factory=dict)
 
 
 def train_prepared(request: TrainRequest, prepared: Prepared, ui: Ui) -> TrainResult:
@@ -114,7 +118,8 @@ def prepare_all(requests: Sequence[TrainRequest], ui: Ui) -> list[Prepared]:
         for face in prepared.setup.joined.faces:
             rows = int(face.valid.any(axis=1).sum())
             sizes[face.name] = max(sizes.get(face.name, 0), rows)
-    cut = _cut(requests[0], sizes, ui)
+    persons = {name: person for prepared in gathered for name, person in prepared.persons.items()}
+    cut = _cut(requests[0], sizes, persons, ui)
     _tell_cut(cut, ui)
     return [_with_cut(prepared, cut, ui) for prepared in gathered]
 
@@ -125,11 +130,7 @@ def _gathered(request: TrainRequest, ui: Ui) -> Prepared:
     recipe, task = request.recipe, request.task
     start = _start_backbone(request, dataset, ui) if recipe.end_to_end else None
     final = None if start is not None else start_of_head(request, dataset, ui)
-    labels, partition = training_labels(
-        request.labels, task, partition=request.partition, allow_official=request.allow_official
-    )
-    if not labels:
-        raise EmobeamError(f"{request.labels}: no labels of task {task.name}")
+    labels, partition, persons = read_training_labels(request)
     joined = _joined(request, dataset, labels, ui)
     for line in joined.counts.lines():
         ui.say(line)
@@ -149,8 +150,9 @@ def _gathered(request: TrainRequest, ui: Ui) -> Prepared:
         request.readers,
         request.device,
         start.config.weights_sha256 if start is not None else "",
+        request.experimental,
     )
-    return Prepared(setup, Holdout((), ()), partition, start)
+    return Prepared(setup, Holdout((), ()), partition, start, persons)
 
 
 def _with_cut(prepared: Prepared, cut: Holdout, ui: Ui) -> Prepared:
@@ -166,6 +168,10 @@ def _with_cut(prepared: Prepared, cut: Holdout, ui: Ui) -> Prepared:
             f"{setup.features}: holds none of the {len(held)} videos that are held out; name some that all caches have "
             "with --holdout FILE"
         )
+    if setup.unknown:
+        ui.warn(f"nobody teaches {', '.join(setup.unknown)}: the labels to train on hold none; the head says so")
+    if both := sorted(set(setup.unknown) & set(setup.experimental)):
+        raise UsageError(f"--experimental: no label to train on is about {', '.join(both)}; leave it out")
     for line in check_cut(setup.task, faces, setup.train, setup.held):
         ui.warn(line)
     own = replace(
@@ -226,13 +232,13 @@ def _joined(request: TrainRequest, dataset: Dataset, labels: Sequence[VideoLabel
         ui.finish()
 
 
-def _cut(request: TrainRequest, sizes: Mapping[str, int], ui: Ui) -> Holdout:
-    """The cut of names with so many labelled rows each."""
+def _cut(request: TrainRequest, sizes: Mapping[str, int], known: Mapping[str, str], ui: Ui) -> Holdout:
+    """The cut of names with so many labelled rows each, of known persons."""
     task, names = request.task, list(sizes)
     if request.holdout:
-        return named_holdout(names, read_ids(request.holdout))
-    groups = {name: group_of(task, name) for name in names}
-    by = grouped_by(task)
+        return named_holdout(names, held_names(read_ids(request.holdout), known))
+    groups = {name: known.get(name) or group_of(task, name) for name in names}
+    by = "person" if known else grouped_by(task)
     if request.subjects:
         groups |= {name: f"subject {person}" for name, person in read_persons(request.subjects, names).items()}
         by = "subject"
@@ -313,6 +319,9 @@ def _finished(folder: str, setup: TrainSetup, seed: int, ui: Ui) -> SeedResult:
             f"{'; '.join(differences) or 'another version, or another start of its backbone'}; name another --output, "
             "or throw it away with --restart"
         )
+    if head.config.experimental != setup.experimental:  # a mark alone, the weights are the same
+        head = replace(head, config=replace(head.config, experimental=setup.experimental))
+        storage.write_bytes(storage.join(folder, "head.json"), config_to_json(head.config).encode())
     metrics = head.config.metrics
     score = metrics.get("holdout", {}).get("score", float("nan"))
     ui.say(f"seed {seed}: done already")

@@ -17,6 +17,7 @@ from emo_transforms.training.curves import draw_curves
 from emo_transforms.training.holdout import Holdout
 from emo_transforms.training.loop import SeedResult, TrainSetup
 from emo_transforms.training.recipe import Recipe, recipe_to_json
+from emo_transforms.training.samples import PRESENT, hold_activations
 from pipelines.records import machine, versions
 from schemas.records import UsageError
 from schemas.tasks import Task
@@ -28,10 +29,14 @@ SUMMARY_VERSION = 1
 CURVES = "curves.png"
 
 UNTUNED, TUNED = "untuned (0.5, no smoothing)", "tuned on the hold-out"
-"""What the two figures of the hold-out are called."""
+UNTUNED_ACTIVATIONS = f"untuned ({PRESENT:g}, no smoothing)"
+"""What the two figures of the hold-out are called; of labels that say how active a unit is, the second one."""
 
-FIGURES = {"untuned": UNTUNED, "score": TUNED, "mean_untuned": UNTUNED, "mean": TUNED}
-"""What the figures of ``summary.json`` are."""
+
+def figures_of(setup: TrainSetup) -> dict[str, str]:
+    """What the figures of ``summary.json`` are."""
+    untuned = UNTUNED_ACTIVATIONS if hold_activations(setup.task, setup.joined.faces) else UNTUNED
+    return {"untuned": untuned, "score": TUNED, "mean_untuned": untuned, "mean": TUNED}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class TrainRequest:
 
     Attributes:
         features: URI of the cache.
-        labels: the organisers' annotations: root, folder or file.
+        labels: the organisers' annotations: root, folder or file; or one or more people folders.
         output: the head's folder.
         seeds: one run of training each; the best on the hold-out becomes the head.
         holdout: a file with ids; ``""`` takes the recipe's fraction.
@@ -50,11 +55,12 @@ class TrainRequest:
         backbone_weights: where the cache's backbone lies now; ``""``: where it lay when the cache was made.
         buffer_mb, readers, threads: memory of the loader in MB, threads that read, threads of torch (0: its own).
         restart: what an earlier run left is thrown away.
+        experimental: outputs that the head marks so.
     """
 
     features: str
     task: Task
-    labels: str
+    labels: str | tuple[str, ...]
     output: str
     recipe: Recipe
     seeds: tuple[int, ...] = (1,)
@@ -69,6 +75,12 @@ class TrainRequest:
     readers: int = 0
     threads: int = 0
     restart: bool = False
+    experimental: tuple[str, ...] = ()
+
+    @property
+    def label_places(self) -> tuple[str, ...]:
+        """Where the labels lie, as a tuple."""
+        return (self.labels,) if isinstance(self.labels, str) else self.labels
 
 
 @dataclass(frozen=True)
@@ -108,10 +120,12 @@ def make_summary(
         "task": setup.task.name,
         "measure": measure_title(setup.task),
         "features": request.features,
-        "labels": request.labels,
+        "labels": request.labels if isinstance(request.labels, str) else list(request.labels),
         "partition": partition,
         "recipe": recipe_to_json(setup.recipe),
         "videos": {"train": len(cut.train), "holdout": len(cut.held), "groups": cut.groups, "grouped_by": cut.by},
+        "unknown": list(setup.unknown),
+        "experimental": list(setup.experimental),
         "counts": dict(vars(setup.joined.counts)) | {"missing": list(setup.joined.counts.missing)},
         "seeds": [
             {
@@ -130,7 +144,7 @@ def make_summary(
         "sd": statistics.stdev(scores) if len(scores) > 1 else None,
         "mean_untuned": statistics.fmean(untuned) if untuned else None,
         "sd_untuned": statistics.stdev(untuned) if len(untuned) > 1 else None,
-        "figures": FIGURES,
+        "figures": figures_of(setup),
         "device": request.device,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),
@@ -226,7 +240,7 @@ def train_text(result: TrainResult, output: str) -> str:
     summary = result.summary
     lines = [f"{output}: {result.heads[result.best].config.name}, {summary['measure']}"]
     if summary["mean"] is not None:
-        lines.append(f"   hold-out {UNTUNED}, {TUNED}")
+        lines.append(f"   hold-out {summary['figures']['untuned']}, {TUNED}")
     for entry in summary["seeds"]:
         mark = "*" if entry["seed"] == summary["best_seed"] else " "
         figures = "-" if entry["score"] is None else f"{entry['untuned']:.4f}, {entry['score']:.4f}"

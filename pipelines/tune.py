@@ -57,6 +57,9 @@ def tune_summary(config: PostConfig, output: str) -> str:
         f"{output}: task {config.task}, {metrics['measure']}: {metrics['untuned']:.4f} -> {metrics['tuned']:.4f} "
         f"on the {counted(metrics['videos'], 'video')} it was fitted on"
     ]
+    if metrics.get("unknown"):
+        names = ", ".join(metrics["unknown"])
+        lines.append(f"  {names}: unknown to the head; left at the defaults, counted as neutral")
     if config.half_windows:
         lines.append(f"  {config.smoothing}, half-windows in frames: {', '.join(map(str, config.half_windows))}")
     if config.thresholds:

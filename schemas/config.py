@@ -155,7 +155,8 @@ class ExtractConfig:
     """Everything that decides what stage 1 writes.
 
     Attributes:
-        source: ``video``, or the layout of a folder of crops: ``affwild2``, ``emi``, ``bah``.
+        source: ``video``, or the layout of a folder of crops: ``affwild2``, ``emi``, ``bah``,
+            ``people``.
         engine: what runs the networks (``emo_transforms.engines``), a concrete one.
         kernel_batch: crops per call of the backbone, the last call padded.
         maps: feature maps to store, by stride.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["ok", "no_face", "partial", "failed"]
-SourceKind = Literal["video", "crops", "cache"]
+SourceKind = Literal["video", "crops", "people", "cache"]
 
 
 class EmobeamError(Exception):
@@ -47,12 +47,13 @@ def _input_error(message: str, stage: str, reason: str, permanent: bool) -> Inpu
 
 @dataclass(frozen=True)
 class Video:
-    """One input: a video file, or a folder of face crops of one video.
+    """One input: a video file, a folder of face crops of one video, or a clip in a people folder.
 
     Attributes:
         id: path below the input root without extension, ``/`` kept. Text, always.
         uri: where it lies (anything fsspec can open).
-        kind: ``video``, ``crops`` or ``cache`` (crops stored in another cache).
+        kind: ``video``, ``crops``, ``people`` (rows of a person's file, see ``emo_transforms.people_folders``) or
+            ``cache`` (crops stored in another cache).
         subject: who in the video is meant (``left``, ``right``, or a name), several separated by commas (``,left``
             means the main face and the left one); ``""`` if no one was named.
         time_uri: for crops: the video that supplies presentation times, else ``""``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,22 @@ def decide(
             parts.append(np.clip(block.astype(np.float64), group.low, group.high))
         start = stop
     return np.concatenate(parts, axis=1)
+
+
+def with_neutral(task: Task, values: npt.NDArray[np.float32], unknown: Collection[str]) -> npt.NDArray[np.float32]:
+    """Gives outputs that nobody taught the heads their neutral value, so that a submission has a number there.
+
+    A class that nobody knows never wins: it gets 0. Rows without a value of any other output are left as they are.
+
+    Args:
+        values: float32[n, K].
+        unknown: names of such outputs.
+    """
+    classes = np.array([group.kind == "class" for group in task.groups for _ in group.outputs])
+    neutral = np.where(classes, np.float32(0), np.asarray(task.neutral, np.float32))
+    columns = np.array([name in unknown for name in task.outputs])
+    rows = np.asarray(np.isfinite(values[:, ~columns]).all(axis=1))
+    return np.where(rows[:, None] & columns, neutral, values).astype(np.float32)
 
 
 def compound_from_expressions(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

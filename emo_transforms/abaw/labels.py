@@ -33,13 +33,16 @@ class VideoLabels:
         name: as the organisers write it, for instance ``video49_left``.
         frames: int32[n], native frame numbers from 1, ascending; ``[1]`` for clip-level tasks.
         values: float32[n, C], one column per ``task.label_columns``; class groups hold the number of the class.
-        valid: bool[n, G], one column per group of the task: all of the group's values on that row are labels.
+        valid: bool[n, G], one column per group of the task: all of the group's values on that row are labels; but a
+            yes-or-no output whose value is NaN has none there (people folders alone hold such).
+        also: what a cache may call the video where it knows none called ``name``; ``""``: nothing else.
     """
 
     name: str
     frames: npt.NDArray[np.int32]
     values: npt.NDArray[np.float32]
     valid: npt.NDArray[np.bool_]
+    also: str = ""
 
 
 @dataclass(frozen=True)

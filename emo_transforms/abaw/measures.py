@@ -105,7 +105,7 @@ def sums_of(
 
     Args:
         truth, labels: ``[n, K]`` in label form.
-        valid: ``[n, G]`` rows that count for each group.
+        valid: ``[n, G]`` rows that count for each group; of a yes-or-no output not those whose truth is NaN.
         positive: ``[n]`` score of "yes" where average precision is wanted and known.
     """
     sums: dict[str, Sums] = {}
@@ -146,6 +146,8 @@ def group_score(measure: Measure, group: Group, sums: Sums) -> NDArray[np.float6
     """The figure of a group, ``[...]``."""
     if measure.weighted and isinstance(sums, ConfusionSums):
         return sums.weighted_f1()
+    if isinstance(sums, BinarySums):
+        return sums.mean_f1()
     return np.asarray(per_output(group, sums).mean(axis=-1))
 
 

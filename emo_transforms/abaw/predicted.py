@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,16 +13,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emo_transforms import storage
-from emo_transforms.abaw.decisions import compound_from_expressions
+from emo_transforms.abaw.decisions import compound_from_expressions, with_neutral
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.abaw.read_submission import find_submissions, read_submission
 from emo_transforms.abaw.text_files import is_file
+from emo_transforms.marks import marks_in
 from emo_transforms.parts import read_part_footer
 from emo_transforms.postprocess import confident, postprocess, rows_with_value, weighted_mean
 from emo_transforms.tables_in import predicted_tasks
 from schemas.postprocess import PostConfig
 from schemas.records import EmobeamError, UsageError
-from schemas.tasks import Task, task_named
+from schemas.tables import FOOTER_KEY
+from schemas.tasks import TASKS, Task, task_named
 
 Place = tuple[str, str]
 """(video id, subject) of a table; (name, "") of a submission."""
@@ -37,6 +40,7 @@ class Series:
         known: ``[n]`` rows that had a value before anything was interpolated.
         times: ``[n]`` s, NaN where unknown.
         positive: ``[n]`` probability of "yes" that a submission holds beside its labels, or None.
+        unknown: outputs that nobody taught the heads; their values are the neutral ones.
     """
 
     frames: NDArray[np.int32]
@@ -44,6 +48,7 @@ class Series:
     known: NDArray[np.bool_]
     times: NDArray[np.float64]
     positive: NDArray[np.float32] | None = None
+    unknown: tuple[str, ...] = ()
 
 
 class Predictions(Protocol):
@@ -88,28 +93,41 @@ class TablePredictions:
     def places(self) -> Sequence[Place]:
         return sorted(self.parts)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the columns of what it reads."""
+        return TASKS["ce"].outputs if self.compound else self.task.outputs
+
     def read(self, place: Place) -> Series:
         uri = self.parts[place]
         try:
             with storage.open_read(uri) as file:
-                table = pq.ParquetFile(file).read()
+                opened = pq.ParquetFile(file)
+                table = opened.read()
+                footer = json.loads((opened.metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
             keep = np.array([name == place[1] for name in table["subject"].to_pylist()], bool)
             if "face" in table.column_names:
                 keep &= table["face"].to_numpy() == 0
             values = [table[name].to_numpy().astype(np.float32)[keep] for name in self.task.outputs]
-        except (OSError, KeyError, pa.ArrowException) as error:
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
         rows = int(keep.sum())
-        stacked = np.stack(values, axis=1)
+        unknown = marks_in(footer).unknown
+        stacked = with_neutral(self.task, np.stack(values, axis=1), unknown)
         if self.compound:
             stacked = compound_from_expressions(stacked)
+            unknown = tuple(
+                name
+                for name, pair in zip(TASKS["ce"].outputs, TASKS["ce"].compounds, strict=True)
+                if set(pair) & set(unknown)
+            )
         known = rows_with_value(stacked)
         frames, times = np.ones(rows, np.int32), np.full(rows, np.nan)
         if "frame" in table.column_names:
             frames = table["frame"].to_numpy()[keep].astype(np.int32)
             times = table["time"].to_numpy()[keep].astype(np.float64)
             known &= np.array([source != "absent" for source in table["source"].to_pylist()], bool)[keep]
-        return Series(frames, stacked, known, times)
+        return Series(frames, stacked, known, times, unknown=unknown)
 
     def find(self, names: Sequence[str]) -> dict[str, Place]:
         found = match_names(names, sorted({video for video, _ in self.parts})).found
@@ -157,7 +175,7 @@ class ProcessedPredictions:
     def read(self, place: Place) -> Series:
         found = [part.read(place) if place in part.parts else None for part in self.parts]
         gate = self.gate.read(place) if self.gate and place in self.gate.parts else None
-        return combine(found, self.config, gate)
+        return combine(found, self.config, gate, self.parts[0].outputs)
 
     def find(self, names: Sequence[str]) -> dict[str, Place]:
         found = match_names(names, sorted({video for video, _ in self.places})).found
@@ -165,8 +183,15 @@ class ProcessedPredictions:
         return {name: place for name, place in found.items() if place in places}
 
 
-def combine(parts: Sequence[Series | None], config: PostConfig, gate: Series | None = None) -> Series:
+def combine(
+    parts: Sequence[Series | None], config: PostConfig, gate: Series | None = None, outputs: Sequence[str] = ()
+) -> Series:
     """Averages, gates, interpolates and smooths the series of one place; None is a set that lacks it.
+
+    What is unknown to one set is taken from the others.
+
+    Args:
+        outputs: names of the columns; default: those of the config's task.
 
     Raises:
         EmobeamError: the config holds another number of weights.
@@ -177,14 +202,17 @@ def combine(parts: Sequence[Series | None], config: PostConfig, gate: Series | N
     frames = np.unique(np.concatenate([part.frames for part in there]))
     shares = config.weights or (1.0,) * len(parts)
     weights = [share for share, part in zip(shares, parts, strict=True) if part is not None]
-    values = weighted_mean([_on(frames, part) for part in there], weights)
+    names = outputs or task_named(config.task).outputs
+    knows = np.array([[name not in part.unknown for name in names] for part in there])
+    values = weighted_mean([_on(frames, part) for part in there], weights, knows)
     times = np.full(len(frames), np.nan)
     for part in there:
         times[np.searchsorted(frames, part.frames)] = part.times
     if gate is not None and config.gate < 1:
         values = confident(values, _on(frames, gate), config.gate)
     known = rows_with_value(values)
-    return Series(frames, postprocess(values, times, config), known, times)
+    unknown = tuple(name for name, held in zip(names, np.asarray(knows.any(axis=0)), strict=True) if not held)
+    return Series(frames, postprocess(values, times, config), known, times, unknown=unknown)
 
 
 def _on(frames: NDArray[np.int32], series: Series) -> NDArray[np.float32]:

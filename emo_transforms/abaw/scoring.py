@@ -91,10 +91,9 @@ class VideoScore:
     """What one video contributes; all parts merge.
 
     Attributes:
-        every: sums over all valid rows.
+        every, limited: sums over all valid rows, ``limited`` at given thresholds instead of 0.5 (or None).
         seen: over those where a face was seen (or None: a submission doesn't tell).
-        limited: over all valid rows, at given thresholds instead of 0.5 (or None).
-        missing: first few rows without prediction, as ``name, frame N``.
+        missing: first few rows without prediction, as ``name, frame N``; ``unknown``: outputs counted as neutral.
     """
 
     name: str
@@ -103,6 +102,7 @@ class VideoScore:
     limited: VideoSums | None
     rows: RowCounts
     missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def score_video(
@@ -149,7 +149,7 @@ def score_video(
         surplus=len(series.frames) - int(own.sum()) if series is not None else 0,
     )
     missing = tuple(f"{truth.name}, frame {frame}" for frame in truth.frames[~own][:LISTED].tolist())
-    return VideoScore(truth.name, every, face, limited, counts, missing)
+    return VideoScore(truth.name, every, face, limited, counts, missing, series.unknown if series else ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,6 +334,7 @@ def score_labels(
         if parts[0].limited
         else None,
         "rows": vars(counts) | {"missing_first": _first(chain.from_iterable(part.missing for part in parts))},
+        "unknown": [name for name in task.outputs if any(name in part.unknown for part in parts)],
         "unlabelled": unlabelled(task, labels),
         "videos": {
             "truth": len(parts),

@@ -31,10 +31,12 @@ class FramePredictions:
     Attributes:
         frames: int[n], native frame numbers from 1, ascending; for clip-level tasks one entry of any value.
         values: float32[n, K], one column per output of the task; a row that isn't finite throughout has no value.
+        unknown: outputs that nobody taught the heads; their values are the neutral ones.
     """
 
     frames: npt.NDArray[np.int32]
     values: npt.NDArray[np.float32]
+    unknown: tuple[str, ...] = ()
 
 
 Predictions = Callable[[str, str], FramePredictions | None]
@@ -53,6 +55,7 @@ class SubmissionReport:
         videos_missing: the template's names (without template: those of the tables) that no predictions exist for.
         destination: the file, or the folder where the form has several.
         files: all files written.
+        unknown: outputs that nobody taught the heads: the neutral value stands in their rows.
     """
 
     rows: int
@@ -62,6 +65,7 @@ class SubmissionReport:
     videos_missing: list[str]
     destination: str
     files: list[str]
+    unknown: list[str] = field(default_factory=list)
 
 
 class _Block(NamedTuple):
@@ -131,12 +135,15 @@ class _Rows:
     nearest: int = 0
     neutral: int = 0
     missing: dict[str, None] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
 
     def texts(self, block: _Block) -> Iterator[str]:
         """The lines of a block."""
         count = len(block.keys)
         if block.known is None:
             self.missing[block.name] = None
+        else:
+            self.unknown |= set(block.known.unknown)
         filled, own = fill(self.task, block.frames, count, block.known)
         if filled is None:
             self.neutral += count
@@ -152,7 +159,10 @@ class _Rows:
     def report(self, destination: str, files: list[str]) -> SubmissionReport:
         """What has been made so far."""
         rows = self.exact + self.nearest + self.neutral
-        return SubmissionReport(rows, self.exact, self.nearest, self.neutral, list(self.missing), destination, files)
+        unknown = [name for name in self.task.outputs if name in self.unknown]
+        return SubmissionReport(
+            rows, self.exact, self.nearest, self.neutral, list(self.missing), destination, files, unknown
+        )
 
 
 def _write_one(rows: _Rows, destination: str, pairs: list[tuple[str, str]], template: str) -> SubmissionReport:

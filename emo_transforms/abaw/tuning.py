@@ -109,7 +109,14 @@ def tune(
     ]
     ((_, plain),) = _sums(task, measure, videos, PostConfig(task.name, weights=base.weights), 0, [DECISION], None)
     untuned = float(task_score(measure, plain))
-    return _fitted(base, task, measure, trials, untuned, tuple(truth.name for truth, _, _ in videos))
+    fitted = _fitted(base, task, measure, trials, untuned, tuple(truth.name for truth, _, _ in videos))
+    unknown = [name for name in task.outputs if _unknown(name, videos)]
+    return replace(fitted, metrics={**fitted.metrics, "unknown": unknown}) if unknown else fitted
+
+
+def _unknown(output: str, videos: Sequence[Labelled]) -> bool:
+    """Whether nobody taught the heads an output; then there is nothing to fit, and the defaults stay."""
+    return all(part is None or output in part.unknown for _, series, _ in videos for part in series)
 
 
 Labelled = tuple[VideoLabels, list[Series | None], tuple[str, str]]

@@ -15,7 +15,7 @@ from emo_transforms.backbones.loading import (
     outputs_of,
 )
 from emo_transforms.backbones.maps import MAPS, feature_maps, final_layer_state, gives_maps
-from emo_transforms.backbones.vectors import Source, named, source_of
+from emo_transforms.backbones.vectors import Source, default_weights, named, source_of
 from emo_transforms.shards import VECTORS
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Backbone",
     "Source",
     "check_outputs",
+    "default_weights",
     "describe_backbone",
     "embed",
     "feature_maps",

@@ -97,7 +97,7 @@ def describe_backbone(
     state = read_checkpoint(source.uri) if source.uri and vectors else None
     config = BackboneConfig(
         name=source.name,
-        weights=weights,
+        weights=source.weights,
         input_size=input_size or source.input_size,
         mean=source.mean,
         std=source.std,
@@ -105,7 +105,9 @@ def describe_backbone(
         classes=_classes(source, state) if vectors else 0,
     )
     config = _with_names(config, source)
-    if source.gives_maps and state is not None and not config.classes:
+    # A network without its classifier still gives the embedding; one that ends with the maps doesn't.
+    embeds = state is not None and any(name.endswith("conv_head.weight") for name in state)
+    if source.gives_maps and state is not None and not config.classes and not embeds:
         raise UsageError(
             f"--store {','.join(store)}: {weights} holds the maps' part of {name} alone, without a classifier; "
             "embedding and scores need a whole one (--store maps works)"

@@ -19,6 +19,7 @@ from emo_transforms.backbones.mobilefacenet import MobileFaceNet
 from emo_transforms.backbones.notes import read_info, read_note
 from emo_transforms.backbones.onnx_nets import OnnxNetwork
 from emo_transforms.backbones.timm_vectors import TimmVectors
+from emo_transforms.shipped import UNTRAINED, is_shipped, shipped, shipped_as
 from schemas.config import BackboneConfig
 from schemas.records import EmobeamError, UsageError
 
@@ -88,9 +89,18 @@ def named(name: str, weights: str) -> tuple[str, str]:
         name: ``""`` takes the network of the weights: what the catalogue or the file itself says, ``onnx`` for ONNX
             files, else ``mobilenetv4_conv_small``. A name of the catalogue stands for its weights as well; beside a
             file it stays as it is, since it says what the file was made for (see :func:`source_of`).
+        weights: ``""`` takes those of the name: what comes with emobeam for ``mobilenetv4_conv_small``, what was
+            fetched for a name of the catalogue, ``untrained`` for any other network.
+
+    Raises:
+        EmobeamError: weights of another version of emobeam, or this installation lacks its own.
     """
-    if weights == "untrained" and name in _CATALOGUED:
-        return _CATALOGUED[name].architecture, name
+    if name in _CATALOGUED and weights in ("", UNTRAINED):
+        return _CATALOGUED[name].architecture, weights or name
+    weights = weights or default_weights(name)
+    if is_shipped(weights):
+        found = shipped_as(weights)
+        return name or found.architecture, found.name
     if name:
         return name, weights
     if noted := read_note(weights).get("architecture"):
@@ -100,6 +110,11 @@ def named(name: str, weights: str) -> tuple[str, str]:
     return "onnx" if weights.lower().endswith(".onnx") else _IMAGENET.name, weights
 
 
+def default_weights(name: str) -> str:
+    """The weights of a network where nobody names any: those that come with emobeam, else ``untrained``."""
+    return shipped().name if name in ("", shipped().architecture) else UNTRAINED
+
+
 def source_of(name: str, weights: str) -> Source:
     """What is known of a backbone by its name and its weights, before anything is built.
 
@@ -107,14 +122,20 @@ def source_of(name: str, weights: str) -> Source:
         name: ``mobilefacenet``, ``ddamfn``, or any timm classifier; timm's MobileNetV4 family gives maps as well.
             ``onnx`` for ONNX files of other networks. A name of the catalogue is its network, and a file beside it is
             one of its kind: same input size, normalisation and scores.
-        weights: ``untrained``, ``timm``, ``timm:TAG``, a name of the catalogue, or a file. A file that tells its own
-            input size and normalisation (as ``emobeam pretrain`` writes it) is believed; one that is called as the
-            catalogue calls it is taken for that model, wherever it lies.
+        weights: ``untrained``, ``timm``, ``timm:TAG``, a name of the catalogue, ``shipped`` or the name of what comes
+            with emobeam, or a file. A file that tells its own input size and normalisation (as ``emobeam pretrain``
+            writes it) is believed; one that is called as the catalogue calls it is taken for that model, wherever it
+            lies.
 
     Raises:
         UsageError: there is no such network, timm has no such weights of it, or the weights are another network's.
-        EmobeamError: the weights are in the catalogue, but have not been fetched.
+        EmobeamError: the weights are in the catalogue, but have not been fetched, or they came with another version
+            of emobeam.
     """
+    if is_shipped(weights):
+        found = shipped_as(weights)
+        _same_network(name, found.architecture, found.name)
+        return replace(source_of(name, str(found.backbone.path)), weights=found.name)
     kind = _CATALOGUED.get(name) if weights.partition(":")[0] not in ("untrained", "timm") else None
     name = kind.architecture if kind is not None else name
     entry = _entry(weights)

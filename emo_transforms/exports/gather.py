@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from emo_transforms import storage
 from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.abaw.keys import match_names
+from emo_transforms.marks import Marks
 from emo_transforms.studies.traces import Trace, traces_of
-from emo_transforms.tables_in import list_parts
+from emo_transforms.tables_in import list_parts, marks_of_parts
 from schemas.records import EmobeamError, UsageError
 from schemas.task import Task
 from schemas.tasks import TASKS
@@ -41,6 +42,7 @@ class OutputFolder:
         videos: ids of all videos that have a table of any of the tasks and no damaged one, sorted.
         failed: videos with a damaged table, with the reason.
         untrained: names of the tasks whose values an untrained head made, in any of the videos.
+        marks: by task, outputs that no head knows, or whose values are not to be relied on.
     """
 
     uri: str
@@ -50,6 +52,7 @@ class OutputFolder:
     videos: tuple[str, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
     untrained: tuple[str, ...] = ()
+    marks: Mapping[str, Marks] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -79,7 +82,8 @@ class OutputFolder:
             for task in self.frame_tasks
             if any(group.kind == "binary" for group in task.groups) and not heads_in(self.run, task)
         ]
-        texts = [*(text for text in told if text not in others), *map(_untrained, self.untrained), *unknown]
+        doubts = [text for task, marks in self.marks.items() for text in marks.notes(task)]
+        texts = [*(text for text in told if text not in others), *map(_untrained, self.untrained), *unknown, *doubts]
         return tuple(dict.fromkeys(texts))
 
 
@@ -136,6 +140,10 @@ def open_output(
             for task, own in listing.parts.items()
             if any(part.untrained for video, part in own.items() if video in chosen)
         ),
+        {
+            task: marks_of_parts(task, [part for video, part in own.items() if video in chosen])
+            for task, own in listing.parts.items()
+        },
     )
 
 

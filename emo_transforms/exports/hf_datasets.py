@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from emo_transforms.marks import Marks
 from schemas.task import Task
 
 _ROWS_PER_FILE = 2_000_000
@@ -90,6 +91,7 @@ class CardFacts:
         extraction: ``config`` of ``dataset.json`` of the cache; empty where it isn't at hand.
         thresholds: by task, of its yes-or-no outputs.
         warnings: what the tables and their runs have to warn of.
+        marks: by task, outputs that are unknown to the heads, or experimental.
     """
 
     title: str
@@ -101,6 +103,7 @@ class CardFacts:
     extraction: Mapping[str, Any]
     thresholds: Mapping[str, Mapping[str, float]]
     warnings: Sequence[str] = ()
+    marks: Mapping[str, Marks] = field(default_factory=dict)
 
 
 def data_card(configurations: Sequence[Configuration], facts: CardFacts) -> str:
@@ -203,6 +206,8 @@ def _contents(configurations: Sequence[Configuration], facts: CardFacts) -> list
         if limits:
             texts = ", ".join(f"{output} {limit:g}" for output, limit in limits.items())
             lines += ["", f"Thresholds of `{name}` above which an output counts as present: {texts}."]
+    for task, marks in facts.marks.items():
+        lines += [line for text in marks.notes(task) for line in ("", f"{text[0].upper()}{text[1:]}.")]
     return [*lines, ""]
 
 

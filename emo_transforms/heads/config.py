@@ -48,6 +48,8 @@ _LATER = (
     "causal",
     "statistics",
     "indices",
+    "unknown",
+    "experimental",
 )
 """Keys that came after the first heads; ``head.json`` holds them where they say something."""
 
@@ -86,6 +88,8 @@ class HeadConfig:
         backbone: name of the backbone.
         thresholds: of each output, or empty.
         smoothing: half-width of the box filter over its outputs in sampled frames; 0 is none.
+        unknown: outputs that nobody taught: no label of theirs was in the training; null in tables.
+        experimental: outputs whose values are given with a warning: they were taught, but measured too weak to rely on.
         weights: ``untrained`` or where the weights came from.
         seed: of the initialisation.
         metrics, provenance: plain JSON data, for people and reports.
@@ -121,6 +125,8 @@ class HeadConfig:
     backbone: str = "mobilenetv4_conv_small"
     thresholds: tuple[float, ...] = ()
     smoothing: int = 0
+    unknown: tuple[str, ...] = ()
+    experimental: tuple[str, ...] = ()
     weights: str = "untrained"
     seed: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -205,8 +211,22 @@ def check_config(config: HeadConfig) -> None:
     ]
     _raise_first(checks)
     activation_groups(config.activation, count)
+    _check_marks(config)
     _check_inputs(config)
     _check_architecture(config)
+
+
+def _check_marks(config: HeadConfig) -> None:
+    for key, names in (("unknown", config.unknown), ("experimental", config.experimental)):
+        strange = [str(name) for name in names if name not in config.outputs]
+        checks = [
+            (not strange, f"{key} names {', '.join(strange)}; the outputs are {', '.join(config.outputs)}"),
+            (len(set(names)) == len(names), f"{key} is {list(names)}, expected different names"),
+        ]
+        _raise_first(checks)
+    both = [name for name in config.unknown if name in config.experimental]
+    _raise_first([(not both, f"{', '.join(both)}: both unknown and experimental")])
+    _raise_first([(len(config.unknown) < len(config.outputs), "all outputs are unknown")])
 
 
 def _check_inputs(config: HeadConfig) -> None:

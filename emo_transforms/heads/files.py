@@ -1,8 +1,9 @@
 """The folder of a head: written, read, and held against a cache.
 
-A head is a folder with ``head.json`` (:class:`HeadConfig`) and ``head.safetensors`` (all tensors, float32); beside
-them ``README.md``, the model card, where it is known how the head was made, and ``backbone.safetensors``, where the
-backbone was trained too. ``weights_sha256`` identifies the tensors themselves, whatever file they came from.
+A head is a folder with ``head.json`` (:class:`HeadConfig`) and ``head.safetensors`` (all tensors, float32, or float16
+where it was packed); beside them ``README.md``, the model card, where it is known how the head was made, and
+``backbone.safetensors``, where the backbone was trained too. ``weights_sha256`` identifies the tensors themselves, as
+float32 and whatever file they came from.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ BACKBONE_FILE = "backbone.safetensors"
 CARD_FILE = "README.md"
 
 
-def save_head(head: Head, folder: str, *, backbone: Mapping[str, Tensor] | None = None) -> None:
+def save_head(
+    head: Head, folder: str, *, backbone: Mapping[str, Tensor] | None = None, dtype: torch.dtype = torch.float32
+) -> None:
     """Writes a head's folder; a head that is already there is replaced.
 
     A local folder appears as a whole (written beside its place, then renamed). In an object store ``head.json``
@@ -45,11 +48,14 @@ def save_head(head: Head, folder: str, *, backbone: Mapping[str, Tensor] | None 
     Args:
         folder: local path or any fsspec URI.
         backbone: tensors of the backbone where it was trained too.
+        dtype: of the numbers in ``head.safetensors``; :func:`load_head` gives float32 whatever it is.
 
     Raises:
         EmobeamError: the folder holds something else, or can't be written.
     """
-    files = {WEIGHTS_FILE: _tensor_bytes(head.module.state_dict())}
+    state = head.module.state_dict()
+    kept = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    files = {WEIGHTS_FILE: _tensor_bytes(kept)}
     if backbone is not None:
         files[BACKBONE_FILE] = _tensor_bytes(backbone, _note(head.config.provenance.get("backbone")))
     if head.config.provenance:
@@ -88,7 +94,7 @@ def load_head(folder: str) -> Head:
     except EmobeamError as error:
         raise EmobeamError(f"{config_uri}: {error}") from error
     try:
-        state = load(_read(weights_uri))
+        state = _wide(load(_read(weights_uri)))
     except SafetensorError as error:
         raise EmobeamError(f"{weights_uri}: damaged ({error}); copy the head again") from error
     except EmobeamError as error:
@@ -171,6 +177,11 @@ def _read(uri: str) -> bytes:
         raise EmobeamError(
             f"no such file; a head is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, check its name"
         ) from error
+
+
+def _wide(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float16 numbers as float32, which is what heads compute in."""
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in tensors.items()}
 
 
 def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

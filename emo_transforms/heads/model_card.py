@@ -9,6 +9,7 @@ from typing import Any
 
 from emo_transforms.heads.config import HeadConfig
 from emo_transforms.heads.costs import describe
+from emo_transforms.marks import marks_of
 from schemas.tasks import TASKS
 
 _FORMS = {
@@ -88,6 +89,11 @@ def _what(config: HeadConfig) -> str:
 
 
 def _outputs(config: HeadConfig) -> str:
+    marks = "".join(f"\n{line[0].upper()}{line[1:]}.\n" for line in marks_of([config]).notes(config.task))
+    return _values(config) + marks
+
+
+def _values(config: HeadConfig) -> str:
     thresholds: Sequence[Any] = config.thresholds or ("",) * len(config.outputs)
     if not config.thresholds:
         return f"## Outputs\n\n{', '.join(config.outputs)} (activation `{config.activation}`)\n"

@@ -228,16 +228,21 @@ def untrained_head(
     return _fresh(config, final)
 
 
-def stand_in(task: Task, offer: Offer) -> Head:
-    """What runs where no head of a task was named: the backbone's own scores if they fit, else untrained weights.
+def has_ready_head(task: Task, offer: Offer) -> bool:
+    """Whether a task's outputs are among the backbone's own scores, see :func:`ready_head`."""
+    try:
+        ready_head(task, offer)
+    except EmobeamError:
+        return False
+    return True
+
+
+def untrained_for(task: Task, offer: Offer) -> Head:
+    """The usual head of a task for a cache, with seeded random weights: for tests, demonstrations and plumbing.
 
     Raises:
         EmobeamError: the cache holds nothing that a head reads.
     """
-    try:
-        return ready_head(task, offer)
-    except EmobeamError:
-        pass
     if "s32" in offer.map_shapes:
         return new_head(task, offer)
     return new_head(task, offer, architecture="frame" if task.scope == "frame" else "clip-statistics")

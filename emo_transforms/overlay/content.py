@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from emo_transforms import storage
 from emo_transforms.annotations import VideoView, view_video
 from emo_transforms.cache import Dataset, shard_uri
+from emo_transforms.marks import Marks, marks_in
 from emo_transforms.parts import part_uri, read_part_footer
 from emo_transforms.roles import SIDES
 from emo_transforms.shards import read_rows
@@ -75,11 +76,12 @@ class Values:
 
 @dataclass(frozen=True, eq=False)
 class TaskValues:
-    """All faces of one task: ``outputs`` are the value columns, in the order of the table."""
+    """All faces of one task: ``outputs`` are the value columns, in the order of the table; ``marks`` are its heads'."""
 
     task: str
     outputs: tuple[str, ...]
     faces: Mapping[FaceKey, Values]
+    marks: Marks = field(default_factory=Marks)
 
 
 def _row(frames: NDArray[np.int32], frame: int) -> int | None:
@@ -235,7 +237,8 @@ def read_values(output: str, task: str, video: str) -> TaskValues | None:
         clip = {(name, 0): values[subject == name] for name in dict.fromkeys(subject.tolist())}
         source = {key: np.where(np.isnan(rows).all(axis=1), 3, 0).astype(np.int8) for key, rows in clip.items()}
         nothing = np.zeros(0, np.int32)
-        return TaskValues(task, outputs, {key: Values(nothing, rows, source[key]) for key, rows in clip.items()})
+        shown = {key: Values(nothing, rows, source[key]) for key, rows in clip.items()}
+        return TaskValues(task, outputs, shown, marks_in(footer))
     face, frame = table["face"].to_numpy(), table["frame"].to_numpy()
     names = table["source"].cast(pa.string()).to_pylist()
     source_of_row = np.array([SOURCES.index(name) for name in names], np.int8)
@@ -245,7 +248,7 @@ def read_values(output: str, task: str, video: str) -> TaskValues | None:
             rows = np.flatnonzero((subject == name) & (face == number))
             rows = rows[np.argsort(frame[rows], kind="stable")]
             found[name, number] = Values(frame[rows].astype(np.int32), values[rows], source_of_row[rows])
-    return TaskValues(task, outputs, found)
+    return TaskValues(task, outputs, found, marks_in(footer))
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float32]:

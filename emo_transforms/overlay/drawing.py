@@ -67,7 +67,7 @@ class Canvas:
         self._margin = max(4, size // 2)
         self._strip = max(_STRIP, size // 6, round(size * 0.7 / max(1, len(self._faces))))
         self._pitch = max(self._text, self._strip * len(self._faces) + self._line)
-        names = [bar.name for block in blocks for bar in block.bars]
+        names = [bar.label for block in blocks for bar in block.bars]
         self._label = max([self._width(name) for name in names], default=0) + self._margin
         self._value = self._width("-0.00")
         self._bar = 7 * size
@@ -172,7 +172,7 @@ class Canvas:
                 continue
             bar = block.bars[row.bar]
             middle = row.y + self._pitch / 2
-            draw.text((x, middle), bar.name, font=self._font, fill=_INK, anchor="lm")
+            draw.text((x, middle), bar.label, font=self._font, fill=_INK, anchor="lm")
             left, top, right, bottom = self._trough(row, x)
             draw.rectangle((left, top, right, bottom), fill=_TROUGH)
             for value in (0.0 if bar.low < 0 < bar.high else None, bar.mark):
@@ -200,6 +200,8 @@ class Canvas:
             if found is None:
                 continue
             value = float(found[row.bar])
+            if np.isnan(value):  # nobody taught the head this output
+                continue
             colour = face.face.colour
             sure = face.sources[row.block] == "sampled"
             ends = sorted((self._place(bar, max(0.0, bar.low), left, right), self._place(bar, value, left, right)))
@@ -212,7 +214,7 @@ class Canvas:
             return
         found = values[0].blocks[row.block]
         text, ink = "-", _FAINT
-        if found is not None:
+        if found is not None and not np.isnan(found[row.bar]):
             value = float(found[row.bar])
             text = f"{value:.2f}"
             chosen = any(row.bar in group and row.bar == _highest(found, group) for group in block.choices)
@@ -258,7 +260,8 @@ class Canvas:
 
 
 def _title(block: Block) -> str:
-    return block.title + (" UNTRAINED" if block.untrained else "")
+    doubts = dict.fromkeys(bar.doubt for bar in block.bars if bar.doubt)
+    return block.title + (" UNTRAINED" if block.untrained else "") + (f" (* {', '.join(doubts)})" if doubts else "")
 
 
 def _source(sources: Sequence[str]) -> str:
@@ -268,7 +271,7 @@ def _source(sources: Sequence[str]) -> str:
 
 
 def _highest(values: NDArray[np.float32], group: Sequence[int]) -> int:
-    return group[int(np.argmax(values[list(group)]))]
+    return group[int(np.argmax(np.nan_to_num(values[list(group)], nan=-np.inf)))]
 
 
 def _dimmed(colour: Colour) -> Colour:

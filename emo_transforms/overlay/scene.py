@@ -38,12 +38,19 @@ class Face:
 
 @dataclass(frozen=True)
 class Bar:
-    """One output: name, range, and the threshold that is marked (None: none)."""
+    """One output: name, range, the threshold that is marked (None: none), and whether it is ``experimental``, or
+    ``unknown`` to the head."""
 
     name: str
     low: float
     high: float
     mark: float | None
+    doubt: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name as it is drawn."""
+        return f"{self.name} *" if self.doubt else self.name
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def make_block(table: TaskValues, *, untrained: bool, thresholds: Sequence[float
         mark = None
         if group is not None and group.kind == "binary":
             mark = thresholds[index] if len(thresholds) == len(table.outputs) else 0.5
-        bars.append(Bar(name, group.low if group else 0.0, group.high if group else 1.0, mark))
+        bars.append(Bar(name, group.low if group else 0.0, group.high if group else 1.0, mark, table.marks.of(name)))
     choices = tuple(
         tuple(index for index, name in enumerate(table.outputs) if name in group.outputs)
         for group in task.groups

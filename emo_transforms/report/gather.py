@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from emo_transforms import storage
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.parts import part_name
-from emo_transforms.tables_in import Listing, Part, list_parts
+from emo_transforms.tables_in import Listing, Part, list_parts, marks_of_parts
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS, Task
 
@@ -232,4 +232,5 @@ def warnings_of(found: Gathered) -> tuple[list[str], list[str]]:
             text = f"{entry.get('name')} {entry.get('weights')}".lower()
             if "experimental" in text and not any("experimental" in other and task in other for other in others):
                 others.append(f"task {task}: the head {entry.get('name')} is experimental")
+    others += [text for task, own in found.parts.items() for text in marks_of_parts(task, own.values()).notes(task)]
     return untrained, others

@@ -20,6 +20,7 @@ from emo_transforms.report.gather import Gathered, VideoInfo, seconds_by_step, w
 from emo_transforms.report.names import output_title
 from emo_transforms.report.series import BINS, Distribution, groups_of
 from emo_transforms.report.truth import TaskTruth
+from emo_transforms.tables_in import marks_of_parts
 from schemas.tasks import Task
 
 NO_VALUE, MINUS = "\u2013", "\u2212"
@@ -149,6 +150,7 @@ def _json_for_script(data: Any) -> Markup:
 def _for_script(data: PageData) -> dict[str, Any]:
     tasks = []
     for task in data.found.tasks:
+        marks = marks_of_parts(task.name, data.found.parts[task.name].values())
         outputs = [
             {
                 "name": output,
@@ -157,6 +159,7 @@ def _for_script(data: PageData) -> dict[str, Any]:
                 "high": group.high,
                 "kind": group.kind,
                 "group": group.name,
+                "mark": marks.of(output),
             }
             for output, group in zip(task.outputs, groups_of(task), strict=True)
         ]
@@ -212,13 +215,14 @@ def _task(task: Task, data: PageData) -> dict[str, Any]:
     truth = data.truths.get(task.name)
     groups = groups_of(task)
     heads = (data.found.run.get("heads") or {}).get(task.name) or []
+    marks = marks_of_parts(task.name, data.found.parts[task.name].values())
     return {
         "name": task.name,
         "title": task.title,
         "scope": task.scope,
         "outputs": task.outputs,
         "plots": [
-            _plot(distribution, group.kind)
+            _plot(distribution, group.kind) | {"mark": marks.of(distribution.output)}
             for distribution, group in zip(data.distributions[task.name], groups, strict=True)
         ],
         "heads": heads,

@@ -22,6 +22,7 @@ from emo_transforms.cache import shard_uri
 from emo_transforms.crops import decode_crop, read_crop
 from emo_transforms.decoding import DecoderProcess
 from emo_transforms.faces import Picture, source_crop
+from emo_transforms.people_folders import people_pictures
 from emo_transforms.planning import fingerprint_of
 from emo_transforms.report.content import Sprite
 from emo_transforms.report.series import SAMPLED, FaceSeries
@@ -193,7 +194,7 @@ class Pictures:
         now = fingerprint_of(video, self.config)
         if print_[1] is not None and (now.size, now.digest) != print_:
             return [], f"No face pictures: {video.uri} has changed since."
-        if video.kind == "crops":
+        if video.kind in ("crops", "people"):
             sprites = _sprites(_read_crops(video, wanted, until))
         elif not storage.is_local(video.uri) and now.size > FETCHED:
             text = f"{now.size / 1e6:.0f} MB, too much to fetch for them; name a copy with --videos"
@@ -222,11 +223,12 @@ class Pictures:
 
 
 def _read_crops(video: Video, wanted: Sequence[Wanted], until: float) -> Iterator[tuple[Wanted, Picture]]:
+    read = people_pictures(video) if video.kind == "people" else None
     for item in (wanted[place] for place in _coarse_first(range(len(wanted)))):
         if time.monotonic() > until:
             return
         if item.image:
-            yield item, read_crop(storage.join(video.uri, item.image))[1]
+            yield item, (read(item.image) if read else read_crop(storage.join(video.uri, item.image)))[1]
 
 
 def pictures_per_face(faces: int, budget: int) -> int:

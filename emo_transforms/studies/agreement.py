@@ -152,6 +152,9 @@ def _compared(
     if key in done:
         result.tell(f"{track.source}: {video} was coded for {track.who.unit} twice; the first one counts")
         return None
+    if track.who.unit in study.source.marks.unknown:
+        result.tell(f"{track.who.unit}: was coded, but nobody taught it to the head; there is nothing to compare")
+        return None
     column = study.source.task.outputs.index(track.who.unit)
     group = next(group for group in study.source.task.groups if track.who.unit in group.outputs)
     rule = next((rule for rule in study.rules.all if rule.unit == track.who.unit), None)
@@ -241,7 +244,7 @@ def _row(
         "interval_over": units.over if intervals else "",
         "interval_units": units.count if intervals else None,
         "baseline": study.config.baseline.text,
-        "note": note_of(unit, untrained=study.source.untrained),
+        "note": note_of(unit, untrained=study.source.untrained, marks=study.source.marks),
     }
     enough = intervals and units.count >= config.min_units
     weights = draws(units.count, config.resamples, config.seed) if enough else None

@@ -130,7 +130,7 @@ def make_baselines(
             if neutral is not None:
                 intervals = [(span.start, span.end) for span in neutral.of(*trace.key)]
                 shown = overlap(trace.times, trace.ends, intervals)
-            shown = np.where(np.isnan(trace.values).any(axis=1), 0.0, shown)
+            shown = np.where(np.isnan(trace.values).all(axis=1), 0.0, shown)
             names, rows = persons.of(trace)
             for index, name in enumerate(names):
                 if not name:
@@ -171,9 +171,10 @@ def _baseline(
     kept = np.array([group.kind == "class" for group in task.groups for _ in group.outputs])
     levels, spreads = np.zeros(len(kept)), np.ones(len(kept))
     for k in np.flatnonzero(~kept):
-        column = seen[:, k].astype(np.float64)
-        levels[k] = quantile(column, weight, q)
+        held = ~np.isnan(seen[:, k])  # an output that nobody taught the head has no value, and no baseline
+        column = seen[held, k].astype(np.float64)
+        levels[k] = quantile(column, weight[held], q)
         if config.scale == "standardise":
-            spread = robust_spread(column, weight)
+            spread = robust_spread(column, weight[held])
             spreads[k] = spread if spread > 0 else np.nan
     return _Baseline(seconds, levels, spreads)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_transforms.events import Event, find_class_events, find_events
+from emo_transforms.marks import Marks
 from emo_transforms.studies.traces import Trace
 from schemas.records import UsageError
 from schemas.task import OutputGroup, Task
@@ -196,10 +197,12 @@ def _events(trace: Trace, values: NDArray[np.float32], rules: Rules, first: int,
         found += [(rule, _signed(event, sign)) for event in events]
     by_unit = {rule.unit: rule for rule in rules.all}
     for group, column in rules.classes:
+        # A class that nobody taught the head has no value in any row, and takes no part.
+        held = np.asarray(~np.isnan(trace.values[:, column : column + len(group.outputs)]).all(axis=0))
         events = find_class_events(
             times,
-            values[rows, column : column + len(group.outputs)],
-            group.outputs,
+            values[rows, column : column + len(group.outputs)][:, held],
+            [name for name, there in zip(group.outputs, held, strict=True) if there],
             frames=frames,
             end=end,
             min_duration=rules.min_duration,
@@ -222,9 +225,10 @@ def active_frames(trace: Trace, events: Sequence[Event]) -> NDArray[np.bool_]:
     return np.asarray(np.cumsum(edges[:-1]) > 0)
 
 
-def note_of(unit: str, *, untrained: bool) -> str:
+def note_of(unit: str, *, untrained: bool, marks: Marks) -> str:
     """What a reader of a table has to know about an output."""
     notes = [UNTRAINED_NOTE] if untrained else []
+    notes += [marks.note(unit)] if marks.of(unit) else []
     notes += [SPEECH_NOTE] if unit in SPEECH_UNITS else []
     return "; ".join(notes)
 

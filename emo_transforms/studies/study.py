@@ -146,6 +146,7 @@ class Study:
             "task": self.source.task.name,
             "heads": list(self.source.heads),
             "untrained": self.source.untrained,
+            **self.source.marks.to_json(),
             "thresholds": thresholds_data(self.rules),
             "min_duration": config.min_duration,
             "merge_gap": config.merge_gap,
@@ -209,6 +210,7 @@ def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, i
         warnings.append(f"baselines are made without {', '.join(unread[:5])}, whose tables can't be read")
     if source.untrained:
         warnings.append(f"task {source.task.name}: an untrained head made these predictions; the values mean nothing")
+    warnings += source.marks.notes(source.task.name)
     if not source.heads and rules.rules and not config.thresholds:
         warnings.append(
             f"run.json of {output} doesn't name the heads of task {source.task.name}, so their thresholds are unknown: "

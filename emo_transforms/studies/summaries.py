@@ -194,7 +194,7 @@ def _rows(study: Study, unit: _Unit, by: By) -> Iterable[dict[str, Any]]:
                 "rows": int(known.sum()),
                 "videos": len(unit.videos),
                 "baseline": study.config.baseline.text,
-                "note": note_of(name, untrained=study.source.untrained),
+                "note": note_of(name, untrained=study.source.untrained, marks=study.source.marks),
             }
             for direction in directions.get(name, [""]):
                 yield {

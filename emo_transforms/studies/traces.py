@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from emo_transforms import storage
 from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.events import frame_ends
-from emo_transforms.tables_in import list_parts, predicted_tasks
+from emo_transforms.marks import Marks
+from emo_transforms.tables_in import list_parts, marks_of_parts, predicted_tasks
 from schemas.records import EmobeamError, InputError, UsageError
 from schemas.task import Task
 from schemas.tasks import TASKS
@@ -72,6 +73,7 @@ class Source:
         untrained: a head whose values mean nothing made them.
         subjects: names of all subjects in the parts.
         heads: name, weights and digest of the heads, as ``run.json`` has them.
+        marks: outputs that no head knows, or whose values are not to be relied on.
     """
 
     output: str
@@ -84,6 +86,7 @@ class Source:
     untrained: bool
     subjects: frozenset[str]
     heads: Sequence[Mapping[str, Any]]
+    marks: Marks = field(default_factory=Marks)
 
 
 def frame_tasks_in(output: str) -> list[str]:
@@ -144,6 +147,7 @@ def open_source(output: str, task: Task, only: str = "", progress: Callable[[int
         any(part.untrained for part in parts.values()),
         frozenset(subject for part in parts.values() for subject in part.subjects),
         heads,
+        marks_of_parts(task.name, parts.values()),
     )
 
 

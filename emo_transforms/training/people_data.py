@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emo_transforms.people_folders import people_files, read_columns
 from schemas.records import EmobeamError
@@ -22,6 +24,10 @@ UNITS = task_named("au").outputs
 _SIDES = {"_L": "_R", "_R": "_L"}
 LANDMARKS = tuple(f"landmark{number}_{axis}" for number in range(17, 68) for axis in "xy")
 """Names of the landmarks' coordinates; numbers as in the 300-W challenge."""
+ALIGNED = tuple(name.replace("landmark", "aligned") for name in LANDMARKS)
+"""Names of the same in the face's own frame, see :func:`align`."""
+_EYES = (36 - 17, 45 - 17)
+"""Outer corners of the eyes."""
 _MIRRORED_LANDMARKS = (
     *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
     *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
@@ -127,6 +133,17 @@ def read_people(uris: Sequence[str]) -> PeopleCrops:
         targets,
         landmarks.reshape(-1, len(LANDMARKS) // 2, 2),
     )
+
+
+def align(landmarks: Tensor) -> Tensor:
+    """Landmarks ``[n, 51, 2]`` in the frame of the face ``[n, 102]``: the outer corners of its eyes at -0.5 and 0.5.
+
+    Moving, turning or enlarging the picture changes nothing; what is left is who it is, how the head is turned, and
+    what the face does.
+    """
+    points = torch.view_as_complex(landmarks.contiguous())
+    left, right = points[:, _EYES[0], None], points[:, _EYES[1], None]
+    return torch.view_as_real((points - (left + right) / 2) / (right - left)).flatten(1)
 
 
 def mirror_landmarks(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from emo_transforms.backbones.notes import NetworkInfo
 from emo_transforms.training.fitting import State
-from emo_transforms.training.people_data import LANDMARKS, PeopleCrops
+from emo_transforms.training.people_data import ALIGNED, LANDMARKS, PeopleCrops, align
 from emo_transforms.training.people_loader import PeopleBatch, PeopleLoader
 from emo_transforms.training.pixels import erase, normalise, to_float
 from emo_transforms.training.pretrain_recipe import PretrainRecipe, learning_rate
@@ -34,6 +34,10 @@ LANDMARK_WEIGHT = 20.0
 """Of the mean distance of the landmarks' coordinates in parts of the crop's edge. They are known exactly in every crop
 and change with every movement: without them a network from scratch takes many times longer to see any unit."""
 
+ALIGNED_WEIGHT = 1.0
+"""Of the mean distance of the aligned landmarks' coordinates in standard deviations: a raised brow weighs there what a
+turned head weighs among the plain ones."""
+
 SHOWN = 0.3
 """Activation from which a unit counts as shown."""
 
@@ -42,7 +46,7 @@ class UnitPretraining:
     """A :class:`emo_transforms.training.fitting.Learner` of action units and shapes.
 
     Args:
-        network: any timm classifier whose outputs are ``train.outputs`` and then :data:`LANDMARKS`.
+        network: any timm classifier whose outputs are those of :func:`outputs_of`.
         fresh: it starts untrained: its output layer's bias is set to what is usual in the training crops, so that the
             first steps aren't spent on that.
     """
@@ -63,7 +67,8 @@ class UnitPretraining:
             _start_at_the_usual(network, train)
         self._setting = setting or Setting()
         self._network: Any = network.to(self._setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._info, self._recipe, self._units = info, recipe, train.units
+        self._info, self._recipe, self._units, self._known = info, recipe, train.units, len(train.outputs)
+        self._aligned = _spread(align(torch.from_numpy(train.landmarks)))
         self._loader = self._make_loader(train, seed, augmented=recipe.augment != "none")
         self._held, self._held_loader = held, self._make_loader(held, seed, augmented=False)
         self._optimiser: torch.optim.Optimizer | None = None
@@ -107,16 +112,19 @@ class UnitPretraining:
             outputs = self._network(pictures)
         targets = batch.targets.to(self._setting.device)
         units = unit_loss(outputs.float()[:, : self._units], targets[:, : self._units])
-        last = -len(LANDMARKS)
-        shapes = unit_loss(outputs.float()[:, self._units : last], targets[:, self._units :])
-        landmarks = landmark_loss(outputs.float()[:, last:], batch.landmarks.to(self._setting.device))
-        loss = units + SHAPE_WEIGHT * shapes + LANDMARK_WEIGHT * landmarks
+        shapes = unit_loss(outputs.float()[:, self._units : self._known], targets[:, self._units :])
+        points = batch.landmarks.to(self._setting.device)
+        plain, own = outputs.float()[:, self._known :].chunk(2, 1)
+        landmarks = known_distance(plain, points.flatten(1) - 0.5)
+        centre, spread = (part.to(self._setting.device) for part in self._aligned)
+        aligned = known_distance(own, (align(points) - centre) / spread)
+        loss = units + SHAPE_WEIGHT * shapes + LANDMARK_WEIGHT * landmarks + ALIGNED_WEIGHT * aligned
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         if self._ema is not None:
             self._ema.update(self._network, step=done)
-        parts = {"loss": loss, "units": units, "shapes": shapes, "landmarks": landmarks}
+        parts = {"loss": loss, "units": units, "shapes": shapes, "landmarks": landmarks, "aligned": aligned}
         return {name: float(part.detach()) for name, part in parts.items()}
 
     def evaluate(self) -> Mapping[str, float]:
@@ -179,8 +187,13 @@ class UnitPretraining:
         found = unit_figures(
             outputs[:, :count].sigmoid().numpy(), self._held.targets[:, :count], self._held.outputs[:count]
         )
-        away = landmark_loss(outputs[:, -len(LANDMARKS) :], torch.from_numpy(self._held.landmarks))
-        return found | {"landmarks": float(away)}
+        plain, own = outputs[:, self._known :].chunk(2, 1)
+        points = torch.from_numpy(self._held.landmarks)
+        centre, spread = self._aligned
+        return found | {
+            "landmarks": float(known_distance(plain, points.flatten(1) - 0.5)),
+            "aligned": float(known_distance(own, (align(points) - centre) / spread)),
+        }
 
 
 def _start_at_the_usual(network: Any, crops: PeopleCrops) -> None:
@@ -190,7 +203,7 @@ def _start_at_the_usual(network: Any, crops: PeopleCrops) -> None:
     layer = network.get_classifier()
     if isinstance(layer, nn.Linear):
         with torch.no_grad():
-            layer.bias.copy_(torch.cat([rates.logit(), shape]))
+            layer.bias.copy_(torch.cat([rates.logit(), shape, torch.zeros(len(ALIGNED))]))
 
 
 def unit_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -208,17 +221,25 @@ def unit_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return (losses.sum(0) / counts.clamp(min=1))[counts > 0].mean()
 
 
-def landmark_loss(outputs: Tensor, landmarks: Tensor) -> Tensor:
-    """Mean absolute error of coordinates in parts of the crop's edge; crops without landmarks left out.
-
-    Args:
-        outputs: ``[n, 102]``, distances from the crop's centre.
-        landmarks: ``[n, 51, 2]``, NaN where unknown.
-    """
-    truth = landmarks.flatten(1) - 0.5
+def known_distance(outputs: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute difference of ``[n, K]``; what is NaN in ``truth`` is left out."""
     known = ~truth.isnan()
-    apart = (outputs - truth.nan_to_num(0.0)).abs() * known
-    return apart.sum() / known.sum().clamp(min=1)
+    return ((outputs - truth.nan_to_num(0.0)).abs() * known).sum() / known.sum().clamp(min=1)
+
+
+def outputs_of(crops: PeopleCrops) -> tuple[str, ...]:
+    """What a network is taught: units and shapes (logits), landmarks from the crop's centre, aligned landmarks in
+    standard deviations."""
+    return (*crops.outputs, *LANDMARKS, *ALIGNED)
+
+
+def _spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations ``[K]`` of ``[n, K]``; 0 and 1 where nothing is known, 1 where nothing changes."""
+    known = values[~values.isnan().any(1)]
+    if len(known) < 2:
+        return torch.zeros(values.shape[1]), torch.ones(values.shape[1])
+    deviation = known.std(0)
+    return known.mean(0), torch.where(deviation > 1e-4, deviation, 1.0)
 
 
 def unit_figures(

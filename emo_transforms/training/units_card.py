@@ -14,9 +14,9 @@ def units_card(result: Mapping[str, Any]) -> str:
     parts = [
         f"# {network['architecture']}, trained on action units\n",
         f"A network of timm with {len(network['outputs'])} outputs: logits of {', '.join(units)} and of blendshapes, "
-        f"then coordinates of 51 landmarks from the middle of the crop. Input: RGB face crops of {size}x{size} px, "
-        f"values in [0, 1], normalised by mean {_numbers(network['mean'])} and standard deviation "
-        f"{_numbers(network['std'])}.\n",
+        "then coordinates of 51 landmarks, from the middle of the crop and in the face's own frame. Input: RGB face "
+        f"crops of {size}x{size} px, values in [0, 1], normalised by mean {_numbers(network['mean'])} and standard "
+        f"deviation {_numbers(network['std'])}.\n",
         "## Use\n",
         f"```\nemobeam extract videos/ --backbone {network['architecture']} --backbone-weights {weights['file']} "
         "--output features/\n```\n",

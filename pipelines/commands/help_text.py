@@ -84,6 +84,7 @@ TRAINING: Sections = {
         "--truth-partition",
         "--edition",
         "--validation",
+        "--experimental",
     ),
     "Machine": (
         "--device",

@@ -10,10 +10,11 @@ from pipelines.commands import export_head
 from schemas.wording import counted
 
 
-@click.group(invoke_without_command=True, short_help="Published backbones: list, fetch, convert.")
+@click.group(invoke_without_command=True, short_help="Weights: list, show, fetch, convert, pack.")
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """Published backbones: lists them with their terms (the default), fetches them, and converts checkpoints.
+    """Weights that come with emobeam and published backbones: lists them with their terms (the default), fetches,
+    converts and packs them.
 
     Nothing is downloaded unless models fetch is called, and its terms accepted. Fetched files lie in EMOBEAM_MODELS,
     by default in the user's folder for caches (~/.cache/emobeam/models).
@@ -21,6 +22,7 @@ def models(ctx: click.Context) -> None:
     \b
     Examples:
       emobeam models
+      emobeam models show
       emobeam models fetch enet_b0_8_va_mtl --accept-licence
       emobeam models convert old_network.pt --output network.safetensors --architecture enet_b2_8
     """
@@ -31,7 +33,10 @@ def models(ctx: click.Context) -> None:
 @models.command(name="list", short_help="What can be had, and on which terms.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def list_(as_json: bool = False) -> None:
-    """Lists all models: network, input in px, length of the embedding, what the scores are of, terms.
+    """Lists all models: what comes with emobeam, then what can be fetched, with network, input in px, length of the
+    embedding, what the scores are of, and terms.
+
+    With --json a list, whose first entry is what comes with emobeam ("shipped": true).
 
     "Ready for" names the tasks whose values the network's own scores are, without a head.
 
@@ -39,13 +44,83 @@ def list_(as_json: bool = False) -> None:
     Example:
       emobeam models list --json
     """
-    from pipelines.models import describe_models, print_models
+    from pipelines.models import describe_models, describe_shipped, print_models, print_shipped
 
-    described = describe_models()
+    ours, described = describe_shipped(), describe_models()
     if as_json:
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        click.echo(json.dumps([{"shipped": True, **ours}, *described], indent=2, ensure_ascii=False))
+        return
+    print_shipped(ours)
+    click.echo("\npublished by others:")
+    print_models(described)
+
+
+@models.command(short_help="The weights that come with emobeam.")
+@click.option("--card", is_flag=True, help="Print the model card: data, licences, results, limits.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def show(card: bool, as_json: bool) -> None:
+    """Shows the weights that are used where nobody names any: files, digests, what is experimental or unknown.
+
+    emobeam inspect shipped describes the head in full. timm and safetensors read the files by themselves.
+
+    \b
+    Examples:
+      emobeam models show
+      emobeam models show --card
+    """
+    from pathlib import Path
+
+    from pipelines.models import describe_shipped, print_shipped
+
+    data = describe_shipped()
+    if card:
+        click.echo(Path(data["model_card"]).read_text("utf-8"))
+    elif as_json:
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
-        print_models(described)
+        print_shipped(data)
+
+
+@models.command(short_help="A trained backbone and heads, small and ready to hand on.")
+@click.option("--backbone", default="", show_default=False, metavar="FILE", help="Trained weights; goes first.")
+@click.option("--head", "heads", multiple=True, metavar="HEAD", help="Trained on features of the packed backbone.")
+@click.option("--name", default="", show_default=False, metavar="NAME", help="With --backbone, such as lab-au-1.")
+@click.option(
+    "--architecture",
+    default="",
+    show_default=False,
+    metavar="NAME",
+    help="timm's name of the backbone.  [default: what the file says]",
+)
+@click.option("--output", required=True, metavar="FOLDER", help="Folder for the packed files.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+def pack(
+    backbone: str, heads: tuple[str, ...], name: str, architecture: str, output: str, as_json: bool, quiet: bool
+) -> None:
+    """Rounds a backbone, then heads, to float16, as those are that come with emobeam: half the size, plain safetensors.
+
+    Pack the backbone first, extract features with the packed file, train the heads on these, and pack them into the
+    same folder: so they agree to the bit. Paths of this machine are left out of what is packed.
+
+    \b
+    Examples:
+      emobeam models pack --backbone affectnet/backbone.safetensors --name lab-au-1 --output lab/
+      emobeam extract videos/ --backbone-weights lab/backbone.safetensors --output features/
+      emobeam train features/ --task au --labels labels/ --output heads/au
+      emobeam models pack --head heads/au --output lab/
+    """
+    from pipelines.models import run_pack
+
+    done = run_pack(output, backbone=backbone, heads=heads, name=name, architecture=architecture)
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+        return
+    if quiet:
+        return
+    for file in done["files"]:
+        click.echo(f"{file['path']}: {file['bytes'] / 1e6:.2f} MB, sha256 {file['sha256'][:12]}")
+    click.echo(f"{done['name']}: {done['bytes'] / 1e6:.2f} MB, features {done['features_id']}")
 
 
 @models.command(short_help="Download a model and check it.")

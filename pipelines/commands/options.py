@@ -89,8 +89,8 @@ extraction = _apply(
         ),
         click.option(
             "--crops",
-            type=click.Choice(["affwild2", "emi", "bah"]),
-            help="INPUT holds folders of cropped faces in the organisers' layout.",
+            type=click.Choice(["affwild2", "emi", "bah", "people"]),
+            help="INPUT holds folders of cropped faces in the organisers' layout; people: of emobeam render.",
         ),
         click.option(
             "--videos",
@@ -116,9 +116,11 @@ extraction = _apply(
         ),
         click.option(
             "--backbone-weights",
-            default="untrained",
-            metavar="FILE|URI|NAME|timm[:TAG]",
-            help="Checkpoint, safetensors or ONNX file; a name of emobeam models; 'timm' lets timm fetch its own.",
+            default="",
+            show_default=False,
+            metavar="FILE|URI|NAME|timm[:TAG]|untrained",
+            help="Checkpoint, safetensors or ONNX file; a name of emobeam models; 'timm' lets timm fetch its own; "
+            "'untrained' is random.  [default: those that come with emobeam; of other backbones: untrained]",
         ),
         click.option(
             "--input-size",
@@ -180,7 +182,14 @@ extraction = _apply(
 
 prediction = _apply(
     [
-        click.option("--head", "heads", multiple=True, metavar="HEAD", help="Folder of a head; several may be given."),
+        click.option(
+            "--head",
+            "heads",
+            multiple=True,
+            metavar="HEAD|untrained",
+            help="Folder of a head; several may be given; 'untrained' is random, for tests.  [default: au: the head "
+            "that comes with emobeam]",
+        ),
         task_option(multiple=True, text="Repeatable.  [default: tasks of the heads, else au]"),
         click.option("--faces", type=click.Choice(["main", "all"]), default="main", help="Whose values are written."),
         click.option(

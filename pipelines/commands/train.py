@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,17 +11,28 @@ from pipelines.commands.help_text import TRAINING, SectionedCommand
 from pipelines.commands.options import task_option
 from schemas.records import UsageError
 
+if TYPE_CHECKING:
+    from schemas.tasks import Task
+
 
 @click.command(cls=SectionedCommand, sections=TRAINING, short_help="Fit a head on a feature cache.")
 @click.argument("features", metavar="FEATURES")
 @task_option(required=True)
-@click.option("--labels", required=True, metavar="DIR", help="The organisers' annotations: root, folder or file.")
+@click.option(
+    "--labels",
+    required=True,
+    multiple=True,
+    metavar="DIR",
+    help="The organisers' annotations: root, folder or file; or people folders (emobeam render), repeatable.",
+)
 @click.option("--output", required=True, metavar="HEAD", help="Folder for the head.")
 @click.option(
     "--recipe",
-    default="emobeam",
+    default="",
+    show_default=False,
     metavar="NAME|FILE",
-    help="paper, emobeam, hsemotion, authors, or a JSON file with fields of a recipe.",
+    help="paper, emobeam, soft, hsemotion, authors, or a JSON file with fields of a recipe.  [default: emobeam; soft "
+    "where labels are people folders]",
 )
 @click.option(
     "--architecture",
@@ -50,6 +61,13 @@ from schemas.records import UsageError
     show_default=False,
     metavar="FILE",
     help="CSV video,subject: videos of one subject are held out together.",
+)
+@click.option(
+    "--experimental",
+    default="",
+    show_default=False,
+    metavar="NAMES",
+    help="Outputs measured too weak to rely on, separated by commas: the head marks them.",
 )
 @click.option(
     "--backbone",
@@ -91,9 +109,11 @@ def train(features: str, **args: Any) -> None:
     Examples:
       emobeam train features/ --task au --labels "8th ABAW Annotations/" --output heads/au --seeds 3
       emobeam train features/ --task va --labels labels/ --output heads/va --architecture tcn --window 20s
+      emobeam train clips-features/ --task au --labels clips/ --output heads/au --experimental AU15,AU24
       emobeam train features/ --task expr --labels labels/ --output heads/expr --recipe paper --set batch=64
     """
     from emo_transforms.cache import read_dataset
+    from emo_transforms.people_folders import people_below
     from emo_transforms.training.recipe import recipe_named, window_length
     from pipelines.console import command, make_ui
     from pipelines.train import resolve_device, run_train
@@ -109,7 +129,10 @@ def train(features: str, **args: Any) -> None:
     if is_number(holdout):
         settings.append(f"holdout={holdout}")
         holdout = ""
-    task, name, window = args.pop("task"), args.pop("recipe"), args.pop("window")
+    labels = args.pop("labels")
+    task, window = args.pop("task"), args.pop("window")
+    name = args.pop("recipe") or ("soft" if people_below(labels[0]) else "emobeam")
+    experimental = outputs_of(args.pop("experimental"), task_named(task))
     recipe = recipe_named(name, task, settings)
     if window:
         rate = read_dataset(features).config.sampling.fps
@@ -118,12 +141,13 @@ def train(features: str, **args: Any) -> None:
     request = TrainRequest(
         features,
         task_named(task),
-        args.pop("labels"),
+        labels if len(labels) > 1 else labels[0],
         output,
         recipe,
         seeds=seeds_of(args.pop("seeds")),
         holdout=holdout,
         device=resolve_device(args.pop("device")),
+        experimental=experimental,
         **args,
     )
     result = run_train(request, make_ui(quiet=quiet))
@@ -132,6 +156,16 @@ def train(features: str, **args: Any) -> None:
     elif not quiet:
         click.echo(train_text(result, output))
         click.echo(f"use it: {command('predict', features, '--head', output, '--output', 'OUT')}")
+
+
+def outputs_of(text: str, task: Task) -> tuple[str, ...]:
+    """Outputs from ``--experimental``, in the task's order; raises :class:`UsageError` where one is none."""
+    names = {part.strip() for part in text.split(",") if part.strip()}
+    if strange := sorted(names - set(task.outputs)):
+        raise UsageError(
+            f"--experimental: no output {', '.join(strange)}; task {task.name} has {', '.join(task.outputs)}"
+        )
+    return tuple(name for name in task.outputs if name in names)
 
 
 def seeds_of(text: str) -> tuple[int, ...]:

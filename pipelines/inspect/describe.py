@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from emo_transforms import storage
+from emo_transforms.people_folders import people_below
+from emo_transforms.shipped import SHIPPED, ShippedHead, shipped
 from pipelines.inspect.cache import describe_cache
 from pipelines.inspect.labels import describe_labels
 from pipelines.inspect.output import describe_output
+from pipelines.inspect.people import describe_people
 from schemas.records import EmobeamError, UsageError
 
 
@@ -16,18 +19,21 @@ def describe(path: str, *, rebuild: bool = False, task: str = "", features: str 
 
     Args:
         rebuild: of a cache: read all footers again and rewrite ``segments.parquet`` and ``videos.parquet``.
+        path: folder or URI; ``shipped`` is the head that comes with emobeam.
         task: of annotations: only this one.
         features: of a head: URI of a cache that it should fit.
 
     Returns:
-        ``kind`` (``features``, ``head``, ``output``, ``labels``), ``path``, and what there is to tell of that kind;
-        but for labels, ``problems``: what is missing, stale or failed, each with ``level`` (``error``, ``warning``,
-        ``note``), ``kind``, ``what``, ``mend`` (a command, or empty) and ``about`` (videos or files).
+        ``kind`` (``features``, ``head``, ``output``, ``people``, ``labels``), ``path``, and what there is to tell of
+        that kind; but for labels, ``problems``: what is missing, stale or failed, each with ``level`` (``error``,
+        ``warning``, ``note``), ``kind``, ``what``, ``mend`` (a command, or empty) and ``about`` (videos or files).
 
     Raises:
         EmobeamError: there is nothing of these kinds.
         UsageError: an option belongs to another kind.
     """
+    if path == SHIPPED and not storage.exists(path):
+        path = str(_shipped(task).folder)
     kind = _kind(path)
     if rebuild and kind != "features":
         raise UsageError(f"--rebuild: {path} is no feature cache; name the folder with dataset.json")
@@ -41,7 +47,17 @@ def describe(path: str, *, rebuild: bool = False, task: str = "", features: str 
         from pipelines.inspect.head import describe_head  # loads torch
 
         return describe_head(path, features)
+    if kind == "people":
+        return describe_people(path)
     return describe_labels(path, task)
+
+
+def _shipped(task: str) -> ShippedHead:
+    heads = shipped().heads
+    found = heads.get(task) if task else next(iter(heads.values()), None)
+    if found is None:
+        raise UsageError(f"--task {task}: emobeam comes with no head of it, only of {', '.join(heads) or 'no task'}")
+    return found
 
 
 def _kind(path: str) -> str:
@@ -56,4 +72,4 @@ def _kind(path: str) -> str:
         if storage.exists(part):
             known = {"extract": "dataset.json", "train": "head.json", "predict": "run.json"}[job]
             raise EmobeamError(f"{path}: holds {name} but no {known}; the same emobeam {job} again writes it")
-    return "labels"
+    return "people" if people_below(path) else "labels"

@@ -30,11 +30,13 @@ def describe_head(path: str, features: str = "") -> dict[str, Any]:
         raise EmobeamError(f"{uri}: {error}") from error
     data = json.loads(config_to_json(config))
     cost = describe_cost(config)
-    problems = [*_files(path, config), *_untrained(path, config), *_fit(path, config, features)]
+    digest, problems = _files(path, config)
+    problems += [*_untrained(path, config), *_fit(path, config, features)]
     return {
         "kind": "head",
         "path": path,
         **{key: value for key, value in data.items() if key not in _LONG},
+        "weights_sha256": digest,
         "window_seconds": config.window_seconds,
         "parameters": cost.parameters,
         "final_parameters": cost.final_parameters,
@@ -56,11 +58,12 @@ def _seeds(path: str) -> list[str]:
     return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False)]
 
 
-def _files(path: str, config: HeadConfig) -> list[Problem]:
-    problems = []
+def _files(path: str, config: HeadConfig) -> tuple[str, list[Problem]]:
+    """The digest of the tensors, ``""`` where they can't be read, and what is wrong with the files."""
+    problems, digest = [], ""
     again = _train(path, config)
     try:
-        load_head(path)
+        digest = load_head(path).weights_sha256
     except EmobeamError as error:
         kind = "damaged" if storage.exists(storage.join(path, WEIGHTS_FILE)) else "missing"
         problems.append(Problem("error", kind, str(error), again))
@@ -75,7 +78,7 @@ def _files(path: str, config: HeadConfig) -> list[Problem]:
     if storage.exists(storage.join(path, ".training")):
         what = "a run of training was broken off here; the same command goes on where it ended"
         problems.append(Problem("warning", "missing", what, again))
-    return problems
+    return digest, problems
 
 
 def _train(path: str, config: HeadConfig) -> str:

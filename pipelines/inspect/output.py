@@ -16,7 +16,7 @@ from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.cache import read_dataset
 from emo_transforms.index import make_index
 from emo_transforms.parts import part_name
-from emo_transforms.tables_in import Listing, list_parts
+from emo_transforms.tables_in import Listing, list_parts, marks_of_parts
 from pipelines.console import command
 from pipelines.inspect.problems import (
     Problem,
@@ -50,6 +50,7 @@ def describe_output(path: str) -> dict[str, Any]:
     problems = [
         *damaged,
         *_run_problems(run, again),
+        *_marks(listing),
         *_missing(path, names, run, videos, again),
         *_cache_problems(path, run, features, videos, again),
         *_late_files(path, names, run),
@@ -116,6 +117,10 @@ def _tasks(
             except (OSError, pa.ArrowException, KeyError, ValueError):
                 damaged.append(part.uri)
         found[task] = summary.to_json()
+        marks = marks_of_parts(task, listing.parts.get(task, {}).values())
+        for name, entry in found[task]["outputs"].items():
+            if marks.of(name):
+                entry["mark"] = marks.of(name)
     if not damaged:
         return found, []
     what = f"{len(damaged)} predictions tables are damaged: {named(damaged)}"
@@ -152,19 +157,20 @@ class _Summary:
             for entry in pc.value_counts(table["source"].cast(pa.string())).to_pylist():
                 self.sources[entry["values"]] += entry["counts"]
         values = np.stack([table[name].cast(pa.float64()).to_numpy() for name in self._outputs], axis=1)
-        valid = values[~np.isnan(values).any(axis=1)]
+        valid = values[~np.isnan(values).all(axis=1)]
         if not len(valid):
             return
-        self._count += len(valid)
-        self._sum += valid.sum(axis=0)
-        self._squares += np.square(valid).sum(axis=0)
+        self._count += np.isfinite(valid).sum(axis=0)
+        self._sum += np.nansum(valid, axis=0)
+        self._squares += np.nansum(np.square(valid), axis=0)
         self._active += (valid >= self._thresholds).sum(axis=0)
-        self._lowest = np.minimum(self._lowest, valid.min(axis=0))
-        self._highest = np.maximum(self._highest, valid.max(axis=0))
+        self._lowest = np.fmin(self._lowest, np.fmin.reduce(valid, axis=0))
+        self._highest = np.fmax(self._highest, np.fmax.reduce(valid, axis=0))
         for group in self._groups:
             columns = [index for index, name in enumerate(self._outputs) if name in group.outputs]
             if group.kind == "class" and columns:
-                best = np.bincount(valid[:, columns].argmax(axis=1), minlength=len(columns))
+                scores = np.nan_to_num(valid[:, columns], nan=-np.inf)
+                best = np.bincount(scores.argmax(axis=1), minlength=len(columns))
                 for column, count in zip(columns, best.tolist(), strict=True):
                     self._classes[group.name][self._outputs[column]] += count
 
@@ -213,6 +219,12 @@ def _run_problems(run: Mapping[str, Any], again: str) -> list[Problem]:
         what = f"untrained heads: values of {', '.join(untrained)} mean nothing"
         problems.append(Problem("warning", "untrained", what, f"{again} --head HEAD"))
     return problems
+
+
+def _marks(listing: Listing) -> list[Problem]:
+    """What is said of single outputs of the heads."""
+    texts = [text for task, own in listing.parts.items() for text in marks_of_parts(task, own.values()).notes(task)]
+    return [Problem("note", "marked", text) for text in texts]
 
 
 def _missing(

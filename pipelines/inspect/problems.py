@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from emo_transforms import storage
+from emo_transforms.shipped import SHIPPED, UNTRAINED, shipped
 from pipelines.console import command
 from schemas.config import ExtractConfig, SamplingConfig
 from schemas.records import EmobeamError
@@ -22,7 +23,8 @@ class Problem:
 
     Attributes:
         level: ``error``: something is missing or broken; ``warning``: results may mislead; ``note``: good to know.
-        kind: one word for programs: ``missing``, ``stale``, ``failed``, ``damaged``, ``untrained``, ``unfit``.
+        kind: one word for programs: ``missing``, ``stale``, ``failed``, ``damaged``, ``untrained``, ``unfit``,
+            ``marked`` (outputs that are unknown to the head, or experimental).
         what: one sentence.
         mend: the command that mends it, ``""`` where none does.
         about: videos or files it is about.
@@ -88,7 +90,7 @@ def extract_command(features: str, config: ExtractConfig, runs: Sequence[Mapping
     if config.backbone.name != "none":
         flags += [
             ("--backbone", config.backbone.name, usual.backbone.name),
-            ("--backbone-weights", config.backbone.weights, usual.backbone.weights),
+            ("--backbone-weights", config.backbone.weights, _usual_weights(config.backbone.name)),
             ("--input-size", config.backbone.input_size, usual.backbone.input_size),
         ]
     if config.source == "video":
@@ -116,12 +118,11 @@ def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
     Where it doesn't say where a head lies, a word in capitals stands for its folder.
     """
     parts = [features, "--output", output]
-    for task, heads in (run.get("heads") or {}).items():
-        uris = [head.get("uri") or "" for head in heads]
-        if not any(uris) and all(head.get("weights") == "untrained" for head in heads):
-            uris = []
-        for uri, head in zip(uris, heads, strict=False):
-            parts += ["--head", uri or f"HEAD_{head.get('name', task)}"]
+    every = run.get("heads") or {}
+    random = any(head.get("weights") == UNTRAINED for heads in every.values() for head in heads)
+    for task, heads in every.items():
+        for head in heads:
+            parts += ["--head", name] if (name := _named_head(task, head, random=random)) else []
         parts += ["--task", task]
     config = run.get("config") or {}
     usual = {"faces": "main", "max_gap": 0.5, "window_gap": 0.5, "stride": 0}
@@ -129,6 +130,26 @@ def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
         if config.get(key, default) != default:
             parts += [f"--{key.replace('_', '-')}", f"{config[key]}"]
     return command("predict", *parts)
+
+
+def _named_head(task: str, head: Mapping[str, Any], *, random: bool) -> str:
+    """What ``--head`` says of a head, ``""`` where it is there without being named.
+
+    Args:
+        random: other heads are untrained; where those are asked for, all have to be named.
+    """
+    uri, weights = str(head.get("uri") or ""), str(head.get("weights") or "")
+    if uri == SHIPPED:
+        return SHIPPED if random else ""
+    if weights == UNTRAINED:
+        return uri or UNTRAINED
+    return uri or ("" if weights.startswith("scores of ") else f"HEAD_{head.get('name', task)}")
+
+
+def _usual_weights(backbone: str) -> str:
+    """The weights that extract takes of a backbone where none are named, see ``emo_transforms.backbones.named``."""
+    found = shipped()
+    return found.name if backbone == found.architecture else UNTRAINED
 
 
 def sizes_below(folder: str) -> dict[str, int]:

@@ -8,8 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from emo_transforms.shipped import told_weights
 from pipelines.console import duration_text, size_text
 from pipelines.inspect.labels import print_labels
+from pipelines.inspect.people import print_people
 from schemas.wording import counted
 
 _WIDTH = 16
@@ -20,6 +22,9 @@ def print_description(description: Mapping[str, Any]) -> None:
     """Prints a description of :func:`pipelines.inspect.describe.describe` as tables, the problems last."""
     if description["kind"] == "labels":
         print_labels(dict(description))
+        return
+    if description["kind"] == "people":
+        print_people(description)
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
     facts = {"features": _cache_facts, "output": _output_facts, "head": _head_facts}[description["kind"]]
@@ -42,7 +47,7 @@ def _cache_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("segments", f"{told['segments']} of {sampling['segment_seconds']:g} s"),
         ("faces", f"{told['faces']}" + (f", each in {told['views']} augmented views too" if told["views"] else "")),
         ("clipped values", told["clipped_values"] or ""),
-        ("backbone", f"{backbone['name']}, weights {backbone['weights']}, input {backbone['input_size']} px"),
+        ("backbone", _backbone(backbone)),
         ("features id", told["features_id"]),
         ("cache id", f"{told['cache_id']}, schema {told['schema_version']}"),
         ("maps", ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in told["map_shapes"].items())),
@@ -63,11 +68,16 @@ def _cache_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
+def _backbone(backbone: Mapping[str, Any]) -> str:
+    weights = told_weights(backbone["weights"], backbone["weights_sha256"])
+    return f"{backbone['name']}, weights {weights}, input {backbone['input_size']} px"
+
+
 def _output_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     backbone = told.get("backbone") or {}
     faces = ", ".join(f"{videos} with {count}" for count, videos in told["faces_per_video"].items())
     heads = [
-        f"{task}: {', '.join(head['name'] + _weights(head['weights']) for head in each)}"
+        f"{task}: {', '.join(head['name'] + _weights(head) for head in each)}"
         for task, each in (told.get("heads") or {}).items()
     ]
     scores = ", ".join(
@@ -79,7 +89,7 @@ def _output_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
         *_counts(told),
         ("face stretches", f"{told['face_stretches']}" + (f"; videos by faces: {faces}" if faces else "")),
         ("features", f"{told.get('features')}, id {told.get('features_id')}"),
-        ("backbone", f"{backbone.get('name', 'not known')}{_weights(str(backbone.get('weights', '')))}"),
+        ("backbone", f"{backbone.get('name', 'not known')}{_weights(backbone)}"),
         ("heads", "; ".join(heads)),
         ("settings", _text(told.get("config") or {})),
         ("submissions", _text(sorted(told.get("submissions") or {}))),
@@ -103,7 +113,9 @@ def _head_facts(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("architecture", f"{told['architecture']}, window of {told['window']} frames{seconds}, {_rate(told['rate'])}"),
         ("reads", f"{', '.join(inputs)} of {told['backbone']}, {told['crop_style']} crops"),
         ("features id", told["features_id"]),
-        ("weights", f"{told['weights']}, seed {told['seed']}"),
+        ("weights", f"{told_weights(told['weights'], told['weights_sha256'])}, seed {told['seed']}"),
+        ("experimental", _text(told.get("experimental") or ())),
+        ("unknown", _text(told.get("unknown") or ())),
         ("parameters", f"{told['parameters']:,}, final layer {told['final_parameters']:,}"),
         ("MACs per frame", f"{told['macs_per_frame']:,.0f}"),
         ("trained on", trained),
@@ -156,15 +168,16 @@ def _print_task(console: Console, task: str, found: Mapping[str, Any]) -> None:
     shares = "highest" if counts else "active" if any("active" in e for e in found["outputs"].values()) else ""
     for title in ("mean", "std", "min", "max", shares):
         table.add_column(title, justify="right", no_wrap=True)
-    for name, entry in found["outputs"].items():
+    for output, entry in found["outputs"].items():
+        name = f"{output} ({entry['mark']})" if "mark" in entry else output
         if not entry["values"]:
             table.add_row(name, *["-"] * 5)
             continue
         share = ""
         if "active" in entry:
             share = f"{100 * entry['active'] / entry['values']:.1f} %"
-        elif name in counts:
-            share = f"{counts[name]:,} {100 * counts[name] / every[name]:5.1f} %"
+        elif output in counts:
+            share = f"{counts[output]:,} {100 * counts[output] / every[output]:5.1f} %"
         table.add_row(name, *(f"{entry[key]:.3f}" for key in ("mean", "std", "min", "max")), share)
     console.print(table)
 
@@ -192,8 +205,9 @@ def _print_problems(console: Console, problems: Sequence[Mapping[str, Any]]) -> 
             console.print(f"  mend it: {problem['mend']}")
 
 
-def _weights(weights: str) -> str:
-    return " (UNTRAINED)" if weights == "untrained" else f" ({weights})" if weights else ""
+def _weights(entry: Mapping[str, Any]) -> str:
+    weights, sha256 = str(entry.get("weights") or ""), str(entry.get("sha256") or "")
+    return " (UNTRAINED)" if weights == "untrained" else f", weights {told_weights(weights, sha256)}" if weights else ""
 
 
 def _rate(rate: float) -> str:

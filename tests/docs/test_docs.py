@@ -24,10 +24,13 @@ NOT_RUN = {
     r"--video day1/talk": "two clips of one name would stand in the way of other pages: tests of overlay",
     r"--start 60": "needs more than a minute of video: tests of overlay",
     r"emobeam models convert": "needs a published model: tests/pipelines/test_models.py",
+    r"emobeam models pack": "follows commands that aren't run: tests/emo_transforms/test_packing.py",
     r"emobeam (train|compare) ": "trains for minutes: tests/pipelines/test_train.py, test_compare.py",
     r"emobeam pretrain ": "needs AffectNet: tests/pipelines/test_pretrain.py",
     r"--backbone-weights affectnet-mnv4/": "follows a command that isn't run",
     r"100000|dataset/": "needs a data set: tests/benchmarks",
+    r"--crops people": "needs a people folder: tests/pipelines/test_people.py",
+    r"emobeam (render|pseudo-label) |material|packed/": "needs ICT-FaceKit and photographs: docs/weights.md",
 }
 """Commands that are only parsed here: expression, and why."""
 

@@ -31,6 +31,7 @@ from emo_transforms.backbones import (
 )
 from emo_transforms.backbones.catalogue import CATALOGUE, DDAMFN_8, Entry
 from emo_transforms.backbones.notes import read_info
+from emo_transforms.shipped import shipped
 from pipelines.models import convert
 from schemas.config import BackboneConfig, ExtractConfig
 from schemas.records import EmobeamError, UsageError
@@ -164,7 +165,12 @@ def test_networks_of_one_size_refuse_others() -> None:
     [
         (("", "untrained"), ("mobilenetv4_conv_small", "untrained")),
         (("", "mbf_va_mtl"), ("mobilefacenet", "mbf_va_mtl")),
-        (("enet_b2_8", "untrained"), ("tf_efficientnet_b2", "enet_b2_8")),
+        (("enet_b2_8", ""), ("tf_efficientnet_b2", "enet_b2_8")),
+        (("enet_b2_8", "untrained"), ("tf_efficientnet_b2", "untrained")),
+        (("", ""), (SMALL, shipped().name)),
+        ((SMALL, ""), (SMALL, shipped().name)),
+        (("", "shipped"), (SMALL, shipped().name)),
+        (("mobilenetv4_conv_medium", ""), ("mobilenetv4_conv_medium", "untrained")),
         (("", "net.onnx"), ("onnx", "net.onnx")),
         (("tf_efficientnet_b0", "w.pt"), ("tf_efficientnet_b0", "w.pt")),
         (("", "w.pt"), ("mobilenetv4_conv_small", "w.pt")),

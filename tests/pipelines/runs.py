@@ -82,8 +82,9 @@ def extract(
 
 
 def predict(features: Path, output: Path, pool: LocalPool, **request: Any) -> tuple[PredictResult, Told]:
-    """Runs stage 2 in workers of ``pool``."""
+    """Runs stage 2 in workers of ``pool``; backbones of tests are untrained, and so is the head where none is named."""
     told = Told()
+    request.setdefault("heads", ("untrained",))
     return run_predict(PredictRequest(str(features), str(output), local=pool.config, **request), told, pool), told
 
 

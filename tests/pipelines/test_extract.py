@@ -107,6 +107,7 @@ def test_the_record_of_a_run(reference: Run) -> None:
 def test_who_is_told_what(flags: list[str], reference: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Results on standard output, all else on standard error; a finished run serves to see it."""
     command = ["extract", str(reference.inputs), "--output", str(reference.features), "--segment-seconds", "1"]
+    command += ["--backbone-weights", "untrained"]
     with pytest.raises(SystemExit) as stopped:
         main([*command, *flags])
     out, err = capsys.readouterr()

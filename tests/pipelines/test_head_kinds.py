@@ -144,7 +144,7 @@ def test_augmented_views_are_not_predicted(features: Path, tmp_path: Path, pool:
 
 
 def test_without_a_head_the_backbones_own_scores_serve(features: Path, tmp_path: Path, pool: LocalPool) -> None:
-    result, told = predict(features, tmp_path, pool, tasks=["va"])
+    result, told = predict(features, tmp_path, pool, tasks=["va"], heads=[])
     assert (result.untrained, told.warned) == ((), [])
     np.testing.assert_allclose(sampled(tmp_path, "va"), np.clip(frames_of("scores")[:, 8:], -1, 1), atol=1e-6)
 

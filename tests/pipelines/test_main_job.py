@@ -15,6 +15,9 @@ from tests.clips import portrait
 from tests.pipelines.runs import emobeam, files, rows
 
 FRAMES = 50
+TASKS = ("--task", "au", "--task", "va")
+RANDOM = ("--backbone-weights", "untrained", "--head", "untrained")
+"""What comes with emobeam is tested in test_shipped_weights."""
 
 
 def call(*args: Path | str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +29,7 @@ def annotated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproces
     folder = tmp_path_factory.mktemp("main job")
     clip = portrait(folder / "talk.mp4", frames=FRAMES)
     output = folder / "out"
-    return output, call("annotate", clip, "--output", output, "--task", "au", "--task", "va", "--edition", "8")
+    return output, call("annotate", clip, "--output", output, *TASKS, *RANDOM, "--edition", "8")
 
 
 def test_all_files_are_there(annotated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -94,10 +97,8 @@ def test_again_does_no_work_and_changes_nothing(annotated: tuple[Path, subproces
         output.parent / "talk.mp4",
         "--output",
         output,
-        "--task",
-        "au",
-        "--task",
-        "va",
+        *TASKS,
+        *RANDOM,
         "--edition",
         "8",
         "--json",

@@ -17,7 +17,7 @@ import pytest
 
 from emo_transforms import downloads, storage
 from emo_transforms.heads.files import save_head
-from emo_transforms.heads.new import offer_of, stand_in
+from emo_transforms.heads.new import offer_of, untrained_for
 from emo_transforms.inputs import DIGEST_BYTES, fingerprint
 from pipelines.cli import main
 from schemas.config import ExtractConfig
@@ -60,7 +60,7 @@ def local(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def annotate(root: str) -> None:
     """The main job by the console script, whose only tie to a store is its environment."""
     features, out, head = f"{root}/features", f"{root}/out", f"{root}/heads/au"
-    save_head(stand_in(task_named("au"), offer_of(dataset_of(ExtractConfig(maps=("s32",))))), head)
+    save_head(untrained_for(task_named("au"), offer_of(dataset_of(ExtractConfig(maps=("s32",))))), head)
     command = emobeam("annotate", f"{root}/videos", "--features", features, "--output", out, "--head", head, *MEASURES)
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 1, done.stderr  # broken.mp4

@@ -74,7 +74,7 @@ def test_nothing_is_left_of_the_exchange_and_the_record_tells_of_the_run(there: 
 
 def test_predictions_and_submission_are_the_same(there: tuple[Path, Told], reference: Run) -> None:
     output, _ = there
-    request = PredictRequest(str(output / "features"), str(output), edition=8, engine=EMBEDDED)
+    request = PredictRequest(str(output / "features"), str(output), heads=("untrained",), edition=8, engine=EMBEDDED)
     result = run_predict(request, Told())
     assert result.failed == {}
     assert files(output, "predictions/**/*.parquet") == files(reference.output, "predictions/**/*.parquet")

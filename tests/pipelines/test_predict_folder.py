@@ -90,7 +90,7 @@ def test_heads_and_settings_are_not_mixed(
     before = files(output)
     with pytest.raises(UsageError, match=rf"3 other videos \(absent, day 1/pair, nobody\), made by {what}.*--output"):
         predict(reference.features, output, pool, only="talk", **change)
-    request = PredictRequest(str(tmp_path / "features"), str(output), **change)
+    request = PredictRequest(str(tmp_path / "features"), str(output), **{"heads": ["untrained"], **change})
     extract = ExtractRequest([Video("talk", "talk.mp4")], str(tmp_path / "features"), dataset_of(ONE_SECOND))
     with pytest.raises(UsageError, match=f"made by {what}"):
         run_annotate(extract, request, Told())

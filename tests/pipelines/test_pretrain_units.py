@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from emo_transforms.training.people_data import ALIGNED, LANDMARKS
 from pipelines.cli import cli
 from schemas.records import UsageError
 from tests.emo_transforms.training.people import smiling, write_people
@@ -36,9 +37,9 @@ def test_learns_the_unit_and_goes_on_from_its_own_weights(people: str, tmp_path:
     assert result["holdout"]["units"]["AU12"]["auc"] > 0.9
     assert result["data"]["train"]["people"] == 9
     assert result["data"]["holdout"]["people"] == 1
-    assert result["network"]["outputs"] == ["AU12", "mouthSmile_L", "mouthSmile_R"]
+    assert result["network"]["outputs"] == ["AU12", "mouthSmile_L", "mouthSmile_R", *LANDMARKS, *ALIGNED]
     network = timm.create_model(
-        "mobilenetv4_conv_small_035", num_classes=3, checkpoint_path=str(first / "backbone.safetensors")
+        "mobilenetv4_conv_small_035", num_classes=3 + 204, checkpoint_path=str(first / "backbone.safetensors")
     )
     state = load_file(first / "backbone.safetensors")
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())

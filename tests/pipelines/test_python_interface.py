@@ -115,10 +115,10 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_a_run_gives_the_bytes_of_the_command(reference: Run, tmp_path: Path) -> None:
-    with pytest.warns(eb.EmobeamWarning, match="no trained head named"):
-        done = eb.predict(reference.features, output=tmp_path / "a", tasks="au", workers=1)
+    with pytest.warns(eb.EmobeamWarning, match="an untrained head"):
+        done = eb.predict(reference.features, output=tmp_path / "a", tasks="au", heads="untrained", workers=1)
     with pytest.raises(SystemExit) as end:
-        main(["predict", str(reference.features), "--output", str(tmp_path / "b"), "--task", "au", "-q"])
+        main(["predict", str(reference.features), "--output", str(tmp_path / "b"), "--head", "untrained", "-q"])
     assert files(tmp_path / "a" / "predictions") == files(tmp_path / "b" / "predictions")
     assert done.ok == (end.value.code == 0)
     assert done.tasks == ("au",)

@@ -18,7 +18,7 @@ from tests.clips import portrait
 from tests.emo_transforms.training.data import make_data, some_clips
 from tests.pipelines.runs import emobeam
 
-SAYS_NOTHING_ELSE = {"inspect", "models list", "models export", "score", "validate"}
+SAYS_NOTHING_ELSE = {"inspect", "models list", "models show", "models export", "score", "validate"}
 """Commands whose only result is what they print: --quiet would leave nothing of them."""
 
 OURS = [

@@ -162,7 +162,7 @@
   function card(task, video) {
     const tall = task.outputs.length <= 2 ? 92 : task.outputs.length <= 8 ? 46 : 38;
     const box = make("div", { className: "plot", "aria-hidden": "true" });
-    const labels = task.outputs.map((output) => make("div", { className: "name", title: output.title || output.name }, make("b", { textContent: output.name }), output.title ? make("span", { textContent: output.title }) : null));
+    const labels = task.outputs.map((output) => make("div", { className: "name", title: output.title || output.name }, make("b", { textContent: output.name }), output.title || output.mark ? make("span", { textContent: [output.title, output.mark && `(${output.mark})`].filter(Boolean).join(" ") }) : null));
     const values = task.outputs.map(() => make("div", { className: "value" }));
     const { low, high } = task.outputs[0];
     const entries = video.tasks[task.name];

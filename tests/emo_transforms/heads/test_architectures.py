@@ -15,7 +15,15 @@ from emo_transforms.heads.config import ARCHITECTURES as NAMES
 from emo_transforms.heads.config import HeadConfig, check_config, config_from_json, config_to_json
 from emo_transforms.heads.files import check_head, load_head, save_head
 from emo_transforms.heads.head import Head
-from emo_transforms.heads.new import Offer, new_head, offer_of, ready_head, stand_in, untrained_head
+from emo_transforms.heads.new import (
+    Offer,
+    has_ready_head,
+    new_head,
+    offer_of,
+    ready_head,
+    untrained_for,
+    untrained_head,
+)
 from emo_transforms.heads.pooling import statistics_of
 from emo_transforms.heads.tam import Tam
 from emo_transforms.heads.tcn import Tcn
@@ -453,15 +461,21 @@ def test_a_cache_tells_what_it_offers() -> None:
     assert (made.config.seed, made.config.backbone, made.config.features_id) == (3, "b0", config.features_id)
 
 
-def test_what_stands_in_where_no_head_was_named() -> None:
-    assert stand_in(TASKS["expr"], OFFER).config.architecture == "ready"
-    assert stand_in(TASKS["au"], OFFER).config.architecture == "tam"
+def test_which_tasks_the_scores_of_a_backbone_answer() -> None:
+    assert has_ready_head(TASKS["expr"], OFFER)
+    assert has_ready_head(TASKS["va"], OFFER)
+    assert not has_ready_head(TASKS["au"], OFFER)
+    assert not has_ready_head(TASKS["expr"], Offer("f00d", SHAPES))
+
+
+def test_an_untrained_head_is_untrained_and_fits_what_there_is() -> None:
+    assert untrained_for(TASKS["expr"], OFFER).config.architecture == "tam"  # even where scores would answer
     vectors = Offer("f00d", {}, LENGTHS)
-    assert stand_in(TASKS["au"], vectors).config.architecture == "frame"
-    assert stand_in(TASKS["emi"], vectors).config.architecture == "clip-statistics"
-    assert stand_in(TASKS["au"], vectors).config.weights == "untrained"
+    assert untrained_for(TASKS["au"], vectors).config.architecture == "frame"
+    assert untrained_for(TASKS["emi"], vectors).config.architecture == "clip-statistics"
+    assert untrained_for(TASKS["au"], vectors).config.weights == "untrained"
     with pytest.raises(EmobeamError, match="nothing that heads read"):
-        stand_in(TASKS["au"], Offer("f00d"))
+        untrained_for(TASKS["au"], Offer("f00d"))
 
 
 def test_new_heads_are_those_that_were_made_before() -> None:

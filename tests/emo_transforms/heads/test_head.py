@@ -254,8 +254,8 @@ def reshape(tensors: dict[str, np.ndarray]) -> None:
     tensors["output.bias"] = np.zeros(7, np.float32)
 
 
-def halve(tensors: dict[str, np.ndarray]) -> None:
-    tensors["output.bias"] = tensors["output.bias"].astype(np.float16)
+def double(tensors: dict[str, np.ndarray]) -> None:
+    tensors["output.bias"] = tensors["output.bias"].astype(np.float64)
 
 
 def poison(tensors: dict[str, np.ndarray]) -> None:
@@ -268,7 +268,7 @@ def poison(tensors: dict[str, np.ndarray]) -> None:
         (drop, "output.bias is missing"),
         (add, "gate.weight is unexpected"),
         (reshape, r"output.bias is float32 \[7\], the description asks for float32 \[2\]"),
-        (halve, r"output.bias is float16 \[2\]"),
+        (double, r"output.bias is float64 \[2\]"),
         (poison, "output.bias holds NaN"),
     ],
 )

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from emo_transforms.people_folders import is_people_folder
-from emo_transforms.training.people_data import mirror_landmarks, read_people, split_people
+from emo_transforms.training.people_data import align, mirror_landmarks, read_people, split_people
 from schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.training.people import smiling, write_people
 
@@ -105,3 +106,14 @@ def test_landmarks_are_read_and_their_count_checked(tmp_path: Path) -> None:
     assert np.isnan(crops.landmarks[1]).all()
     with pytest.raises(EmobeamError, match="4 coordinates of landmarks, expected 102"):
         read_people([write_people(tmp_path / "q", {1: [{"AU12": 0.0, "landmarks": points[:4]}]})])
+
+
+def test_aligned_landmarks_don_t_change_with_place_size_and_roll() -> None:
+    rng = np.random.default_rng(1)
+    points = torch.from_numpy(rng.random((4, 51, 2)).astype(np.float32))
+    cos, sin = np.cos(0.4), np.sin(0.4)
+    turned = 0.7 * points @ torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float32) + torch.tensor([0.3, -0.1])
+    assert torch.allclose(align(points), align(turned), atol=1e-4)
+    eyes = align(points).reshape(4, 51, 2)[:, [36 - 17, 45 - 17]]
+    assert torch.allclose(eyes, torch.tensor([[-0.5, 0.0], [0.5, 0.0]]).expand(4, 2, 2), atol=1e-5)
+    assert align(torch.full((1, 51, 2), float("nan"))).isnan().all()
