@@ -100,7 +100,7 @@ def compare(
     written, arrays = folder / "written", folder / "numpy"
     written.mkdir()
     arrays.mkdir()
-    heads = load_tools([HeadSpec("au")], dataset)
+    heads = load_tools([HeadSpec("au", "untrained")], dataset)
     last = names[-1:]
     spent = interleaved(
         {

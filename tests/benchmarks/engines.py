@@ -1,10 +1,11 @@
-"""The same work on each engine: ``python -m tests.benchmarks.engines [--faults] [--write]``.
+"""The same work on each engine: ``python -m tests.benchmarks.engines [--faults | --noted FILE] [--write]``.
 
 One generated clip, many times under different names, so that all segments cost the same. ``extract`` with one worker
 and with two, from the command to its end: on this machine, on a Flink and on a Spark cluster that stand ready on
 loopback, Python workers as processes of the engine. Against it the plain loop: one process without Beam that probes,
-plans and calls ``extract_segment``, its start included. ``--faults`` runs the fault tests as well and takes their
-times. ``--write`` puts the tables into ``docs/engines.md``.
+plans and calls ``extract_segment``, its start included. ``--faults`` runs the engine tests as well and takes the times
+they note; ``--noted`` takes those of a run before, ``EMOBEAM_FIGURES=FILE make test-engines``. ``--write`` puts the
+tables into ``docs/engines.md``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.figures import table
 from tests.benchmarks.measure import machine_facts
@@ -142,6 +144,14 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
+def machine_line(facts: Mapping[str, Any], load: float) -> str:
+    """Where and when figures were taken, and whether they mean much: ``load`` is that of the last 5 minutes."""
+    told = f"{facts['cores']} cores of {facts['cpu']}; load {facts['load']} before, {load:.1f} after; {facts['date']}."
+    if float(facts["load"]) > 0.3 * float(facts["cores"]):
+        told += " **The machine had other work to do at the same time: no second is to be compared closely.**"
+    return told
+
+
 def write_docs(text: str) -> None:
     """Puts the tables between their marks in the docs."""
     page = _DOCS.read_text()
@@ -158,7 +168,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--clips", type=int, default=24, help="clips of --seconds each (default: 24)")
     arguments.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: 10)")
     arguments.add_argument("--repeats", type=int, default=1, help="rounds; medians are told (default: 1)")
-    arguments.add_argument("--faults", action="store_true", help="run the engine tests too, for times of recovery")
+    faults = arguments.add_mutually_exclusive_group()
+    faults.add_argument("--faults", action="store_true", help="run the engine tests too, for times of recovery")
+    faults.add_argument("--noted", type=Path, help="what they noted when EMOBEAM_FIGURES named this file")
     arguments.add_argument("--write", action="store_true", help="put the tables into docs/engines.md")
     options = arguments.parse_args(argv)
     if options.quick:
@@ -171,7 +183,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts = [work_table(found, title)]
         if options.faults:
             parts.append(fault_table(recovery(Path(folder))))
-    parts.append(f"{facts['cores']} cores of {facts['cpu']}, load {facts['load']} before; {facts['date']}.")
+        elif options.noted:
+            parts.append(fault_table(json.loads(options.noted.read_text())))
+    parts.append(machine_line(facts, os.getloadavg()[1]))
     text = "\n\n".join(parts)
     print(text)
     if options.write:

@@ -119,7 +119,7 @@ def measure(options: argparse.Namespace) -> Section:
     datasets: dict[str, Dataset] = {
         mode: stage1_settings(detector=mode, engine=options.engine, weights=options.backbone_weights) for mode in modes
     }
-    specs = [HeadSpec("au"), HeadSpec("va")] if not options.head else []
+    specs = [HeadSpec("au", "untrained"), HeadSpec("va", "untrained")] if not options.head else []
     heads = load_tools([*specs, *_named(options.head)], datasets[modes[0]])
     found: dict[str, dict[str, Values]] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -1,0 +1,300 @@
+"""The goals of the shipped weights: what is compared with what, against scikit-learn; a run on few faces."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.metrics import f1_score, roc_auc_score
+
+from emo_transforms.backbones.loading import describe_backbone
+from emo_transforms.heads.files import save_head
+from emo_transforms.heads.new import Offer, new_head
+from emo_transforms.rendering.units import UNIT_SHAPES
+from pipelines.render import crops_schema
+from schemas.config import ExtractConfig
+from schemas.tasks import task_named
+from tests.benchmarks import shipped_weights
+from tests.benchmarks.figures import Goal
+from tests.benchmarks.weights import clips, page, photographs, renders
+from tests.benchmarks.weights.measured import Measured, measured, unmeasured
+from tests.benchmarks.weights.network import Network, load_network
+from tests.benchmarks.weights.resampling import Estimate
+from tests.benchmarks.weights.split import leaked, london_test, renders_test
+from tests.benchmarks.weights.teacher import Reading, open_mouth
+from tests.clips import face
+
+Floats = NDArray[np.float64]
+
+
+# --- what is judged -------------------------------------------------------------------------------------
+
+
+def test_a_head_that_saw_the_test_side_is_found_out() -> None:
+    first, last = renders_test()
+    test = london_test()[0]
+    fine = ["000012-0", "050001-3", f"{last + 1:06d}-0", "clips/000003-0-0001", "london/000001-0", "own_clip"]
+    told = [f"{first:06d}-0", f"clips/{last:06d}-1", f"london/{int(test):06d}-0", "webcam_h264", "a/single_face"]
+    assert leaked(fine + told) == told
+
+
+def test_an_open_mouth_is_one_that_does_not_smile() -> None:
+    assert open_mouth(0.3, None, 0.05)
+    assert open_mouth(0.0, 0.5, 0.0)
+    assert not open_mouth(0.29, 0.49, 0.0)
+    assert not open_mouth(0.9, 0.9, 0.1)
+
+
+def table_of(smiles: Sequence[float], sources: Sequence[str]) -> pd.DataFrame:
+    frames = np.arange(1, len(smiles) + 1)
+    return pd.DataFrame({"frame": frames, "AU12": smiles, "AU1": smiles, "AU2": 0.0, "source": sources})
+
+
+def reading(frame: int, smile: float, *, jaw: float = 0.0, x: float = 50.0, brow: float | None = 0.5) -> Reading:
+    units = {"AU12": smile, "AU1": brow, "AU2": 0.1, "AU25": 0.0}
+    return Reading(frame, frame / 6, units, {"mouthSmile_L": smile, "jawOpen": jaw}, (x, 50.0))
+
+
+def test_only_frames_that_both_see_are_compared() -> None:
+    smiles = [0.1, 0.2, 0.3, 0.4, 0.5]
+    table = table_of(smiles, ["sampled", "interpolated", "sampled", "sampled", "sampled"])
+    boxes = {frame: np.array([0.0, 0, 100, 100]) for frame in range(1, 6)}
+    clip = clips.Clip("c", "someone", table, boxes)
+    told = [
+        reading(1, 0.0),
+        reading(2, 0.1),  # not sampled
+        reading(3, 0.2, x=150),  # another face
+        reading(4, 0.3, brow=None),  # the teacher can't tell of the brows
+        Reading(5, 1.0, {}, {}, None),  # the teacher sees nobody
+    ]
+    theirs, ours = clips.paired(clip, told, ("AU12",))
+    assert (theirs.tolist(), ours.tolist()) == ([0.0, 0.3], [0.1, 0.4])
+    theirs, ours = clips.paired(clip, told, ("AU1", "AU2"))
+    assert (theirs.tolist(), ours.tolist()) == ([0.3], [0.05])
+    people, smiling = clips.open_mouths([clip], {"c": [reading(1, 0.0, jaw=0.5), reading(4, 0.3, jaw=0.5)]})
+    assert (people, smiling.tolist()) == (["someone"], [0.1])
+
+
+def test_agreement_is_asked_of_every_clip_that_can_show_it() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(40)
+    boxes = {frame: np.array([0.0, 0, 100, 100]) for frame in range(1, 41)}
+
+    def clip(name: str, smiles: Floats) -> clips.Clip:
+        table = table_of(smiles.tolist(), ["sampled"] * 40).assign(AU25=0.0, AU26=0.0, AU4=0.0)
+        return clips.Clip(name, name, table, boxes)
+
+    moving, still = [reading(n + 1, truth[n]) for n in range(40)], [reading(n + 1, 0.5) for n in range(40)]
+    shot = [clip("good", truth), clip("bad", rng.random(40)), clip("still", truth)]
+    found = {row.key: row for row in clips.agreement(shot, {"good": moving, "bad": moving, "still": still})}
+    assert found["teacher.AU12.good"].value == pytest.approx(1)
+    assert found["teacher.AU12.good"].met
+    assert found["teacher.AU12.still"].met is None
+    assert "not measurable" in found["teacher.AU12.still"].note
+    whole = found["teacher.AU12"]
+    assert whole.verdict == "no: in 1 of 2 clips"
+    assert whole.met is False
+    assert whole.identities == 2
+
+
+def test_a_smile_that_begins() -> None:
+    smiles = [0.1] * 12 + [0.5] * 20 + [0.9] * 12
+    clip = clips.Clip("single_face.mp4", "someone", table_of(smiles, ["sampled"] * 44), {})
+    (row,) = clips.smile_begins([clip])
+    assert row.value == pytest.approx(0.8)
+    assert row.met
+    assert clips.smile_begins([])[0].met is None
+
+
+def some_photographs() -> photographs.Photographs:
+    people = [f"{n:03d}" for n in range(10)] * 2
+    facts = {
+        name: {"face_gender": "female" if n % 2 else "male", "face_eth": "white", "face_age": "25"}
+        for n, name in enumerate(people[:10])
+    }
+    crops = tuple(np.zeros((8, 8, 3), np.uint8) for _ in people)
+    return photographs.Photographs(tuple(people), np.arange(20) >= 10, crops, facts, tuple(np.linspace(0, 1, 20)))
+
+
+def test_the_smile_is_judged_by_the_names_of_folders() -> None:
+    smile = np.concatenate([np.linspace(0.1, 0.5, 10), np.linspace(0.45, 0.9, 10)])
+    ours, theirs = photographs.smile_goal(some_photographs(), smile)
+    assert ours.value == pytest.approx(roc_auc_score(np.arange(20) >= 10, smile))
+    assert (ours.identities, ours.rows, ours.met) == (10, 20, True)
+    assert theirs.value == 1
+    groups = {row.what: row for row in photographs.smile_by_group(some_photographs(), smile)}
+    assert groups["London, male"].identities == 5
+    assert "too few" in groups["London, male"].note
+    assert groups["London, under 30"].value == pytest.approx(ours.value)
+    row = photographs.open_mouth_goal(
+        some_photographs(), smile, "k", "w", ["a", "a", "b"], np.array([0.0, 0.6, 0.95]), Goal(at_least=0.85), ""
+    )
+    expected = roc_auc_score([1] * 10 + [0] * 3, [*smile[10:], 0.0, 0.6, 0.95])
+    assert row.value == pytest.approx(expected)
+    assert (row.identities, row.rows) == (12, 13)
+
+
+# --- renders, with networks -----------------------------------------------------------------------------
+
+UNITS = tuple(row.unit for row in UNIT_SHAPES)
+
+
+def write_people(folder: Path, numbers: Sequence[int], frames: int = 9) -> None:
+    """A people folder as ``render`` writes it, of one real face; activations are drawn."""
+    (folder / "people").mkdir(parents=True)
+    (folder / "render.json").write_text(json.dumps({"config": {"seed": 0}}))
+    for number in numbers:
+        rng = np.random.default_rng(number)
+        told = []
+        for frame in range(1, frames + 1):
+            data = io.BytesIO()
+            Image.fromarray(face(frame + number, (96, 96))).save(data, "JPEG")
+            values = {unit: None if unit == "AU23" else float(rng.choice([0.1, 0.6])) for unit in UNITS}
+            pose = {"yaw": float(rng.uniform(-28, 28)), "pitch": 0.0, "roll": 0.0}
+            first = {"person": number, "clip": 0, "frame": frame, "time": (frame - 1) / 6, "crop": data.getvalue()}
+            told.append({**first, **values, **pose, "shapes": []})
+        pq.write_table(pa.Table.from_pylist(told, crops_schema()), folder / "people" / f"{number:06d}.parquet")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A backbone's file and a head's folder, untrained."""
+    folder = tmp_path_factory.mktemp("weights")
+    file = str(folder / "backbone.safetensors")
+    state = describe_backbone("mobilenetv4_conv_small").network.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
+    config = describe_backbone("mobilenetv4_conv_small", file)
+    offer = Offer(ExtractConfig(backbone=config.config).features_id, config.map_shapes)
+    save_head(new_head(task_named("au"), offer, architecture="frame", inputs=("s32",)), str(folder / "head"))
+    return file, str(folder / "head")
+
+
+@pytest.fixture(scope="module")
+def network(weights: tuple[str, str]) -> Network:
+    return load_network(*weights)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("renders") / "people-folder"
+    write_people(folder, [100000, 100001, 100002])
+    return folder
+
+
+def test_clips_do_not_touch_each_other_and_a_mirrored_face_is_the_face_mirrored(network: Network) -> None:
+    crops = [face(n, (96, 96)) for n in range(5)]
+    together = network.probabilities([crops[:2], crops[2:]])
+    assert [values.shape for values in together] == [(2, 12), (3, 12)]
+    assert np.array_equal(together[1], network.probabilities([crops[2:]])[0])
+    flipped = network.probabilities([[np.asarray(crop[:, ::-1]) for crop in crops]])[0]
+    mirrored = network.probabilities([crops], mirrored=True)[0]
+    # Crops are enlarged before they are mirrored; the order changes roundings only.
+    assert np.abs(flipped - mirrored).max() < 0.01
+    plain = network.probabilities([crops])[0]
+    assert np.abs(plain - mirrored).max() > 0
+
+
+def test_people_of_the_training_side_are_refused(tmp_path: Path) -> None:
+    write_people(tmp_path / "train", [7], frames=1)
+    with pytest.raises(SystemExit, match="person 7 is not on the test side"):
+        renders.read_renders(tmp_path / "train", UNITS)
+
+
+def test_renders_are_scored_as_scikit_learn_scores_them(network: Network, people: Path) -> None:
+    found = renders.read_renders(people, UNITS)
+    scored = renders.score(found, network)
+    assert (len(scored.values), found.people) == (27, 3)
+    units, mean, count = scored.units()
+    assert "AU23" not in [unit.name for unit in units]
+    assert count == 3
+    for unit in units:
+        truth = found.column(unit.name) >= 0.3
+        values = scored.values[:, UNITS.index(unit.name)]
+        assert unit.base_rate == pytest.approx(truth.mean())
+        assert unit.auc.value == pytest.approx(roc_auc_score(truth, values))
+        assert unit.f1.value == pytest.approx(f1_score(truth, values >= 0.5))
+    assert mean.value == pytest.approx(np.mean([unit.f1.value for unit in units]))
+    parts = {row.key: row for row in renders.where_it_fails(scored)}
+    assert sum(row.rows for key, row in parts.items() if key.startswith("renders.f1.skin")) == 27
+    assert sum(row.rows for key, row in parts.items() if key.startswith("renders.f1.yaw")) == 27
+
+
+def test_the_change_in_a_mirror_is_the_mean_of_each_unit() -> None:
+    plain, other = np.array([[0.1, 0.5], [0.2, 0.5], [0.3, 0.5]]), np.array([[0.2, 0.5], [0.1, 0.4], [0.3, 0.9]])
+    worst, one, two = renders.mirror_goal("m", "mirrored", ["AU1", "AU2"], [0, 0, 1], plain, other)
+    assert one.value == pytest.approx(0.2 / 3)
+    assert worst.value == two.value == pytest.approx(0.5 / 3)
+    assert "AU2" in worst.note
+    assert worst.met is False
+    assert renders.mirror_goal("m", "mirrored", [], [], plain, other)[0].met is None
+
+
+def test_a_sharp_picture_is_sharper() -> None:
+    sharp = face(3, (160, 160))
+    blurred = np.asarray(Image.fromarray(sharp).resize((30, 30)).resize((160, 160), Image.Resampling.BILINEAR))
+    first, second = renders.sharpness([sharp, blurred])
+    assert first > 2 * second
+
+
+# --- tables ---------------------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_is_met_and_over_how_many(tmp_path: Path) -> None:
+    estimate = Estimate(0.9, 0.8, 0.95, np.zeros(1))
+    told: list[Measured] = [
+        measured("a", "first", estimate, identities=3, rows=9, goal=Goal(at_least=0.85), note="n", over="time"),
+        measured("b", "second", estimate, identities=3, rows=9, goal=Goal(at_most=0.05)),
+        unmeasured("c", "third", "no clips", Goal(at_least=0.5)),
+    ]
+    text = page.goals_table(told)
+    assert "| first | at least 0.85 | 0.900 | 0.800 to 0.950 | 3 (9) | yes | n; interval over time |" in text
+    assert "| no |" in text
+    assert "| third | at least 0.5 | - |  |  | not measured | no clips |" in text
+    where = tmp_path / "page.md"
+    where.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
+    page.write_page(text, where)
+    written = where.read_text()
+    assert written.startswith("before\n<!-- figures -->\n\n| what")
+    assert written.endswith("<!-- /figures -->\nafter\n")
+    assert "old" not in written
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--head", "h"], "belong together"), (["--backbone", "b", "--head", "h", "--write"], "for the shipped weights")],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        shipped_weights.main(["--material", str(tmp_path), *words])
+
+
+def test_the_page_has_a_place_for_the_tables() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert [text.count(mark) for mark in page.MARKS] == [1, 1]
+
+
+def test_the_command_measures_what_there_is(
+    tmp_path: Path, weights: tuple[str, str], people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--backbone", weights[0], "--head", weights[1], "--renders", str(people), "--material", str(tmp_path)]
+    target = tmp_path / "figures.json"
+    shipped_weights.main([*words, "--clips", str(tmp_path), "--json", str(target)])
+    printed = capsys.readouterr()
+    assert "rendered sequences of unseen people: mean F1" in printed.out
+    assert "no photographs" in printed.err
+    data = json.loads(target.read_text())
+    keys = [figure["key"] for figure in data["figures"]]
+    assert "renders.f1" in keys
+    assert "london.smile" not in keys
+    assert data["details"]["weights"]["weights"] == "untrained"
+    assert all("identities" in figure for figure in data["figures"])
