@@ -15,12 +15,15 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from apache_beam.utils.shared import Shared
+
 from emo_transforms import storage
 from emo_transforms.exchange import Exchange
+from runners.leaving import Presence
 
 _INTERVAL = 5.0
 _FOLDER = "progress"
@@ -32,12 +35,13 @@ class Beats:
 
     Takes the events ``looked`` (an input: segments and frames to do), ``frames``, ``done``, ``failed``, and ``bundle``
     (write at once), from any thread. Once the run's exchange is closed nothing is written any more: workers of a job
-    that was cancelled go on for a while.
+    that was cancelled go on for a while. All copies in a process share one :class:`runners.leaving.Presence`.
     """
 
-    def __init__(self, exchange: Exchange, interval: float = _INTERVAL) -> None:
+    def __init__(self, exchange: Exchange, interval: float = _INTERVAL, shared: Shared | None = None) -> None:
         self.exchange = exchange
         self.interval = interval
+        self._shared = shared or Shared()
         self._counts: Counter[str] = Counter()
         self._name = ""
         self._written = 0.0
@@ -45,9 +49,20 @@ class Beats:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Beats, (self.exchange, self.interval)
+        return Beats, (self.exchange, self.interval, self._shared)
+
+    @property
+    def presence(self) -> Presence:
+        """Of this process in the run."""
+        found: Presence = self._shared.acquire(lambda: Presence(self.exchange))
+        return found
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Work during which this process stays even if the run ends."""
+        return self.presence.busy()
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        self.presence.sign()
         with self._lock:
             if event == "looked":
                 self._counts.update(videos=1, planned=data["segments"], planned_frames=data["frames"])

@@ -58,6 +58,7 @@ class Children:
         self._lock = threading.Lock()
         self._idle: list[LocalPool] = []
         self._users = 0
+        beats.presence.before_leaving(self._end_idle)
 
     def enter(self) -> None:
         """One more step uses them."""
@@ -69,12 +70,16 @@ class Children:
         with self._lock:
             self._users -= 1
             last = not self._users
-            idle, self._idle = (self._idle, []) if not self._users else ([], self._idle)
-        for pool in idle:
-            pool.close()
         if last:  # the engine may keep its workers, and the launcher can't reach their disks
+            self._end_idle()
             with suppress(OSError):
                 downloads.sweep(idle=0)
+
+    def _end_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for pool in idle:
+            pool.close()
 
     def run(self, work: Work, listener: Any) -> list[Any]:
         """Runs one element in a child; see :meth:`runners.local.LocalPool.run`."""
@@ -128,7 +133,8 @@ class _SupervisedDoFn(beam.DoFn):  # type: ignore[misc]
             self._beats(event, data)
 
         key = self._task.key(element)
-        crashes = self._children.run(Work(key, 1, element), listen)
+        with self._beats.busy():
+            crashes = self._children.run(Work(key, 1, element), listen)
         for crash in crashes:
             self._task.give_up(element, crash.reason, crash.message)
             yield NotDone(key, crash.reason, crash.message)

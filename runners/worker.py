@@ -54,7 +54,7 @@ def send(stream: BinaryIO, message: Any) -> None:
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> Any:
+def _receive(stream: BinaryIO) -> bytes:
     header = stream.read(8)
     if len(header) < 8:
         raise EOFError
@@ -62,10 +62,11 @@ def _receive(stream: BinaryIO) -> Any:
     data = stream.read(length)
     if len(data) < length:
         raise EOFError
-    return pickle.loads(data)
+    return data
 
 
-def _listen(stream: BinaryIO, inbox: queue.Queue[Any]) -> None:
+def _listen(stream: BinaryIO, inbox: queue.Queue[bytes]) -> None:
+    # Messages stay packed here: what unpacking a job imports may take long, and the launcher may end meanwhile.
     while True:
         try:
             inbox.put(_receive(stream))
@@ -82,11 +83,15 @@ def main() -> None:
     logging.basicConfig()
     quieten()
     reporter = PipeReporter(int(sys.argv[1]))
-    inbox: queue.Queue[Any] = queue.Queue()
+    inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
     job: Job | None = None
     while True:
-        message = inbox.get()
+        data = inbox.get()
+        try:
+            message = pickle.loads(data)
+        except Exception:
+            _die()
         if not isinstance(message, list):
             job = message
             reporter("ready", {})

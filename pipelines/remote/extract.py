@@ -56,7 +56,7 @@ def extract_graph(
     plan = (
         pipeline
         | "Tasks" >> beam.Create(uris, reshuffle=False)
-        | "Videos" >> ReadRecords(VideoTask, grouped)
+        | "Videos" >> ReadRecords(VideoTask, grouped, beats)
         | "Plan" >> PlanVideos(config, features, exchange, beats)
     )
     _ = (

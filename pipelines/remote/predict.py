@@ -22,11 +22,12 @@ from schemas.records import NotDone, VideoFeatures
 
 def predict_graph(pipeline: Any, uris: list[str], task: PredictTask, exchange: Exchange, engine: EngineConfig) -> None:
     """The graph of stage 2: videos of the cache -> predictions; what could not be done comes back as files."""
+    beats = Beats(exchange)
     _ = (
         pipeline
         | "Tasks" >> beam.Create(uris, reshuffle=False)
-        | "Videos" >> ReadRecords(VideoFeatures, engine.runner == "spark")
-        | "Predict" >> Supervised("PredictVideo", task, Beats(exchange), hints=hints_of(engine))
+        | "Videos" >> ReadRecords(VideoFeatures, engine.runner == "spark", beats)
+        | "Predict" >> Supervised("PredictVideo", task, beats, hints=hints_of(engine))
         | "NotDone" >> LeaveRecords(NotDone, exchange, "notdone", files=4)
     )
 

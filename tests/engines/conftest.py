@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.engines)
-            item.add_marker(pytest.mark.timeout(1200))
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,18 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Clu
         yield {"flink": flink, "spark": spark}
 
 
+@pytest.fixture
+def calm(clusters: dict[str, Cluster]) -> Iterator[dict[str, Cluster]]:
+    """Both clusters; what a test that failed left running there doesn't disturb the next one."""
+    yield clusters
+    for cluster in clusters.values():
+        cluster.calm_down()
+
+
 @pytest.fixture(params=ENGINES)
-def cluster(request: pytest.FixtureRequest, clusters: dict[str, Cluster]) -> Cluster:
+def cluster(request: pytest.FixtureRequest, calm: dict[str, Cluster]) -> Cluster:
     """One cluster after the other."""
-    return clusters[request.param]
+    return calm[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -22,8 +23,11 @@ from tests.pipelines.runs import emobeam, files, shards, temporaries
 SETTINGS = ("--task", "au", "--edition", "8", "--segment-seconds", "2")
 """Several segments in most clips."""
 
-TIMEOUT = 420.0
-"""Seconds after which a run is taken to hang."""
+TIMEOUT = 1200.0
+"""Seconds after which a run is taken to hang, on a machine that may have other things to do."""
+
+LEAVE = 120.0
+"""Seconds until the last Python worker of a job is gone: by itself within a minute where its engine forgot it."""
 
 
 @dataclass
@@ -35,11 +39,18 @@ class Ended:
     text: str
 
 
+def _hears_interrupts() -> None:
+    """A shell that starts tests in the background makes all below it deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Job:
     """``emobeam annotate`` as a process of its own; a context manager that leaves nothing running."""
 
-    def __init__(self, inputs: Path, output: Path, cluster: Cluster | None, environment: str = "process") -> None:
-        self.output = output
+    def __init__(
+        self, inputs: Path | str, output: Path | str, cluster: Cluster | None, environment: str = "process"
+    ) -> None:
+        self.output = Path(output)
         engine = running(cluster, environment) if cluster else ["--runner", "direct", "--workers", "2"]
         self._began = time.monotonic()
         self.process = subprocess.Popen(
@@ -50,6 +61,7 @@ class Job:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
+            preexec_fn=_hears_interrupts,
         )
         self._text: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -69,13 +81,17 @@ class Job:
                 process.kill()
             self.process.wait()
 
-    def until_shards(self, count: int) -> None:
-        """Waits until so many shards are written; fails where the run ends before, or takes for ever."""
+    def until(self, what: str, ready: Callable[[], bool]) -> None:
+        """Waits until something is so; fails where the run ends before, or takes for ever."""
         deadline = time.monotonic() + TIMEOUT
-        while self.shards_now() < count:
-            assert self.process.poll() is None, f"ended too early:\n{self.text()}"
-            assert time.monotonic() < deadline, f"no {count} shards in {TIMEOUT:.0f} s:\n{self.text()}"
+        while not ready():
+            assert self.process.poll() is None, f"ended before {what}:\n{self.text()}"
+            assert time.monotonic() < deadline, f"not {what} in {TIMEOUT:.0f} s:\n{self.text()}"
             time.sleep(0.02)
+
+    def until_shards(self, count: int) -> None:
+        """Waits until so many shards are written."""
+        self.until(f"{count} shards are written", lambda: self.shards_now() >= count)
 
     def shards_now(self) -> int:
         """Shards that are written."""
@@ -99,7 +115,7 @@ class Job:
         return Ended(code, time.monotonic() - self._began, self.text())
 
 
-def annotate(inputs: Path, output: Path, cluster: Cluster | None, environment: str = "process") -> Ended:
+def annotate(inputs: Path | str, output: Path | str, cluster: Cluster | None, environment: str = "process") -> Ended:
     """Runs both stages to the end; cluster None is this machine."""
     with Job(inputs, output, cluster, environment) as job:
         return job.wait()

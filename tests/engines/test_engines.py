@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.engines.clusters import Cluster, start_pool
 from tests.engines.conftest import Reference
-from tests.engines.jobs import Watcher, annotate, differences, left_over, written
+from tests.engines.jobs import LEAVE, Watcher, annotate, differences, left_over, written
 from tests.engines.material import BROKEN, FINE
 from tests.pipelines.runs import gone, videos
 
@@ -34,7 +34,7 @@ def test_shards_predictions_and_submission_are_the_same_to_the_byte(
     assert watcher.broken == []
     assert watcher.opened >= len(watcher.seen) > len(FINE)
     assert left_over(tmp_path) == []
-    assert gone(cluster.python_workers(), 20)
+    assert gone(cluster.python_workers(), LEAVE)
     note("direct", "undisturbed", reference.seconds)
     note(cluster.engine, "undisturbed", ended.seconds)
 
@@ -56,7 +56,7 @@ def test_one_pool_serves_the_workers_of_a_machine(cluster: Cluster, few: Referen
     assert ended.code == 1, ended.text + cluster.logs()
     assert differences(tmp_path, few.output) == []
     assert left_over(tmp_path) == []
-    assert gone(cluster.python_workers(), 20)
+    assert gone(cluster.python_workers(), LEAVE)
     process = cluster.daemons["python-pool"]
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0

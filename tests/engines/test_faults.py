@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.engines.clusters import WORKERS, Cluster, wait_for
+from tests.engines.clusters import Cluster, wait_for
 from tests.engines.conftest import Reference
-from tests.engines.jobs import Ended, Job, Watcher, annotate, differences, left_over
+from tests.engines.jobs import LEAVE, Ended, Job, Watcher, annotate, differences, left_over
 from tests.pipelines.runs import gone
 
 Note = Callable[[str, str, float], None]
@@ -28,7 +29,7 @@ def _survived(ended: Ended, output: Path, reference: Reference, watcher: Watcher
     assert watcher.broken == []
     assert left_over(output) == []
     for cluster in clusters:
-        assert gone(cluster.python_workers(), 30), "Python workers outlive their job"
+        assert gone(cluster.python_workers(), LEAVE), "Python workers outlive their job"
 
 
 def test_a_python_worker_is_killed(cluster: Cluster, few: Reference, tmp_path: Path, note: Note) -> None:
@@ -38,11 +39,35 @@ def test_a_python_worker_is_killed(cluster: Cluster, few: Reference, tmp_path: P
         children = victim.children(recursive=True)
         victim.kill()
         killed = time.monotonic()
-        assert gone(children), "what a killed worker had started lives on"
+        assert gone(children, LEAVE), "what a killed worker had started lives on"
         ended = job.wait()
     _survived(ended, tmp_path, few, watcher, cluster)
     note(cluster.engine, "python worker killed: standstill", watcher.standstill(killed))
     note(cluster.engine, "python worker killed: run", ended.seconds)
+
+
+def test_a_python_worker_is_killed_in_stage_2(cluster: Cluster, few: Reference, tmp_path: Path, note: Note) -> None:
+    """While its child begins with the first videos."""
+    shutil.copytree(few.output / "features", tmp_path / "features")
+    with Watcher(tmp_path) as watcher, Job(few.inputs, tmp_path, cluster) as job:
+        job.until("a worker predicts", lambda: bool(_predicting(cluster)))
+        victim, children = _predicting(cluster)[0]
+        victim.kill()
+        killed = time.monotonic()
+        assert gone(children, LEAVE), "what a killed worker had started lives on"
+        ended = job.wait()
+    _survived(ended, tmp_path, few, watcher, cluster)
+    note(cluster.engine, "python worker killed in stage 2: standstill", watcher.standstill(killed))
+
+
+def _predicting(cluster: Cluster) -> list[tuple[psutil.Process, list[psutil.Process]]]:
+    """Python workers with the children they have started."""
+    found = []
+    for worker in cluster.python_workers():
+        with suppress(psutil.NoSuchProcess):
+            if children := worker.children(recursive=True):
+                found.append((worker, children))
+    return found
 
 
 def test_a_machine_of_the_engine_is_killed(cluster: Cluster, few: Reference, tmp_path: Path, note: Note) -> None:
@@ -56,51 +81,41 @@ def test_a_machine_of_the_engine_is_killed(cluster: Cluster, few: Reference, tmp
             process.kill()
         killed = time.monotonic()
         ended = job.wait()
-    try:
-        _survived(ended, tmp_path, few, watcher, cluster)
-    finally:
-        cluster.restart("worker0")
-        wait_for("worker0", lambda: cluster.workers_alive() == WORKERS)
+    _survived(ended, tmp_path, few, watcher, cluster)
     note(cluster.engine, "engine's worker killed: standstill", watcher.standstill(killed))
     note(cluster.engine, "engine's worker killed: run", ended.seconds)
 
 
 @pytest.mark.parametrize(("first", "second"), [("flink", "spark"), ("spark", "flink")])
 def test_a_job_is_stopped_and_started_again_on_another_engine(
-    first: str, second: str, clusters: dict[str, Cluster], few: Reference, tmp_path: Path, note: Note
+    first: str, second: str, calm: dict[str, Cluster], few: Reference, tmp_path: Path, note: Note
 ) -> None:
     with Watcher(tmp_path) as watcher:
-        with Job(few.inputs, tmp_path, clusters[first]) as job:
+        with Job(few.inputs, tmp_path, calm[first]) as job:
             job.until_shards(EARLY)
             job.interrupt()
             stopped = time.monotonic()
             ended = job.wait()
         assert ended.code not in (0, 1), ended.text
         note(first, "Ctrl-C until the job is gone", time.monotonic() - stopped)
-        wait_for("the end of the job", lambda: not _running(clusters[first]), 30)
+        wait_for("the end of the job", lambda: not calm[first].running_jobs())
         assert left_over(tmp_path) == []
         done = job.shards_now()
         before = {path: path.stat().st_ino for path in (tmp_path / "features" / "shards").iterdir()}
-        ended = annotate(few.inputs, tmp_path, clusters[second])
+        ended = annotate(few.inputs, tmp_path, calm[second])
     assert done >= EARLY
-    _survived(ended, tmp_path, few, watcher, *clusters.values())
+    _survived(ended, tmp_path, few, watcher, *calm.values())
     assert {path: path.stat().st_ino for path in before} == before, "what was done is not done again"
     note(second, "the rest of another engine's run", ended.seconds)
 
 
-def _running(cluster: Cluster) -> list[str]:
-    return [job for job, state in cluster.jobs().items() if state in ("RUNNING", "CANCELLING", "CREATED", "RESTARTING")]
-
-
-def test_a_job_is_cancelled_from_the_engine_side(clusters: dict[str, Cluster], few: Reference, tmp_path: Path) -> None:
-    flink = clusters["flink"]
+def test_a_job_is_cancelled_from_the_engine_side(calm: dict[str, Cluster], few: Reference, tmp_path: Path) -> None:
+    flink = calm["flink"]
     with Watcher(tmp_path) as watcher:
         with Job(few.inputs, tmp_path, flink) as job:
             job.until_shards(EARLY)
-            (running,) = _running(flink)
-            request = urllib.request.Request(f"{flink.web}/jobs/{running}?mode=cancel", method="PATCH")
-            with urllib.request.urlopen(request) as answer:
-                assert answer.status == 202
+            (running,) = flink.running_jobs()
+            flink.cancel(running)
             ended = job.wait()
         assert "the same command goes on from there" in ended.text
         ended = annotate(few.inputs, tmp_path, None)
@@ -115,14 +130,12 @@ def test_a_launcher_is_killed(cluster: Cluster, few: Reference, tmp_path: Path) 
             job.process.kill()
             job.process.wait()
         ended = annotate(few.inputs, tmp_path, cluster)
-        wait_for("the end of the job", lambda: not _running(cluster), 60)
+        wait_for("the end of the job", lambda: not cluster.running_jobs())
     _survived(ended, tmp_path, few, watcher, cluster)
 
 
-def test_two_jobs_on_one_output_at_once(
-    clusters: dict[str, Cluster], few: Reference, tmp_path: Path, note: Note
-) -> None:
-    flink, spark = clusters["flink"], clusters["spark"]
+def test_two_jobs_on_one_output_at_once(calm: dict[str, Cluster], few: Reference, tmp_path: Path, note: Note) -> None:
+    flink, spark = calm["flink"], calm["spark"]
     with (
         Watcher(tmp_path) as watcher,
         Job(few.inputs, tmp_path, flink) as one,

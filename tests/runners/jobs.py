@@ -77,6 +77,21 @@ class BrokenStartJob:
         raise ModuleNotFoundError("No module named 'a_library_that_is_missing'")
 
 
+@dataclass(frozen=True)
+class SlowToLoad:
+    """Takes for ever to be received; the process that begins with it leaves its id in ``folder``."""
+
+    folder: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_for_ever, (self.folder,)
+
+
+def _load_for_ever(folder: str) -> None:
+    (Path(folder) / "loading").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 class Unloadable:
     """Can be sent, but not be received."""
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -10,8 +12,10 @@ import psutil
 import pytest
 
 from runners.local import Crash, LocalConfig, LocalPool, RunStopped, Work, local_config, run_locally
+from runners.worker import send
 from schemas.records import EmobeamError
-from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, Unloadable
+from tests.pipelines.runs import wait_for
+from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, SlowToLoad, Unloadable
 
 
 class Heard:
@@ -169,6 +173,15 @@ def test_a_job_that_cannot_be_loaded_stops_the_run_with_the_reason() -> None:
     with pytest.raises(RunStopped, match="a_job_that_is_missing"):
         run_locally(Unloadable(), work(*fine(5)), LocalConfig(workers=1), Heard())  # type: ignore[arg-type]
     assert children() == []
+
+
+def test_a_worker_whose_launcher_dies_while_it_loads_goes_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "runners.worker", "1"], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    send(process.stdin, SlowToLoad(str(tmp_path)))  # type: ignore[arg-type]
+    wait_for((tmp_path / "loading").exists)
+    process.stdin.close()
+    assert process.wait(20) == 0
 
 
 def test_deaths_before_work_may_add_up_over_a_long_run(tmp_path: Path) -> None:
