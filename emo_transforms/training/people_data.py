@@ -150,7 +150,7 @@ def mirror_landmarks(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
     """Landmarks ``[51, 2]`` of the picture mirrored left to right."""
     mirrored = landmarks[np.array(_MIRRORED_LANDMARKS) - 17].copy()
     mirrored[:, 0] = 1 - mirrored[:, 0]
-    return mirrored
+    return np.asarray(mirrored, np.float32)
 
 
 def split_people(crops: PeopleCrops, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

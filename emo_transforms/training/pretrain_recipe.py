@@ -40,6 +40,8 @@ class PretrainRecipe:
         holdout: share of the training images that selects the best epoch.
         patience: epochs without a better figure that end training; 0: never.
         precision: ``float32`` or ``bf16`` (autocast).
+        norms: of batch norms, with crops of people alone: ``batch`` (statistics of each batch) or ``frozen`` (those of
+            the crops as they are, measured once, at the start: for going on at another size or rate).
     """
 
     name: str = "emobeam"
@@ -69,6 +71,7 @@ class PretrainRecipe:
     holdout: float = 0.05
     patience: int = 0
     precision: str = "float32"
+    norms: str = "batch"
 
 
 _EMOBEAM = PretrainRecipe()
@@ -145,6 +148,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "class_weights": ("none", "sqrt", "inverse"),
         "augment": ("none", "faces", "imagenet"),
         "precision": ("float32", "bf16"),
+        "norms": ("batch", "frozen"),
     }
 )
 _BELOW_ONE = ("smoothing", "dropout", "drop_path", "ema", "erase", "holdout", "beta1", "beta2")

@@ -17,9 +17,10 @@ from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from emo_transforms.backbones.notes import NetworkInfo
-from emo_transforms.training.fitting import State
+from emo_transforms.training.fitting import State, descend
 from emo_transforms.training.people_data import ALIGNED, LANDMARKS, PeopleCrops, align
 from emo_transforms.training.people_loader import PeopleBatch, PeopleLoader
 from emo_transforms.training.pixels import erase, normalise, to_float
@@ -37,6 +38,12 @@ and change with every movement: without them a network from scratch takes many t
 ALIGNED_WEIGHT = 1.0
 """Of the mean distance of the aligned landmarks' coordinates in standard deviations: a raised brow weighs there what a
 turned head weighs among the plain ones."""
+
+CALIBRATION_STEPS = 40
+"""Batches from which the statistics of batch norms are measured."""
+
+CLIP_NORM = 5.0
+"""Longest gradient."""
 
 SHOWN = 0.3
 """Activation from which a unit counts as shown."""
@@ -70,6 +77,7 @@ class UnitPretraining:
         self._info, self._recipe, self._units, self._known = info, recipe, train.units, len(train.outputs)
         self._aligned = _spread(align(torch.from_numpy(train.landmarks)))
         self._loader = self._make_loader(train, seed, augmented=recipe.augment != "none")
+        self._plain_loader = self._make_loader(train, seed, augmented=False)
         self._held, self._held_loader = held, self._make_loader(held, seed, augmented=False)
         self._optimiser: torch.optim.Optimizer | None = None
         self._ema: ModelEmaV3 | None = None
@@ -83,6 +91,8 @@ class UnitPretraining:
         if self._optimiser is not None:
             return
         recipe = self._recipe
+        if recipe.norms == "frozen":
+            self._calibrate(self._network)
         groups = param_groups_weight_decay(self._network, recipe.weight_decay)
         kind = torch.optim.Adam if recipe.optimiser == "adam" else torch.optim.AdamW
         self._optimiser = kind(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
@@ -104,6 +114,8 @@ class UnitPretraining:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(recipe, "all", done, self.steps(epoch))
         self._network.train()
+        if recipe.norms == "frozen":
+            _freeze_norms(self._network)
         pictures = to_float(batch.pictures, self._setting.device)
         if recipe.erase:
             pictures = erase(pictures, recipe.erase, ERASE_AREA, self._info.mean)
@@ -119,16 +131,17 @@ class UnitPretraining:
         centre, spread = (part.to(self._setting.device) for part in self._aligned)
         aligned = known_distance(own, (align(points) - centre) / spread)
         loss = units + SHAPE_WEIGHT * shapes + LANDMARK_WEIGHT * landmarks + ALIGNED_WEIGHT * aligned
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        descend(loss, self._optimiser, self._network, CLIP_NORM)
         if self._ema is not None:
             self._ema.update(self._network, step=done)
         parts = {"loss": loss, "units": units, "shapes": shapes, "landmarks": landmarks, "aligned": aligned}
         return {name: float(part.detach()) for name, part in parts.items()}
 
     def evaluate(self) -> Mapping[str, float]:
-        figures = self._figures(self._best_network())
+        network = self._best_network()
+        if self._recipe.norms == "batch":
+            self._calibrate(network)
+        figures = self._figures(network)
         return {"score": figures["correlation"], **{key: figures[key] for key in ("correlation", "auc", "landmarks")}}
 
     def figures(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -172,6 +185,17 @@ class UnitPretraining:
         normal = normalise(pictures, self._info.mean, self._info.std)
         return normal.contiguous(memory_format=torch.channels_last)
 
+    def _calibrate(self, network: Any) -> None:
+        """Means and variances of the batch norms from crops as stage 1 will see them.
+
+        What gathers while training belongs to changed pictures and to weights that have moved on since.
+        """
+        batches = (
+            self._ready(to_float(batch.pictures, self._setting.device))
+            for batch, _ in zip(self._plain_loader.shuffled(0), range(CALIBRATION_STEPS), strict=False)
+        )
+        update_bn(batches, network)
+
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._recipe.precision != "bf16":
             return nullcontext()
@@ -204,6 +228,12 @@ def _start_at_the_usual(network: Any, crops: PeopleCrops) -> None:
     if isinstance(layer, nn.Linear):
         with torch.no_grad():
             layer.bias.copy_(torch.cat([rates.logit(), shape, torch.zeros(len(ALIGNED))]))
+
+
+def _freeze_norms(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def unit_loss(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ FRAMES = 16
 """Frames of a clip: four sampled ones at 6 per second, one face each."""
 
 TASKS = ("au", "va", "expr")
+OTHER_TASKS = ("emi", "ah")
+"""Their heads are made, but nothing is predicted with them beforehand."""
 
 
 def emobeam(*words: str) -> int:
@@ -44,7 +46,7 @@ def fill(folder: Path) -> None:
     weights = ("--backbone-weights", "mobilenetv4_affectnet.safetensors")
     assert emobeam("extract", "videos/", "--store", "maps,crops", "--output", "features/", *weights, "-q") == 0
     dataset = read_dataset("features")
-    for task in TASKS:
+    for task in (*TASKS, *OTHER_TASKS):
         save_head(new_head(task_named(task), dataset), f"heads/{task}")
     _write_labels(folder)
     heads = [word for task in TASKS for word in ("--head", f"heads/{task}")]

@@ -71,6 +71,7 @@ def cut_short(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for name in ("SIGINT", "SIGKILL"):  # both at once, since most of the time goes into starting
         features = tmp_path_factory.mktemp(name) / "features"
         command = emobeam("extract", reference.inputs, "--output", features, "--segment-seconds", "1", "--workers", "1")
+        command += ["--backbone-weights", "untrained"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         commands[name] = (features, process)
     pending, told = dict(commands), {}
