@@ -85,7 +85,7 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
             features_id=dataset.config.features_id,
             map_shapes=dict(dataset.map_shapes),
             rate=dataset.config.sampling.fps,
-            crop_style=dataset.config.align.style,
+            crop_style=dataset.config.crop_style,
             vectors={"embedding": dataset.embedding, "scores": dataset.scores},
         )
     ]

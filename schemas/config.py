@@ -187,6 +187,11 @@ class ExtractConfig:
         return digest_of(self.backbone.identity())
 
     @property
+    def crop_style(self) -> str:
+        """How faces were cropped, which heads compare: of people folders square, for so render and pseudo-label cut."""
+        return "square" if self.source == "people" else self.align.style
+
+    @property
     def crop_margin(self) -> float:
         """The margin with which stored crops were cut from their frames."""
         return self.origin.margin if self.origin.cache_id else self.align.margin

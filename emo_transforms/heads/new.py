@@ -76,7 +76,7 @@ def offer_of(dataset: Dataset) -> Offer:
         vectors={name: length for name, length in lengths.items() if length},
         score_names=config.backbone.score_names,
         rate=config.sampling.fps,
-        crop_style=config.align.style,
+        crop_style=config.crop_style,
         backbone=config.backbone.name,
         backbone_weights=config.backbone.weights,
     )

@@ -50,7 +50,7 @@ def head_config(task: Task, dataset: Dataset, recipe: Recipe, seed: int, *, fina
         time_patch=recipe.time_patch,
         final_channels=final_channels if "s32" in maps else 0,
         rate=dataset.config.sampling.fps,
-        crop_style=dataset.config.align.style,
+        crop_style=dataset.config.crop_style,
         backbone=dataset.config.backbone.name,
         inputs=inputs,
         vector_lengths={name: lengths[name] for name in inputs if name in VECTORS},

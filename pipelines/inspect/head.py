@@ -105,7 +105,7 @@ def _fit(path: str, config: HeadConfig, features: str) -> list[Problem]:
             features_id=dataset.config.features_id,
             map_shapes=dict(dataset.map_shapes),
             rate=dataset.config.sampling.fps,
-            crop_style=dataset.config.align.style,
+            crop_style=dataset.config.crop_style,
             vectors={"embedding": dataset.embedding, "scores": dataset.scores},
         )
     except EmobeamError as error:
