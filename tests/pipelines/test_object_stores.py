@@ -26,7 +26,7 @@ from tests.clips import portrait
 from tests.object_stores import STORES, Proxy, Store
 from tests.pipelines.runs import dataset_of, emobeam, emobeam_processes, gone
 
-MEASURES = ("--segment-seconds", "1", "--workers", "1", "--maps", "s32", "--quiet")
+MEASURES = ("--backbone-weights", "untrained", "--segment-seconds", "1", "--workers", "1", "--maps", "s32", "--quiet")
 
 
 def call(*args: str | Path) -> int:
