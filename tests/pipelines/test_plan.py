@@ -33,7 +33,9 @@ def planned(capsys: pytest.CaptureFixture[str], *args: Path | str) -> dict[str, 
 
 
 def test_what_is_planned_is_what_extract_did(reference: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    found = planned(capsys, reference.inputs, "--segment-seconds", "1", "--workers", "2")
+    found = planned(
+        capsys, reference.inputs, "--segment-seconds", "1", "--workers", "2", "--backbone-weights", "untrained"
+    )
     segments = rows(reference.features / "segments.parquet")
     assert found["videos"] == found["probed"] == 4
     assert found["segments"] == dict.fromkeys(("low", "value", "high"), len(segments))
