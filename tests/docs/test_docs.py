@@ -205,11 +205,11 @@ def newest(path: Path) -> float:
     return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
-def test_most_commands_run_that_could_without_cluster_or_training() -> None:
-    training = [
-        each for each in COMMANDS if re.search(r"emobeam (train|compare|pretrain|render|pseudo-label) ", each.text)
-    ]
-    assert len(RUN) > (len(COMMANDS) - len(training)) / 2, [str(each) for each in COMMANDS if why_not_run(each)]
+def test_more_commands_run_than_are_only_parsed() -> None:
+    # One page is a recipe of hours from its first command to its last.
+    commands = [each for each in COMMANDS if each.page != "docs/weights.md"]
+    run = [each for each in RUN if each.page != "docs/weights.md"]
+    assert len(run) > len(commands) / 2, [str(each) for each in commands if why_not_run(each)]
 
 
 def test_pages_with_a_test_of_their_own_have_it() -> None:

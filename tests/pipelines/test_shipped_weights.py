@@ -167,8 +167,10 @@ def test_score_and_tune_count_it_as_neutral(
     text = [",".join(AU.outputs), *(",".join(map(str, row)) for row in drawn.tolist())]
     (folder / "talk.txt").write_text("\n".join(text) + "\n")
     common = ("--task", "au", "--truth", tmp_path / "labels", "--predictions")
-    tables = json.loads(emobeam(capsys, "score", *common, annotated, "--json")[1])
+    head = shipped().heads["au"].folder  # its thresholds decided what was submitted
+    tables = json.loads(emobeam(capsys, "score", *common, annotated, "--head", head, "--json")[1])
     submitted = json.loads(emobeam(capsys, "score", *common, annotated / "submission/au/predictions.txt", "--json")[1])
+    assert tables["at_thresholds"]["score"] == submitted["score"]
     assert tables["unknown"] == list(marks[0])
     assert submitted["unknown"] == []
     assert f"{', '.join(marks[0])}: no values" in emobeam(capsys, "score", *common, annotated)[1]
