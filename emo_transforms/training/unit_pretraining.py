@@ -32,8 +32,8 @@ SHAPE_WEIGHT = 0.5
 """Of the mean loss of the shapes beside that of the units."""
 
 LANDMARK_WEIGHT = 20.0
-"""Of the mean distance of the landmarks' coordinates in parts of the crop's edge. They are known exactly in every crop
-and change with every movement: without them a network from scratch takes many times longer to see any unit."""
+"""Of the mean distance of the landmarks' coordinates in parts of the crop's edge. They are known in nearly every
+crop and change with every movement, where most units are absent from most crops."""
 
 ALIGNED_WEIGHT = 1.0
 """Of the mean distance of the aligned landmarks' coordinates in standard deviations: a raised brow weighs there what a
