@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,9 +19,9 @@ from emo_transforms.teaching.sources import Source, find_people
 from emo_transforms.teaching.teacher import Teacher
 from emo_transforms.teaching.warping import MovableMesh
 from pipelines.console import Ui
-from pipelines.render import crops_schema
+from pipelines.people_files import crops_schema, file_sha256, in_processes, write_person
 from schemas.config import digest_of
-from schemas.records import EmobeamError, UsageError
+from schemas.records import UsageError
 
 NOTE = "pseudo-label.json"
 _COUNTS_KEY = b"emobeam.pseudo_label"
@@ -106,28 +101,12 @@ def _check(request: PseudoLabelRequest, sources: Sequence[Source]) -> None:
 
 
 def _label(request: PseudoLabelRequest, todo: Sequence[Source], each: int, ui: Ui) -> None:
-    count = min(request.workers or os.cpu_count() or 1, len(todo))
-    context = multiprocessing.get_context("spawn")
     call = (request.teacher, request.model if request.config.clips else "", request.output, request.config)
-    with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
-        futures = {pool.submit(_write_person, source, *call): source for source in todo}
-        try:
-            for future in as_completed(futures):
-                for problem in future.result():
-                    ui.warn(problem)
-                ui.event("frames", {"frames": _pictures(futures[future]) * each})
-                ui.event("done", {"key": futures[future].name})
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _one_thread() -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    for source, problems in in_processes(_write_person, todo, call, request.workers):
+        for problem in problems:
+            ui.warn(problem)
+        ui.event("frames", {"frames": _pictures(source) * each})
+        ui.event("done", {"key": source.name})
 
 
 @cache
@@ -143,10 +122,7 @@ def _write_person(source: Source, teacher: str, model: str, output: str, config:
     if not rows:
         storage.write_json(storage.join(output, "without", f"{source.file}.json"), noted)
         return counts.unreadable
-    schema = crops_schema().with_metadata({_COUNTS_KEY: json.dumps(noted, sort_keys=True).encode()})
-    table = pa.Table.from_pylist(rows, schema)
-    with storage.atomic_file(storage.join(output, "people", f"{source.file}.parquet")) as path:
-        pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    write_person(output, source.file, rows, {_COUNTS_KEY: json.dumps(noted, sort_keys=True).encode()})
     return counts.unreadable
 
 
@@ -162,8 +138,8 @@ def _open(request: PseudoLabelRequest) -> dict[str, Any]:
         "config": config,
         "person": request.person,
         "revision": REVISION,
-        "teacher_sha256": _sha256(request.teacher),
-        "model_sha256": _sha256(request.model) if request.config.clips else None,
+        "teacher_sha256": file_sha256(request.teacher),
+        "model_sha256": file_sha256(request.model) if request.config.clips else None,
     }
     whole = {"settings": settings, "digest": digest_of(settings)}
     note = storage.join(request.output, NOTE)
@@ -180,14 +156,6 @@ def _open(request: PseudoLabelRequest) -> dict[str, Any]:
     for name in ("people", "without"):
         storage.sweep_temporaries(storage.join(request.output, name))
     return whole
-
-
-def _sha256(uri: str) -> str:
-    try:
-        with storage.local_copy(uri) as path:
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise EmobeamError(f"{uri}: can't be read ({error})") from error
 
 
 def _summary(request: PseudoLabelRequest, sources: Sequence[Source]) -> dict[str, Any]:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +15,8 @@ from emo_transforms.rendering.face_model import FaceModel, load_face_model
 from emo_transforms.rendering.people import REVISION, RenderConfig, RenderedCrop, render_person
 from emo_transforms.rendering.units import UNIT_SHAPES
 from pipelines.console import Ui
-from schemas.records import EmobeamError, UsageError
+from pipelines.people_files import file_sha256, in_processes, write_person
+from schemas.records import UsageError
 
 _UNITS = tuple(row.unit for row in UNIT_SHAPES)
 
@@ -41,24 +37,6 @@ class RenderRequest:
     people: int = 100
     config: RenderConfig = field(default_factory=RenderConfig)
     workers: int = 0
-
-
-def crops_schema() -> pa.Schema:
-    """Schema of ``people/<number>.parquet``: one row per crop, units in [0, 1] (AU23 null: nothing renders it)."""
-    return pa.schema(
-        [
-            pa.field("person", pa.int32(), nullable=False),
-            pa.field("clip", pa.int32(), nullable=False),
-            pa.field("frame", pa.int32(), nullable=False),
-            pa.field("time", pa.float64()),
-            pa.field("crop", pa.binary(), nullable=False),
-            *(pa.field(unit, pa.float32()) for unit in _UNITS),
-            *(pa.field(name, pa.float32()) for name in ("yaw", "pitch", "roll")),
-            pa.field("shapes", pa.map_(pa.string(), pa.float32())),
-            # 51 points (of the 68 without the jaw line), x and y in parts of the crop's edge
-            pa.field("landmarks", pa.list_(pa.float32())),
-        ]
-    )
 
 
 def run_render(request: RenderRequest, ui: Ui) -> dict[str, Any]:
@@ -83,32 +61,13 @@ def run_render(request: RenderRequest, ui: Ui) -> dict[str, Any]:
     ui.start("render", len(todo) * each, len(todo), "people", measure="crops")
     try:
         if todo:
-            _render(request, todo, each, ui)
+            call = (request.model, request.output, request.config)
+            for _, name in in_processes(_write_person, todo, call, request.workers):
+                ui.event("frames", {"frames": each})
+                ui.event("done", {"key": name})
     finally:
         ui.finish()
     return _summary(request, list(wanted))
-
-
-def _render(request: RenderRequest, todo: list[int], each: int, ui: Ui) -> None:
-    count = min(request.workers or os.cpu_count() or 1, len(todo))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
-        futures = [pool.submit(_write_person, request.model, request.output, n, request.config) for n in todo]
-        try:
-            for future in as_completed(futures):
-                ui.event("frames", {"frames": each})
-                ui.event("done", {"key": future.result()})
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _one_thread() -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 @cache
@@ -116,11 +75,10 @@ def _model(uri: str) -> FaceModel:
     return load_face_model(uri)
 
 
-def _write_person(model: str, output: str, number: int, config: RenderConfig) -> str:
+def _write_person(number: int, model: str, output: str, config: RenderConfig) -> str:
     rows = [_row(number, crop, config) for crop in render_person(_model(model), number, config)]
     name = _name(number)
-    with storage.atomic_file(storage.join(output, "people", f"{name}.parquet")) as path:
-        pq.write_table(pa.Table.from_pylist(rows, crops_schema()), path, compression="zstd", use_dictionary=False)
+    write_person(output, name, rows)
     return name
 
 
@@ -140,7 +98,7 @@ def _open(request: RenderRequest) -> None:
         storage.make_folder(storage.join(request.output, "people"))
     except storage.OutputError as error:
         raise UsageError(f"--output {error}") from error
-    digest = _digest(request.model)
+    digest = file_sha256(request.model)
     settings: dict[str, Any] = {"config": asdict(request.config), "revision": REVISION, "model_sha256": digest}
     note = storage.join(request.output, "render.json")
     if not storage.exists(note):
@@ -152,14 +110,6 @@ def _open(request: RenderRequest) -> None:
         what = ", ".join(changed) or "the model or this version of emobeam"
         raise UsageError(f"{request.output}: holds renders of other settings ({what}); choose another --output")
     storage.sweep_temporaries(storage.join(request.output, "people"))
-
-
-def _digest(uri: str) -> str:
-    try:
-        with storage.local_copy(uri) as path:
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise EmobeamError(f"{uri}: can't be read ({error})") from error
 
 
 def _summary(request: RenderRequest, names: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines.render import crops_schema
+from pipelines.people_files import crops_schema
 from schemas.tasks import TASKS
 
 UNITS = TASKS["au"].outputs

@@ -116,7 +116,7 @@ class Labeller:
         return moved if _inside(moved, box) else None
 
     def label(self, source: Source, config: LabelConfig, counts: Counts) -> Iterator[dict[str, Any]]:
-        """Rows of a person (see ``pipelines.render.crops_schema``); ``counts`` fills up meanwhile."""
+        """Rows of a person (see ``pipelines.people_files.crops_schema``); ``counts`` fills up meanwhile."""
         yield from self._stored(source, config, counts) if source.cache else self._photographs(source, config, counts)
 
     def _photographs(self, source: Source, config: LabelConfig, counts: Counts) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from emo_transforms.backbones.loading import describe_backbone
 from emo_transforms.heads.files import save_head
 from emo_transforms.heads.new import Offer, new_head
 from emo_transforms.rendering.units import UNIT_SHAPES
-from pipelines.render import crops_schema
+from pipelines.people_files import crops_schema
 from schemas.config import ExtractConfig
 from schemas.tasks import task_named
 from tests.benchmarks import shipped_weights

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipelines.commands.pseudo_label import pseudo_label
-from pipelines.render import crops_schema
+from pipelines.people_files import crops_schema
 from runners.local import LocalPool
 from schemas.records import EmobeamError, UsageError
 from tests.clips import astronaut, nobody, portrait

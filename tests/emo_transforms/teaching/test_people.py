@@ -17,7 +17,7 @@ from emo_transforms.teaching.people import MARGIN, Counts, LabelConfig, Labeller
 from emo_transforms.teaching.sources import find_people
 from emo_transforms.teaching.teacher import Teacher, teacher_units
 from emo_transforms.teaching.warping import MovableMesh
-from pipelines.render import crops_schema
+from pipelines.people_files import crops_schema
 from tests.clips import astronaut, nobody
 from tests.emo_transforms.teaching.material import ASTRONAUT, StandIn, face_model_file, look, teacher_file
 
