@@ -107,7 +107,8 @@ def head_model(head: Head) -> bytes:
         )
         model = onnx.load(path)
     model.producer_name = "emobeam"
-    texts = {"emobeam": config_to_json(config), "outputs": json.dumps(list(config.outputs))}
+    lists = {"outputs": config.outputs, "unknown": config.unknown, "experimental": config.experimental}
+    texts = {"emobeam": config_to_json(config)} | {key: json.dumps(list(names)) for key, names in lists.items()}
     for key, text in texts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text

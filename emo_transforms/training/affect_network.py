@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from emo_transforms.backbones.checkpoints import HEAD_NAMES, fit_names, read_checkpoint
 from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo, read_info
+from emo_transforms.shipped import is_shipped, shipped_as
 from emo_transforms.storage import write_bytes
 from schemas.records import EmobeamError, UsageError
 
@@ -33,10 +34,11 @@ def make_network(
 
     Args:
         backbone: a model of timm, with or without a tag.
-        start: ``untrained`` (seeded), ``timm`` (the weights timm knows for the name) or a file of weights.
+        start: ``untrained`` (seeded), ``timm`` (the weights timm knows for the name), ``shipped`` (or the name of what
+            comes with emobeam) or a file of weights.
 
     Raises:
-        UsageError: timm knows no such model.
+        UsageError: timm knows no such model, or emobeam comes with weights of another one.
         EmobeamError: it can't be built, or the weights don't fit it.
     """
     if not timm.is_model(backbone.split(".")[0]):
@@ -56,9 +58,14 @@ def make_network(
         raise EmobeamError(
             f"--backbone {backbone} --start {start}: timm can't build it ({error}); without network name a local file"
         ) from error
-    file = start not in ("untrained", "timm")
-    untrained = start_from(network, read_checkpoint(start), start) if file else ()
-    known = read_info(start) if file else None
+    file = "" if start in ("untrained", "timm") else start
+    if is_shipped(start):
+        ours = shipped_as(start)
+        if backbone.split(".")[0] != ours.architecture:
+            raise UsageError(f"--start {start}: {ours.name} is a {ours.architecture}, not a {backbone}")
+        file = str(ours.backbone.path)
+    untrained = start_from(network, read_checkpoint(file), start) if file else ()
+    known = read_info(file) if file else None
     mean, std = (known.mean, known.std) if known else (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
     info = NetworkInfo(backbone.split(".")[0], tuple(outputs), input_size, tuple(mean), tuple(std))
     return network, info, untrained

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     "--start",
     default="",
     show_default=False,
-    metavar="untrained|timm|FILE",
-    help="Weights to start from; 'timm' lets timm fetch its own.  [default: timm; authors, units: untrained]",
+    metavar="untrained|timm|shipped|FILE",
+    help="Weights to start from; 'timm' lets timm fetch its own, 'shipped' is what comes with emobeam.  [default: timm; authors, units: untrained]",
 )
 @click.option(
     "--loss", type=click.Choice(["expression", "expression+va"]), help="What is learned.  [default: what is labelled]"

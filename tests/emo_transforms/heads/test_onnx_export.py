@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from emo_transforms.heads import onnx_export
+from emo_transforms.heads.files import load_head
 from emo_transforms.heads.head import Head
 from emo_transforms.heads.new import Offer, new_head, ready_head
 from emo_transforms.heads.onnx_export import compare, export_head, head_model
+from emo_transforms.shipped import shipped_head
 from schemas.records import EmobeamError
 from schemas.tasks import TASKS
 
@@ -71,6 +73,16 @@ def test_the_file_tells_what_it_is(tmp_path: Path) -> None:
     told = {entry.key: json.loads(entry.value) for entry in onnx.load(tmp_path / "head.onnx").metadata_props}
     assert told["outputs"] == list(TASKS["mtl"].outputs)
     assert (told["emobeam"]["features_id"], told["emobeam"]["task"]) == ("f00d", "mtl")
+    assert (told["unknown"], told["experimental"]) == ([], [])
+
+
+def test_the_file_tells_what_nobody_taught_it(tmp_path: Path) -> None:
+    ours = shipped_head("au")
+    assert ours is not None
+    export_head(load_head(str(ours.folder)), str(tmp_path / "head.onnx"))
+    told = {entry.key: json.loads(entry.value) for entry in onnx.load(tmp_path / "head.onnx").metadata_props}
+    assert told["unknown"] == ["AU23"]
+    assert told["experimental"] == told["emobeam"]["experimental"] != []
 
 
 def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
