@@ -8,10 +8,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -20,20 +18,17 @@ from emo_transforms.backbones import embed, load_backbone
 from emo_transforms.cache import read_dataset
 from emo_transforms.columns import array_of
 from emo_transforms.extraction import Tools
-from emo_transforms.planning import find_videos
-from emo_transforms.shards import Footer, maps_of, read_footer, read_rows
-from emo_transforms.stored_crops import config_from, network_crop, origin_of
+from emo_transforms.shards import Footer, maps_of, read_rows
+from emo_transforms.stored_crops import network_crop
 from pipelines.cli import main
-from pipelines.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
+from pipelines.extract import resolve_config
 from runners.local import LocalPool
-from schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, SamplingConfig
+from schemas.config import NO_BACKBONE, ExtractConfig, SamplingConfig
 from schemas.records import UsageError
 from tests.clips import no_face, portrait, two_faces
 from tests.pipelines.runs import (
     ONE_SECOND,
     Row,
-    Told,
-    dataset_of,
     extract,
     failures,
     part,
@@ -44,35 +39,8 @@ from tests.pipelines.runs import (
     temporaries,
     videos,
 )
+from tests.pipelines.second import PLAIN, SMALL, WITH_CROPS, extract_from, footers, tables
 from tests.pipelines.test_crops import write_crops
-
-WITH_CROPS = replace(ONE_SECOND, store=("maps", "crops"))
-SMALL = ExtractConfig(backbone=BackboneConfig("mobilenetv3_small_050", input_size=96), store=())
-"""A classifier that is quick on a CPU; what is stored of it follows from it."""
-PLAIN = ("video", "track", "frame", "time", "box", "score", "landmarks")
-
-
-def extract_from(
-    cache: Path, output: Path, pool: LocalPool, config: ExtractConfig = SMALL, *, told: Told | None = None
-) -> tuple[ExtractResult, Told]:
-    """Stage 1 over the crops of a cache."""
-    told = told or Told()
-    origin = origin_of([str(cache)])
-    dataset = dataset_of(config_from(origin, replace(config, align=origin[0].align)))
-    request = ExtractRequest(find_videos([str(cache)]), str(output), dataset, local=pool.config)
-    return run_extract(request, told, pool), told
-
-
-def tables(features: Path) -> dict[tuple[str, int], Any]:
-    """The whole table of each segment."""
-    index = rows(features / "segments.parquet")
-    return {(r["video"], r["segment"]): pq.read_table(features / "shards" / f"{r['shard']}.parquet") for r in index}
-
-
-def footers(features: Path) -> dict[tuple[str, int], Footer]:
-    index = rows(features / "segments.parquet")
-    found = (read_footer(str(features / "shards" / f"{row['shard']}.parquet")) for row in index)
-    return {(footer.video, footer.segment): footer for footer in found}
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +326,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: Path | str) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_pool")
 def test_by_command(first: Path, second: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
         "extract",
