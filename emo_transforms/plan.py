@@ -33,6 +33,7 @@ class _PlanDoFn(beam.DoFn):  # type: ignore[misc]
         self._decoder: DecoderProcess | None = None
 
     def setup(self) -> None:
+        self._exchange.check()
         self._decoder = DecoderProcess(self._config.decoder)
 
     def teardown(self) -> None:

@@ -107,10 +107,22 @@ def load_tools(specs: Sequence[HeadSpec], dataset: Dataset) -> PredictTools:
     return PredictTools(dict(heads), dataset)
 
 
-def missing_parts(item: VideoFeatures, tools: PredictTools, output: str, config: PredictConfig) -> dict[str, str]:
-    """Tasks of which a video has no part made from the same shards by the same heads, with the id it will have."""
+def missing_parts(
+    item: VideoFeatures,
+    tools: PredictTools,
+    output: str,
+    config: PredictConfig,
+    part_id: Callable[[str], str] | None = None,
+) -> dict[str, str]:
+    """Tasks of which a video has no part made from the same shards by the same heads, with the id it will have.
+
+    Args:
+        part_id: gives the id (``predict_id``) of the part at a URI, ``""`` where there is none or it is damaged. By
+            default its footer is read.
+    """
+    id_of = part_id or _part_id
     wanted = {task: _predict_id(item, tools, task, config) for task in tools.heads}
-    return {task: id_ for task, id_ in wanted.items() if _part_id(part_uri(output, task, item.video)) != id_}
+    return {task: id_ for task, id_ in wanted.items() if id_of(part_uri(output, task, item.video)) != id_}
 
 
 def predict_video(
@@ -180,7 +192,7 @@ def _predict_id(item: VideoFeatures, tools: PredictTools, task: str, config: Pre
 
 def _part_id(uri: str) -> str:
     try:
-        return str(read_part_footer(uri)["predict_id"])
+        return str(read_part_footer(uri).get("predict_id", ""))
     except (FileNotFoundError, EmobeamError):
         return ""
 

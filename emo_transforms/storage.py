@@ -8,6 +8,7 @@ half a file when the writer raises.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -108,6 +109,26 @@ def sizes(uri: str, suffix: str) -> dict[str, int]:
         return {}
     size_of = {str(entry["name"]): int(entry["size"] or 0) for entry in entries}
     return {name: size_of[entry] for name, entry in _named(size_of, suffix).items()}
+
+
+def stamps(uri: str, suffix: str) -> dict[str, str]:
+    """Names (without folder and suffix) of the files in a folder, each with a text that changes with its content.
+
+    By one listing of an object store. On a file system, which would have to look at each file, the texts are empty.
+    """
+    if is_local(uri):
+        return dict.fromkeys(names(uri, suffix), "")
+    fs, path = _fresh(uri)
+    try:
+        entries = stores.reading(uri, lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+        return {}
+    stamp_of = {str(entry["name"]): repr([entry.get(key) for key in _CHANGING]) for entry in entries}
+    return {name: stamp_of[entry] for name, entry in _named(stamp_of, suffix).items()}
+
+
+_CHANGING = ("size", "ETag", "etag", "generation", "LastModified", "updated", "created", "mtime")
+"""What clients of stores list of an object that another content of it doesn't share."""
 
 
 def _named(entries: Iterable[str], suffix: str) -> dict[str, str]:
@@ -282,6 +303,19 @@ def local_copy(uri: str) -> Iterator[str]:
         copy = os.path.join(folder, uri.rsplit("/", 1)[-1] or "object")
         download(uri, copy)
         yield copy
+
+
+def file_sha256(uri: str) -> str:
+    """Digest of a file, in hexadecimal digits.
+
+    Raises:
+        EmobeamError: it can't be read.
+    """
+    try:
+        with local_copy(uri) as path, open(path, "rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()
+    except OSError as error:
+        raise EmobeamError(f"{uri}: can't be read ({error})") from error
 
 
 def sweep_temporaries(folder: str) -> int:

@@ -1,6 +1,7 @@
 """The console script ``emobeam``. Options it doesn't own follow ``--`` and go to Beam.
 
-Exit codes: 0 all inputs fine, 1 some input failed or the run had to stop, 2 the command made no sense.
+Exit codes: 0 all inputs fine, 1 some input failed or the run had to stop, 2 the command made no sense; 130 stopped by
+Ctrl-C, 143 by SIGTERM, which ends a job in the same way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pipelines.commands import (
     train,
 )
 from pipelines.commands.help_text import JOBS, SectionedCommand, finish
+from pipelines.stopping import Stops
 from runners.beam_noise import quieten
 from schemas.records import EmobeamError
 
@@ -225,14 +227,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     quieten()
     if not verbose:
         warnings.simplefilter("ignore")
+    stops = Stops()
     try:
-        code = cli.main(ours, prog_name="emobeam", standalone_mode=False, obj=tuple(beam_args))
+        with stops.heard():
+            code = cli.main(ours, prog_name="emobeam", standalone_mode=False, obj=tuple(beam_args))
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on where this one ended", err=True)
-        code = 130
+        code = stops.code
     except EmobeamError as error:
         code = _exit_code(error)
         click.echo(f"error: {error}" if code else str(error), err=True)

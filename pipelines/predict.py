@@ -6,6 +6,7 @@ import pickle
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -24,12 +25,7 @@ from emo_transforms.abaw.templates import template_names
 from emo_transforms.cache import Dataset, read_dataset, read_failures
 from emo_transforms.exchange import sweep_output
 from emo_transforms.index import make_index
-from emo_transforms.predict import (
-    HeadSpec,
-    PredictTools,
-    PredictVideos,
-    missing_parts,
-)
+from emo_transforms.predict import HeadSpec, PredictTools, PredictVideos
 from emo_transforms.subjects import Subjects, gather_subjects, read_overrides
 from pipelines.console import Ui
 from pipelines.jobs import VideoJob
@@ -40,6 +36,7 @@ from pipelines.predict_folder import (
     people_notes,
     settle,
     tell_what_stays,
+    to_do,
     with_people,
 )
 from pipelines.predict_record import PredictResult, heads_data, weights_data, write_record
@@ -112,12 +109,18 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     request = replace(request, config=replace(request.config, faces=kept.faces))
     tell_what_stays(earlier, about, ui)
     _prepare(request)
-    todo = [item for item in items if missing_parts(item, tools, request.output, request.config)]
-    failed = _predict_there(request, specs, dataset, todo, ui) if request.engine else {}
-    if not request.engine:
-        failed = _predict_here(request, specs, dataset, todo, ui, pool)
+    todo = to_do(request, tools, items, earlier)
+    try:
+        if request.engine:
+            failed = _predict_there(request, specs, dataset, todo, ui)
+        else:
+            failed = _predict_here(request, specs, dataset, todo, ui, pool)
+    except BaseException:
+        with suppress(OSError):  # workers that were ended in the middle of a table leave its beginning
+            sweep_output(request.output)
+        raise
     done = {item.video for item in items if item.video not in failed}
-    settled = settle(request, tools, table, done, every)
+    settled = settle(request, tools, table, done, every, earlier)
     submissions = _submissions(request, tools, ui)
     scores = _scores(request, tools, ui)
     rows = {task: settled.rows[task] for task in tools.heads}

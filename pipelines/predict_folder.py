@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from emo_transforms import storage
 from emo_transforms.parts import part_name, read_part_footer
-from emo_transforms.predict import PredictTools, made_by, shards_id
+from emo_transforms.predict import PredictTools, made_by, missing_parts, shards_id
 from emo_transforms.roles import SIDES
 from emo_transforms.subjects import Subjects
 from emo_transforms.tables_in import Listing, Part, list_parts
@@ -75,6 +75,22 @@ def tell_what_stays(earlier: Listing, videos: Collection[str], ui: Ui) -> None:
     damaged = [each.uri for each in earlier.damaged if each.video not in videos]
     if damaged:
         ui.warn(f"{counted(len(damaged), 'table')} of other videos can't be read, for example {damaged[0]}")
+
+
+def to_do(
+    request: PredictRequest, tools: PredictTools, items: Sequence[VideoFeatures], earlier: Listing
+) -> list[VideoFeatures]:
+    """The videos that lack a table of some task made from what the cache and the heads are now.
+
+    The listing tells: its footers have been read, many at a time, and asking for each again costs minutes in a store.
+    """
+    there = {
+        part.uri: str(part.footer.get("predict_id", "")) for own in earlier.parts.values() for part in own.values()
+    }
+    config = request.config
+    return [
+        item for item in items if missing_parts(item, tools, request.output, config, lambda uri: there.get(uri, ""))
+    ]
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,12 @@ class Settled:
 
 
 def settle(
-    request: PredictRequest, tools: PredictTools, table: pa.Table, done: Collection[str], cached: pa.Table
+    request: PredictRequest,
+    tools: PredictTools,
+    table: pa.Table,
+    done: Collection[str],
+    cached: pa.Table,
+    earlier: Listing,
 ) -> Settled:
     """Makes the folder agree: tables, ``faces.parquet``, ``videos.parquet``; what a killed writer left is removed.
 
@@ -162,12 +183,14 @@ def settle(
         table: rows of ``videos.parquet`` that the run is about.
         done: those of these videos that have tables of every task now; the others' older ones go.
         cached: all videos of the cache, for rows that the folder has lost.
+        earlier: what the folder held before the run.
     """
     about = set(table["video"].to_pylist())
     for task in tools.heads:
         folder = storage.join(request.output, "predictions", task)
         storage.sweep_temporaries(folder)
-        _drop(folder, about, {part_name(video) for video in done}, everything=request.command == "compare")
+        keep = {part_name(video) for video in done}
+        _drop(folder, about, keep, _named_well(earlier, task), everything=request.command == "compare")
     listing = list_parts(request.output)
     faces: dict[tuple[str, str], list[dict[str, Any]]] = {}
     rows = dict.fromkeys(tools.heads, 0)
@@ -186,14 +209,29 @@ def settle(
     return Settled(videos, rows, listing)
 
 
-def _drop(folder: str, about: Collection[str], keep: Collection[str], *, everything: bool) -> None:
-    """Removes tables of the run's own videos that it has not made: of failed ones, and copies under other names."""
+def _named_well(listing: Listing, task: str) -> set[str]:
+    """URIs of the tables whose name is that of the video they hold: no run writes another video there."""
+    parts = listing.parts.get(task, {}).values()
+    return {part.uri for part in parts if part.uri.endswith(f"/{part_name(part.video)}")}
+
+
+def _drop(
+    folder: str, about: Collection[str], keep: Collection[str], known: Collection[str], *, everything: bool
+) -> None:
+    """Removes tables of the run's own videos that it has not made: of failed ones, and copies under other names.
+
+    Args:
+        known: URIs of tables that are of the video they are named after; nobody has to look into them.
+    """
     mine = {part_name(video) for video in about}
-    for stem in storage.names(folder, ".parquet"):
-        name = f"{stem}.parquet"
+
+    def look(name: str) -> None:
         uri = storage.join(folder, name)
-        if name not in keep and (everything or name in mine or _video_of(uri) in about):
+        if everything or name in mine or (uri not in known and _video_of(uri) in about):
             storage.remove(uri)
+
+    names = (f"{stem}.parquet" for stem in sorted(storage.names(folder, ".parquet")))
+    storage.side_by_side(folder, look, [name for name in names if name not in keep])
 
 
 def _video_of(uri: str) -> str:

@@ -10,6 +10,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.predicted import Predictions, open_predictions, open_tables
 from emo_transforms.abaw.read_submission import find_submissions
 from emo_transforms.abaw.submission import FramePredictions, SubmissionReport, write_submission
+from emo_transforms.marks import EXPERIMENTAL_NOTE
 from emo_transforms.tables_in import predicted_tasks
 from pipelines.score import read_post
 from schemas.records import EmobeamError, UsageError
@@ -40,7 +41,8 @@ def run_submit(
     """
     task.forms_of(edition)
     config = read_post(post) if post else None
-    if open_tables(output, task) is None and not (predicted_tasks(output) or _is_submission(output, task, edition)):
+    # Listings before footers: open_predictions reads those of all tables.
+    if not (predicted_tasks(output) or open_tables(output, task) or _is_submission(output, task, edition)):
         raise EmobeamError(f"{output}: no predictions; run emobeam annotate or predict first, or name their output")
     predictions = open_predictions([output], task, edition, post=config, gate=gate)
     if not predictions.scores:
@@ -76,7 +78,7 @@ class _Reader:
         if (video, subject) not in self._places:
             return None
         series = self._predictions.read((video, subject))
-        return FramePredictions(series.frames, series.values, series.unknown)
+        return FramePredictions(series.frames, series.values, series.unknown, series.experimental)
 
 
 def submission_data(report: SubmissionReport) -> dict[str, Any]:
@@ -88,12 +90,15 @@ def submission_text(report: SubmissionReport) -> str:
     """A report for people."""
     return (
         f"{report.destination}: {counted(report.rows, 'row')} ({report.exact} of their own frame, "
-        f"{report.nearest} of the nearest, {report.neutral} neutral){_unknown(report)}"
+        f"{report.nearest} of the nearest, {report.neutral} neutral){_marks(report)}"
     )
 
 
-def _unknown(report: SubmissionReport) -> str:
-    return f"; {unknown_text(report)}" if report.unknown else ""
+def _marks(report: SubmissionReport) -> str:
+    told = [unknown_text(report)] if report.unknown else []
+    if report.experimental:
+        told.append(f"{', '.join(report.experimental)}: {EXPERIMENTAL_NOTE}")
+    return "".join(f"; {text}" for text in told)
 
 
 def unknown_text(report: SubmissionReport) -> str:

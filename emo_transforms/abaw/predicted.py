@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,7 @@ class Series:
         times: ``[n]`` s, NaN where unknown.
         positive: ``[n]`` probability of "yes" that a submission holds beside its labels, or None.
         unknown: outputs that nobody taught the heads; their values are the neutral ones.
+        experimental: outputs that the heads say are not to be relied on.
     """
 
     frames: NDArray[np.int32]
@@ -49,6 +50,7 @@ class Series:
     times: NDArray[np.float64]
     positive: NDArray[np.float32] | None = None
     unknown: tuple[str, ...] = ()
+    experimental: tuple[str, ...] = ()
 
 
 class Predictions(Protocol):
@@ -112,22 +114,20 @@ class TablePredictions:
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
         rows = int(keep.sum())
-        unknown = marks_in(footer).unknown
+        marks = marks_in(footer)
+        unknown, experimental = marks.unknown, marks.experimental
         stacked = with_neutral(self.task, np.stack(values, axis=1), unknown)
         if self.compound:
             stacked = compound_from_expressions(stacked)
-            unknown = tuple(
-                name
-                for name, pair in zip(TASKS["ce"].outputs, TASKS["ce"].compounds, strict=True)
-                if set(pair) & set(unknown)
-            )
+            unknown, experimental = _of_compounds(unknown), _of_compounds(experimental)
+            experimental = tuple(name for name in experimental if name not in unknown)
         known = rows_with_value(stacked)
         frames, times = np.ones(rows, np.int32), np.full(rows, np.nan)
         if "frame" in table.column_names:
             frames = table["frame"].to_numpy()[keep].astype(np.int32)
             times = table["time"].to_numpy()[keep].astype(np.float64)
             known &= np.array([source != "absent" for source in table["source"].to_pylist()], bool)[keep]
-        return Series(frames, stacked, known, times, unknown=unknown)
+        return Series(frames, stacked, known, times, unknown=unknown, experimental=experimental)
 
     def find(self, names: Sequence[str]) -> dict[str, Place]:
         found = match_names(names, sorted({video for video, _ in self.parts})).found
@@ -212,7 +212,17 @@ def combine(
         values = confident(values, _on(frames, gate), config.gate)
     known = rows_with_value(values)
     unknown = tuple(name for name, held in zip(names, np.asarray(knows.any(axis=0)), strict=True) if not held)
-    return Series(frames, postprocess(values, times, config), known, times, unknown=unknown)
+    sources = [*there, gate] if gate is not None and config.gate < 1 else there
+    doubtful = tuple(
+        name for name in names if name not in unknown and any(name in part.experimental for part in sources)
+    )
+    return Series(frames, postprocess(values, times, config), known, times, unknown=unknown, experimental=doubtful)
+
+
+def _of_compounds(outputs: Sequence[str]) -> tuple[str, ...]:
+    """Compound expressions that are made of some of these basic ones."""
+    pairs = zip(TASKS["ce"].outputs, TASKS["ce"].compounds, strict=True)
+    return tuple(name for name, pair in pairs if set(pair) & set(outputs))
 
 
 def _on(frames: NDArray[np.int32], series: Series) -> NDArray[np.float32]:
@@ -237,9 +247,11 @@ def open_tables(uri: str, task: Task) -> TablePredictions | None:
     if is_file(uri):
         return None
     for folder in (storage.join(uri, "predictions", task.name), uri):
-        for name in sorted(storage.names(folder, ".parquet") - _OTHER_TABLES):
-            part = storage.join(folder, f"{name}.parquet")
-            footer = read_part_footer(part)
+        names = sorted(storage.names(folder, ".parquet") - _OTHER_TABLES)
+        tables = [storage.join(folder, f"{name}.parquet") for name in names]
+        for part, footer in zip(tables, storage.side_by_side(folder, _footer_of, tables), strict=True):
+            if isinstance(footer, Exception):
+                raise footer
             if footer["task"] == task.source:
                 break
             if footer["task"] != task.name:
@@ -253,6 +265,14 @@ def open_tables(uri: str, task: Task) -> TablePredictions | None:
 
 
 _OTHER_TABLES = {"faces", "videos", "segments"}
+
+
+def _footer_of(uri: str) -> dict[str, Any] | Exception:
+    """A footer, or why there is none: the first table in order decides what is said, whichever is read first."""
+    try:
+        return read_part_footer(uri)
+    except (EmobeamError, OSError) as error:
+        return error
 
 
 def open_predictions(

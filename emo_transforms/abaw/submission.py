@@ -32,11 +32,13 @@ class FramePredictions:
         frames: int[n], native frame numbers from 1, ascending; for clip-level tasks one entry of any value.
         values: float32[n, K], one column per output of the task; a row that isn't finite throughout has no value.
         unknown: outputs that nobody taught the heads; their values are the neutral ones.
+        experimental: outputs that the heads say are not to be relied on.
     """
 
     frames: npt.NDArray[np.int32]
     values: npt.NDArray[np.float32]
     unknown: tuple[str, ...] = ()
+    experimental: tuple[str, ...] = ()
 
 
 Predictions = Callable[[str, str], FramePredictions | None]
@@ -56,6 +58,7 @@ class SubmissionReport:
         destination: the file, or the folder where the form has several.
         files: all files written.
         unknown: outputs that nobody taught the heads: the neutral value stands in their rows.
+        experimental: outputs that the heads say are not to be relied on, for one of the videos at least.
     """
 
     rows: int
@@ -66,6 +69,7 @@ class SubmissionReport:
     destination: str
     files: list[str]
     unknown: list[str] = field(default_factory=list)
+    experimental: list[str] = field(default_factory=list)
 
 
 class _Block(NamedTuple):
@@ -136,6 +140,7 @@ class _Rows:
     neutral: int = 0
     missing: dict[str, None] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
+    experimental: set[str] = field(default_factory=set)
 
     def texts(self, block: _Block) -> Iterator[str]:
         """The lines of a block."""
@@ -144,6 +149,7 @@ class _Rows:
             self.missing[block.name] = None
         else:
             self.unknown |= set(block.known.unknown)
+            self.experimental |= set(block.known.experimental)
         filled, own = fill(self.task, block.frames, count, block.known)
         if filled is None:
             self.neutral += count
@@ -160,8 +166,9 @@ class _Rows:
         """What has been made so far."""
         rows = self.exact + self.nearest + self.neutral
         unknown = [name for name in self.task.outputs if name in self.unknown]
+        doubtful = [name for name in self.task.outputs if name in self.experimental]
         return SubmissionReport(
-            rows, self.exact, self.nearest, self.neutral, list(self.missing), destination, files, unknown
+            rows, self.exact, self.nearest, self.neutral, list(self.missing), destination, files, unknown, doubtful
         )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -352,6 +353,14 @@ def test_equal_json_gives_equal_bytes(folder: str) -> None:
     storage.write_json(two, {"a": "Größe", "b": (1.5, None)})
     assert storage.read_bytes(one) == storage.read_bytes(two)
     assert storage.read_json(one) == json.loads(storage.read_bytes(one)) == {"a": "Größe", "b": [1.5, None]}
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(folder: str) -> None:
+    data = bytes(range(256)) * 5000
+    storage.write_bytes(storage.join(folder, "w.bin"), data)
+    assert storage.file_sha256(storage.join(folder, "w.bin")) == hashlib.sha256(data).hexdigest()
+    with pytest.raises(EmobeamError, match=r"nowhere\.bin: can't be read"):
+        storage.file_sha256(storage.join(folder, "nowhere.bin"))
 
 
 def test_damaged_json_is_named(tmp_path: Path) -> None:

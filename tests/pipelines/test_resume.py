@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from emo_transforms.parts import part_name, part_uri
+from pipelines.predict import run_predict
+from pipelines.predict_request import PredictRequest
+from pipelines.stopping import Terminated
 from runners.local import LocalPool, local_config
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
@@ -54,21 +59,30 @@ def test_two_workers_write_the_same_bytes(reference: Run, tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Cut:
-    """A run that was cut short by a signal."""
+    """A run that was cut short by a signal.
+
+    Attributes:
+        left: temporaries in its cache once it had ended.
+    """
 
     features: Path
     process: subprocess.Popen[str]
     seconds: float
     children: list[psutil.Process]
     errors: str
+    left: list[str]
+
+
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGKILL": -signal.SIGKILL}
+HEARD = ("SIGINT", "SIGTERM")
 
 
 @pytest.fixture(scope="module")
 def cut_short(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cut]:
-    """The console script, ended in the middle of its work: by Ctrl-C, and by kill -9."""
+    """The console script, ended in the middle of its work: by Ctrl-C, by kill, and by kill -9."""
     cuts = {}
     commands = {}
-    for name in ("SIGINT", "SIGKILL"):  # both at once, since most of the time goes into starting
+    for name in CODES:  # all at once, since most of the time goes into starting
         features = tmp_path_factory.mktemp(name) / "features"
         command = emobeam("extract", reference.inputs, "--output", features, "--segment-seconds", "1", "--workers", "1")
         command += ["--backbone-weights", "untrained"]
@@ -80,20 +94,20 @@ def cut_short(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[
         for name, (features, process) in list(pending.items()):
             if process.poll() is not None or any((features / "shards").glob("*.parquet")):
                 children = emobeam_processes(under=process) if process.poll() is None else []
-                process.send_signal(getattr(signal, name))  # waited for below: the other one works on
+                process.send_signal(getattr(signal, name))  # waited for below: the others work on
                 told[name] = time.monotonic(), children
                 del pending[name]
     for name, (began, children) in told.items():
         features, process = commands[name]
         _, errors = process.communicate(timeout=60)
-        cuts[name] = Cut(features, process, time.monotonic() - began, children, errors)
+        cuts[name] = Cut(features, process, time.monotonic() - began, children, errors, temporaries(features))
     return cuts
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("name", CODES)
 def test_cut_short_and_resumed(name: str, cut_short: dict[str, Cut], reference: Run, pool: LocalPool) -> None:
     cut = cut_short[name]
-    assert cut.process.returncode == (130 if name == "SIGINT" else -signal.SIGKILL)
+    assert cut.process.returncode == CODES[name]
     assert cut.children
     assert gone(cut.children)
     there = shards(cut.features)
@@ -109,10 +123,43 @@ def test_cut_short_and_resumed(name: str, cut_short: dict[str, Cut], reference: 
     assert temporaries(cut.features) == []
 
 
-def test_control_c_is_prompt_and_says_how_to_go_on(cut_short: dict[str, Cut]) -> None:
-    assert cut_short["SIGINT"].seconds < 10
-    assert "Traceback" not in cut_short["SIGINT"].errors
-    assert "the same command goes on where this one ended" in cut_short["SIGINT"].errors
+@pytest.mark.parametrize("name", HEARD)
+def test_a_run_that_is_told_to_end_is_prompt_and_says_how_to_go_on(name: str, cut_short: dict[str, Cut]) -> None:
+    cut = cut_short[name]
+    assert cut.seconds < 10
+    assert cut.left == []
+    assert "Traceback" not in cut.errors
+    assert "the same command goes on where this one ended" in cut.errors
+
+
+KILLED = """
+import os, signal, sys
+from emo_transforms import storage
+with storage.atomic_file(sys.argv[1]) as path:
+    open(path, "wb").write(b"half a table")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_stage_2_that_is_told_to_end_leaves_no_half_tables(reference: Run, tmp_path: Path) -> None:
+    """Its workers are killed, as the process here is that dies in the middle of a table."""
+    features, output = str(reference.features), tmp_path / "out"
+    left: list[str] = []
+
+    def end(event: str, data: Mapping[str, Any]) -> None:
+        if event == "done":
+            command = [sys.executable, "-c", KILLED, part_uri(str(output), "au", "x")]
+            subprocess.run(command, cwd=Path(__file__).parents[2], check=False)
+            left.extend(temporaries(output))
+            raise Terminated
+
+    with LocalPool(local_config(1)) as own, pytest.raises(Terminated):
+        run_predict(PredictRequest(features, str(output), heads=("untrained",)), Told(on=end), own)
+    assert left
+    assert temporaries(output) == []
+    assert 0 < len(parts(output)) <= len(parts(reference.output))
+    assert part_name("x") not in parts(output)
+    assert parts(output).items() <= parts(reference.output).items()
 
 
 def test_a_killed_worker_is_replaced(reference: Run, tmp_path: Path) -> None:
