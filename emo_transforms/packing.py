@@ -6,7 +6,6 @@ head and backbone agree to the bit; the heads are only rounded.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,11 +23,12 @@ from emo_transforms.backbones.checkpoints import HEAD_NAMES, fit_names, read_che
 from emo_transforms.backbones.loading import describe_backbone
 from emo_transforms.backbones.maps import gives_maps
 from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo, read_info
+from emo_transforms.backbones.trained_on import trained_on
 from emo_transforms.heads.files import WEIGHTS_FILE as HEAD_TENSORS
 from emo_transforms.heads.files import load_head, save_head
 from emo_transforms.heads.head import Head
 from emo_transforms.shipped import BACKBONE_FILE, HEADS_FOLDER, WEIGHTS_FILE, WEIGHTS_VERSION, Shipped, read_shipped
-from emo_transforms.storage import write_bytes, write_json
+from emo_transforms.storage import file_sha256, write_bytes, write_json
 from emo_transforms.weights import tensors_sha256
 from schemas.config import BackboneConfig, ExtractConfig
 from schemas.records import EmobeamError, UsageError
@@ -38,7 +38,8 @@ def pack_backbone(weights: str, folder: Path, name: str, architecture: str = "")
     """Writes ``backbone.safetensors`` and ``weights.json``: timm's names of tensors, no classifier, float16.
 
     ``timm.create_model(architecture, num_classes=0)`` loads the file strictly. Heads that the folder held go, since
-    they were made for another backbone.
+    they were made for another backbone. Whom it was trained on is noted as ``trained_on`` of ``backbone`` in
+    ``weights.json`` where ``pretrain.json`` beside the checkpoint says so, for whoever measures it.
 
     Args:
         weights: a checkpoint of one of timm's networks, such as ``emobeam pretrain`` writes.
@@ -60,6 +61,7 @@ def pack_backbone(weights: str, folder: Path, name: str, architecture: str = "")
     network = timm.create_model(network_name, pretrained=False, num_classes=0)
     state = fit_names(network, read_checkpoint(weights), weights, extra=(HEAD_NAMES,))
     own = network.state_dict()  # a file without num_batches_tracked loads as well, but not strictly
+    people = trained_on(weights)
     tensors = _halves({key: state.get(key, own[key]) for key in own}, weights)
     plain = BackboneConfig()
     noted = NetworkInfo(
@@ -82,6 +84,7 @@ def pack_backbone(weights: str, folder: Path, name: str, architecture: str = "")
             "architecture": network_name,
             "features_id": ExtractConfig(backbone=made).features_id,
             **_described(target, folder, made.weights_sha256),
+            **({} if people is None else {"trained_on": people}),
         },
         "heads": {},
     }
@@ -154,12 +157,11 @@ def _halves(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _described(file: Path, folder: Path, digest: str) -> dict[str, Any]:
-    data = file.read_bytes()
     place = file.relative_to(folder).as_posix()
     return {
         "file": place,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": file.stat().st_size,
+        "sha256": file_sha256(str(file)),
         "weights_sha256": digest,
     }
 

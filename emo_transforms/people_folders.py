@@ -30,6 +30,12 @@ from schemas.records import EmobeamError, Fingerprint, InputError, Segment, Usag
 LAYOUT = "people"
 """What ``--crops`` calls them."""
 
+RENDER_NOTE, PHOTO_NOTE = "render.json", "pseudo-label.json"
+"""What says in a folder how its crops were made: rendered, or photographs that a teacher labelled."""
+
+RENDERED, PHOTOGRAPHED = "render", "photo"
+"""The collections of people of folders with such notes, see :func:`collection_of`."""
+
 _FILE = re.compile(r"(?:(.*)/)?people/[^/]+\.parquet")
 _ID = re.compile(r"(?:.*/)?(\d{6,})-(\d+)(?:-(\d{4,}))?")
 _KEYS = ("person", "clip", "frame", "time")
@@ -89,6 +95,37 @@ def people_files(uri: str) -> list[tuple[str, str]]:
     if not found:
         raise UsageError(f"{uri}: holds no people (expected people/*.parquet, as emobeam render writes them)")
     return found
+
+
+def collected_files(uri: str, name: str) -> Iterator[tuple[str, str, str]]:
+    """As :func:`people_files`, and the collection of people of each file (:func:`collection_of`).
+
+    Args:
+        name: of the folder ``uri``.
+    """
+    found: dict[str, str] = {}
+    for inner, file in people_files(uri):
+        if inner not in found:
+            folder, own = (posixpath.join(uri, inner), posixpath.join(name, inner)) if inner else (uri, name)
+            found[inner] = collection_of(folder, own)
+        yield inner, file, found[inner]
+
+
+def collection_of(folder: str, name: str) -> str:
+    """Whose numbers the persons of a folder have: equal numbers of one collection are one person.
+
+    Folders of rendered people are all of one collection, ``render``: a number is a face (:func:`draw_person
+    <emo_transforms.rendering.scene.draw_person>`; with another seed it is another one, and the two count as one). So
+    are those of labelled photographs, ``photo``: the same photographs are often labelled several times, moved by other
+    seeds. Photographs of two data sets with equal numbers thus count as one person: too much may be held out together,
+    never one person be on both sides. The people of any other folder are its own.
+
+    Args:
+        folder: the people folder itself.
+        name: what its own people are told apart by where it has no such note.
+    """
+    notes = names(folder, "")
+    return PHOTOGRAPHED if PHOTO_NOTE in notes else RENDERED if RENDER_NOTE in notes else name
 
 
 def resolve_people(inputs: Sequence[str]) -> list[Video]:

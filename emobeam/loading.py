@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 
 from emo_transforms.columns import array_of
 from emo_transforms.exports.gather import (
+    OutputFolder,
     clip_rows,
     clip_schema,
+    columns_of,
     frame_rows,
     frame_schema,
     open_output,
@@ -24,6 +26,7 @@ from emobeam.arguments import Place
 from emobeam.selection import cache_schema, columns_in, named_videos, select_shards
 from schemas.records import UsageError
 from schemas.tables import map_column, predictions_schema
+from schemas.task import Task
 from schemas.tasks import task_named
 
 if TYPE_CHECKING:
@@ -154,6 +157,10 @@ def load_predictions(
         several tasks ``<task>_source``); clip-level: ``video``, ``subject`` and a column per output. Values are null
         where nothing was seen.
 
+        ``attrs`` of a pandas frame has lists of strings: ``unknown`` (columns of outputs that nobody taught the heads;
+        null), ``experimental`` (columns whose values are not to be relied on) and ``weights`` (the heads that made the
+        values). Tables of polars and Arrow have no such place.
+
     Raises:
         EmobeamError: no such predictions, or a damaged table.
         UsageError: an unknown task, rate or video.
@@ -166,19 +173,33 @@ def load_predictions(
     if task is None and not found.frame_tasks:
         clips = clip_rows(replace(found, videos=tuple(wanted)))
         whole = pa.Table.from_pandas(clips, clip_schema(found.clip_tasks), preserve_index=False)
-        return _as(whole.replace_schema_metadata(None), as_)
+        return _marked(_as(whole.replace_schema_metadata(None), as_), found, found.clip_tasks)
     if task is None:
         schema = frame_schema(found.frame_tasks)
         rows = [pa.Table.from_pandas(frame_rows(found, v, rate), schema, preserve_index=False) for v in wanted]
         whole = pa.concat_tables([schema.empty_table(), *(table.replace_schema_metadata(None) for table in rows)])
-        return _as(whole, as_)
+        return _marked(_as(whole, as_), found, found.frame_tasks)
     asked = task_named(task)
     schema = predictions_schema(asked.outputs, clip=asked.scope == "clip")
     tables = [read_table(found.parts[task][video]).cast(schema) for video in wanted if video in found.parts[task]]
     whole = pa.concat_tables([schema.empty_table(), *(table.replace_schema_metadata(None) for table in tables)])
     if rate == "sampled" and asked.scope == "frame":
         whole = whole.filter(pc.equal(whole["source"].cast(pa.string()), "sampled"))
-    return _as(whole.unify_dictionaries(), as_)
+    return _marked(_as(whole.unify_dictionaries(), as_), found, (asked,))
+
+
+def _marked(table: Any, found: OutputFolder, tasks: Sequence[Task]) -> Any:
+    """The table; where it is one of pandas, ``attrs`` say what has to be known of its columns."""
+    if not hasattr(table, "attrs"):
+        return table
+    columns = columns_of(tasks)
+    told: dict[str, list[str]] = {"unknown": [], "experimental": [], "weights": []}
+    for task in tasks:
+        for kind, names in found.marks[task.name].to_json().items():
+            told[kind] += [columns[task.name][name] for name in names]
+        told["weights"] += [text for text in found.weights[task.name] if text not in told["weights"]]
+    table.attrs.update(told)
+    return table
 
 
 def _check_form(as_: str, known: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from emo_transforms.backbones.vectors import classifier, source_of
 from emo_transforms.heads.config import config_from_json
 from emo_transforms.heads.files import CARD_FILE, CONFIG_FILE
 from emo_transforms.marks import marks_of
-from emo_transforms.shipped import read_shipped, shipped
+from emo_transforms.shipped import is_shipped, read_shipped, shipped
 from emo_transforms.weights import tensors_sha256
 from pipelines.console import Ui, size_text
 from schemas.records import EmobeamError, UsageError
@@ -185,7 +184,7 @@ def convert(file: str, output: str, *, architecture: str = "") -> dict[str, Any]
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
         raise EmobeamError(f"{file}: holds NaN or infinite weights (first: {told(bad[0])})")
-    source = _sha256(file)
+    source = storage.file_sha256(file)
     metadata = {"format": "pt", "source_sha256": source, "source": file.rsplit("/", 1)[-1], "architecture": known}
     if known:
         metadata[NOTE_KEY] = json.dumps(_note(model, scores_length(tensors)) or {"architecture": known})
@@ -219,13 +218,8 @@ def _fitting(state: dict[str, Tensor], file: str, architecture: str) -> dict[str
     }
 
 
-def _sha256(file: str) -> str:
-    with storage.local_copy(file) as path, open(path, "rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
-
-
 def run_pack(
-    output: str, *, backbone: str = "", heads: Sequence[str] = (), name: str = "", architecture: str = ""
+    output: str, *, backbone: str = "", heads: Sequence[str] = (), name: str = "", architecture: str = "", ui: Ui
 ) -> dict[str, Any]:
     """Packs weights into a folder; see :mod:`emo_transforms.packing`.
 
@@ -246,6 +240,11 @@ def run_pack(
         raise UsageError("--name and --architecture belong to --backbone")
     if not storage.is_local(output):
         raise UsageError(f"--output {output}: name a local folder")
+    if is_shipped(name):
+        ui.warn(
+            f"--name {name}: names emobeam-... are for weights that come with emobeam; take another unless you build "
+            "the package"
+        )
     folder = Path(storage.local_path(output))
     packed = pack_backbone(backbone, folder, name, architecture) if backbone else read_shipped(folder)
     for head in heads:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from emo_transforms import storage
 from emo_transforms.rendering.units import UNIT_SHAPES
-from schemas.records import EmobeamError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,13 +51,21 @@ def in_processes(
 ) -> Iterator[tuple[Item, Result]]:
     """``call(item, *rest)`` for each item in processes of one thread each; yields them as they end.
 
+    Where one process is enough, it is this one: starting another takes seconds.
+
     Args:
         items: at least one.
         workers: processes; 0 is one per core.
     """
     count = min(workers or os.cpu_count() or 1, len(items))
+    if count == 1:
+        for item in items:
+            with _one_thread():
+                result = call(item, *rest)
+            yield item, result
+        return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_keep_to_one_thread) as pool:
         futures = {pool.submit(call, item, *rest): item for item in items}
         try:
             for future in as_completed(futures):
@@ -68,20 +75,21 @@ def in_processes(
             raise
 
 
-def file_sha256(uri: str) -> str:
-    """Digest of a file.
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import cv2
+    import torch
 
-    Raises:
-        EmobeamError: it can't be read.
-    """
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    _keep_to_one_thread()
     try:
-        with storage.local_copy(uri) as path, open(path, "rb") as data:
-            return hashlib.file_digest(data, "sha256").hexdigest()
-    except OSError as error:
-        raise EmobeamError(f"{uri}: can't be read ({error})") from error
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
-def _one_thread() -> None:
+def _keep_to_one_thread() -> None:
     import cv2
     import torch
 

@@ -19,7 +19,7 @@ from emo_transforms.teaching.sources import Source, find_people
 from emo_transforms.teaching.teacher import Teacher
 from emo_transforms.teaching.warping import MovableMesh
 from pipelines.console import Ui
-from pipelines.people_files import crops_schema, file_sha256, in_processes, write_person
+from pipelines.people_files import crops_schema, in_processes, write_person
 from schemas.config import digest_of
 from schemas.records import UsageError
 
@@ -138,8 +138,8 @@ def _open(request: PseudoLabelRequest) -> dict[str, Any]:
         "config": config,
         "person": request.person,
         "revision": REVISION,
-        "teacher_sha256": file_sha256(request.teacher),
-        "model_sha256": file_sha256(request.model) if request.config.clips else None,
+        "teacher_sha256": storage.file_sha256(request.teacher),
+        "model_sha256": storage.file_sha256(request.model) if request.config.clips else None,
     }
     whole = {"settings": settings, "digest": digest_of(settings)}
     note = storage.join(request.output, NOTE)

@@ -15,7 +15,7 @@ from emo_transforms.rendering.face_model import FaceModel, load_face_model
 from emo_transforms.rendering.people import REVISION, RenderConfig, RenderedCrop, render_person
 from emo_transforms.rendering.units import UNIT_SHAPES
 from pipelines.console import Ui
-from pipelines.people_files import file_sha256, in_processes, write_person
+from pipelines.people_files import in_processes, write_person
 from schemas.records import UsageError
 
 _UNITS = tuple(row.unit for row in UNIT_SHAPES)
@@ -98,7 +98,7 @@ def _open(request: RenderRequest) -> None:
         storage.make_folder(storage.join(request.output, "people"))
     except storage.OutputError as error:
         raise UsageError(f"--output {error}") from error
-    digest = file_sha256(request.model)
+    digest = storage.file_sha256(request.model)
     settings: dict[str, Any] = {"config": asdict(request.config), "revision": REVISION, "model_sha256": digest}
     note = storage.join(request.output, "render.json")
     if not storage.exists(note):

@@ -31,7 +31,7 @@ from emo_transforms.training.holdout import (
 from emo_transforms.training.loop import SeedResult, TrainSetup, train_seed
 from emo_transforms.training.people_labels import held_names
 from emo_transforms.training.samples import Joined, check_cut, join_labels
-from emo_transforms.training.start import head_config, reads_final_layer
+from emo_transforms.training.start import head_config, reads_final_layer, skipped_levels
 from pipelines.console import Ui
 from pipelines.train_labels import read_training_labels
 from pipelines.train_output import (
@@ -202,6 +202,8 @@ def start_of_head(request: TrainRequest, dataset: Dataset, ui: Ui) -> dict[str, 
         f"recipe {recipe.name}: {config.architecture}, windows of {config.window} frames{seconds}, reads "
         f"{', '.join(config.inputs)}"
     )
+    if text := skipped_levels(recipe, dataset):
+        ui.warn(f"recipe {recipe.name}: {text}")
     if not reads_final_layer(recipe, dataset):
         return None
     weights = request.backbone_weights or dataset.config.backbone.weights

@@ -6,7 +6,6 @@ first download's is written beside the file (``NAME.lock.json``), and from then 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -22,7 +21,6 @@ from emo_transforms import storage
 from emo_transforms.backbones.catalogue import CATALOGUE, Entry
 from schemas.records import EmobeamError, UsageError
 
-_CHUNK = 1 << 20
 _NOT_WEIGHTS = (b"<!DOCTYPE", b"<!doctype", b"<html", b"version https://git-lfs")
 
 Progress = Callable[[int, int], None]
@@ -106,7 +104,7 @@ def fetch(
         raise UsageError(f"{entry.name}: {entry.terms}; add --accept-licence if that suits your use")
     with storage.atomic_file(str(path)) as temporary:
         _download(entry, temporary, path, progress)
-        found = _digest(Path(temporary))
+        found = storage.file_sha256(temporary)
         with open(temporary, "rb") as file:
             if file.read(64).lstrip().startswith(_NOT_WEIGHTS):
                 raise EmobeamError(f"{entry.url}: gave a web page or a pointer instead of the weights; has it moved?")
@@ -131,7 +129,7 @@ def _asked(sha256: str, known: str, lock_path: Path | None) -> str:
 
 
 def _kept(entry: Entry, path: Path, lock_path: Path, expected: str) -> Fetched:
-    found = _digest(path)
+    found = storage.file_sha256(str(path))
     if expected and found != expected:
         raise EmobeamError(f"{path}: has sha256 {found}, expected {expected}; remove it and fetch it again")
     size = path.stat().st_size
@@ -175,14 +173,6 @@ class _Told(Callback):  # type: ignore[misc]  # fsspec has no types
         super().relative_update(inc)
         if self._progress is not None:
             self._progress(inc, int(self.size or 0))
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_lock(path: Path) -> Lock | None:

@@ -17,6 +17,7 @@ from emo_transforms import storage
 from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emo_transforms.abaw.keys import match_names
 from emo_transforms.marks import Marks
+from emo_transforms.shipped import told_weights
 from emo_transforms.studies.traces import Trace, traces_of
 from emo_transforms.tables_in import list_parts, marks_of_parts
 from schemas.records import EmobeamError, UsageError
@@ -43,6 +44,7 @@ class OutputFolder:
         failed: videos with a damaged table, with the reason.
         untrained: names of the tasks whose values an untrained head made, in any of the videos.
         marks: by task, outputs that no head knows, or whose values are not to be relied on.
+        weights: by task, the heads that made the values, as people are told of them (``emobeam-au-1 (sha256 ...)``).
     """
 
     uri: str
@@ -53,6 +55,7 @@ class OutputFolder:
     failed: Mapping[str, str] = field(default_factory=dict)
     untrained: tuple[str, ...] = ()
     marks: Mapping[str, Marks] = field(default_factory=dict)
+    weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -142,6 +145,17 @@ def open_output(
         ),
         {
             task: marks_of_parts(task, [part for video, part in own.items() if video in chosen])
+            for task, own in listing.parts.items()
+        },
+        {
+            task: tuple(
+                dict.fromkeys(
+                    told_weights(str(weights), str(digest))
+                    for video, part in own.items()
+                    if video in chosen
+                    for _, weights, digest in part.footer.get("heads", ())
+                )
+            )
             for task, own in listing.parts.items()
         },
     )

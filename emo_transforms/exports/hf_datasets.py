@@ -219,7 +219,7 @@ def _meaning(task: Task) -> str:
         elif group.kind == "class":
             texts.append("probabilities of classes, which add up to 1")
         else:
-            texts.append("probabilities of presence, no intensities")
+            texts.append("estimates of presence or activation, no intensities")
     return f"`{task.name}`, {task.title}: {'; '.join(texts)}"
 
 

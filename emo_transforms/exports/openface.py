@@ -1,8 +1,12 @@
 """Tables in the manner of OpenFace 2 (``FeatureExtraction -aus``), for scripts that read its CSV files.
 
 OpenFace gives an intensity from 0 to 5 (``AU01_r``) and a presence (``AU01_c``) for each unit. The heads here give
-probabilities, which are no intensities: they stand in columns ``AU01_p`` (0 to 1), presence at the head's threshold in
-``AU01_c``, and there is no ``_r``. Fields are separated by a comma and a blank, as in OpenFace's files.
+values from 0 to 1: the probability of presence, or, with heads of recipe ``soft`` (such as the one that comes with
+emobeam), an estimate of how far the unit's shape is activated, shrunk towards what is usual, which is to be compared
+with the head's threshold, not with 0.5. Neither is an intensity as FACS coders give it: they stand in columns
+``AU01_p``, presence at the head's threshold in ``AU01_c``, and there is no ``_r``.
+
+Fields are separated by a comma and a blank, as in OpenFace's files.
 Columns of OpenFace that say nothing here (gaze, pose, landmarks) are left out.
 """
 

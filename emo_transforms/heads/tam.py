@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from emo_transforms.heads.module import FinalLayer, HeadModule
 from schemas.records import EmobeamError
 
-__all__ = ["DROPOUT", "LEVELS", "FinalLayer", "Mixer", "Tam"]
+__all__ = ["DROPOUT", "LEVELS", "FinalLayer", "Mixer", "Tam", "can_cut"]
 
 LEVELS: dict[int, tuple[str, ...]] = {1: ("s32",), 2: ("s16", "s32"), 3: ("s8", "s16", "s32")}
 """The maps a head of one, two or three levels reads, finest first."""
@@ -185,6 +185,16 @@ class Tam(HeadModule):
 
 def _mlp(width: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+def can_cut(names: Sequence[str], map_shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether a head can read these maps together: each can be cut into the grid of ``s32``."""
+    try:
+        for name in names:
+            _patch(name, map_shapes)
+    except EmobeamError:
+        return False
+    return True
 
 
 def _patch(name: str, map_shapes: Mapping[str, Sequence[int]]) -> int:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emo_transforms.people_folders import people_files, read_columns
+from emo_transforms.people_folders import collected_files, read_columns
 from schemas.records import EmobeamError
 from schemas.tasks import task_named
 
@@ -43,7 +43,9 @@ class PeopleCrops:
         outputs: names of what is known: action units (``AU12``), then shapes (``mouthSmile_L``).
         crops: encoded pictures.
         ids: ``<folder>/<person>-<clip>-<frame>``.
-        groups: ``<folder>/<person>``: crops of one person share it.
+        groups: ``<collection>/<person>``: crops of one person share it, whichever folder they are from; all rendered
+            folders are one collection (``render``), and so are all folders of labelled photographs (``photo``), see
+            :func:`emo_transforms.people_folders.collection_of`.
         targets: float32 ``[n, K]`` in [0, 1], NaN where nobody knows.
         landmarks: float32 ``[n, 51, 2]``, x and y in parts of the crop's edge, NaN where nobody knows.
     """
@@ -97,7 +99,8 @@ class PeopleCrops:
 def read_people(uris: Sequence[str]) -> PeopleCrops:
     """Reads people folders; shapes that a crop doesn't name are 0; all are unknown where it has null.
 
-    A unit that is unknown in every crop is no output; a shape that occurs on one side is an output on both.
+    All rendered folders count as one collection of people, and so do all folders of labelled photographs. A unit that
+    is unknown in every crop is no output; a shape that occurs on one side is an output on both.
 
     Raises:
         UsageError: a folder without people.
@@ -106,8 +109,8 @@ def read_people(uris: Sequence[str]) -> PeopleCrops:
     rows: list[_Row] = []
     names = _folder_names(uris)
     for uri, name in zip(uris, names, strict=True):
-        for _, file in people_files(uri):
-            rows += _read_file(file, name)
+        for _, file, collection in collected_files(uri, name):
+            rows += _read_file(file, name, collection)
     rows.sort(key=lambda row: row[0])
     shapes = {shape for row in rows for shape in row[4] or {}}
     shapes |= {shape[:-2] + _SIDES[shape[-2:]] for shape in shapes if shape[-2:] in _SIDES}
@@ -165,17 +168,17 @@ _Row = tuple[str, str, bytes, list[float | None], dict[str, float] | None, list[
 """Id, group, crop, units, shapes, landmarks."""
 
 
-def _read_file(uri: str, name: str) -> list[_Row]:
+def _read_file(uri: str, name: str, collection: str) -> list[_Row]:
     table = read_columns(uri, ("person", "clip", "frame", "crop", "shapes", "landmarks", *UNITS))
     found: list[_Row] = []
     for row in table.to_pylist():
-        person = f"{name}/{row['person']:06d}"
-        identity = f"{person}-{row['clip']}-{row['frame']:04d}"
+        person = f"{row['person']:06d}"
+        identity = f"{name}/{person}-{row['clip']}-{row['frame']:04d}"
         shapes = None if row["shapes"] is None else dict(row["shapes"])
         points = row["landmarks"]
         if points is not None and len(points) != len(LANDMARKS):
             raise EmobeamError(f"{uri}: {len(points)} coordinates of landmarks, expected {len(LANDMARKS)}")
-        found.append((identity, person, row["crop"], [row[unit] for unit in UNITS], shapes, points))
+        found.append((identity, f"{collection}/{person}", row["crop"], [row[unit] for unit in UNITS], shapes, points))
     return found
 
 

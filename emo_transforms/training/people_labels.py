@@ -10,7 +10,7 @@ import numpy as np
 
 from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.listing import locate
-from emo_transforms.people_folders import clips_of, people_files, read_columns
+from emo_transforms.people_folders import clips_of, collected_files, read_columns
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task
 
@@ -21,7 +21,9 @@ class PeopleLabels:
 
     Attributes:
         entries: by name, ``<folder>/<person>-<clip>``; values in [0, 1], NaN where that unit alone is unknown.
-        persons: ``<folder>/<person>`` of each name: equal numbers in different folders are different people.
+        persons: ``<collection>/<person>`` of each name: equal numbers in different folders are one person where both
+            are rendered (``render/000012``) or both labelled photographs (``photo/000012``), else different people
+            (``<folder>/<person>``), see :func:`emo_transforms.people_folders.collection_of`.
     """
 
     entries: tuple[VideoLabels, ...]
@@ -47,29 +49,41 @@ def read_people_labels(uris: Sequence[str], task: Task) -> PeopleLabels:
     persons: dict[str, str] = {}
     places: dict[str, str] = {}
     for uri in uris:
-        for inner, file in people_files(uri):
-            folder = "/".join(part for part in (posixpath.basename(locate(uri)[1]), inner) if part)
+        own = posixpath.basename(locate(uri)[1])
+        for inner, file, collection in collected_files(uri, own):
+            folder = "/".join(part for part in (own, inner) if part)
             for entry, person in _of_file(file, folder, inner, task):
                 if entry.name in found:
                     raise EmobeamError(
                         f"{places[entry.name]} and {file} both hold {entry.name}; give their folders different names"
                     )
-                found[entry.name], persons[entry.name], places[entry.name] = entry, f"{folder}/{person}", file
+                found[entry.name], places[entry.name] = entry, file
+                persons[entry.name] = f"{collection}/{person}"
     return PeopleLabels(tuple(found[name] for name in sorted(found)), persons)
 
 
 def held_names(wanted: Sequence[str], persons: Mapping[str, str]) -> list[str]:
     """Ids to hold out, where persons are known all names of those that they name.
 
-    An id is that of a clip or of a person, as much of its folders as one likes before it; in whichever folder it is.
+    An id is that of a clip or of a person, as much of its folders as one likes before it; in whichever folder it is. A
+    person's clips are all held out, also those of other folders (:attr:`PeopleLabels.persons`); of a clip that is
+    named, that one alone.
     """
-    by: dict[str, list[str]] = {}
+    of_person: dict[str, list[str]] = {}
     for name, person in persons.items():
-        for whole in (person, name):
+        of_person.setdefault(person, []).append(name)
+    by: dict[str, dict[str, None]] = {}
+    for name, person in persons.items():
+        folder, number = posixpath.dirname(name), posixpath.basename(person)
+        for whole, meant in (
+            (person, of_person[person]),
+            (posixpath.join(folder, number), of_person[person]),
+            (name, [name]),
+        ):
             parts = whole.split("/")
             for start in range(len(parts)):
-                by.setdefault("/".join(parts[start:]), []).append(name)
-    return [name for entry in wanted for name in by.get(entry, [entry])]
+                by.setdefault("/".join(parts[start:]), {}).update(dict.fromkeys(meant))
+    return list(dict.fromkeys(name for entry in wanted for name in by.get(entry, [entry])))
 
 
 def _of_file(file: str, folder: str, inner: str, task: Task) -> list[tuple[VideoLabels, str]]:

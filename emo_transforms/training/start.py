@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from emo_transforms.cache import Dataset
 from emo_transforms.heads.architectures import build
 from emo_transforms.heads.config import STATISTICS, VECTORS, HeadConfig, check_config
 from emo_transforms.heads.module import HeadModule
-from emo_transforms.heads.tam import LEVELS
+from emo_transforms.heads.tam import LEVELS, can_cut
 from emo_transforms.training.recipe import Recipe
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import Task
@@ -25,9 +25,12 @@ def head_config(task: Task, dataset: Dataset, recipe: Recipe, seed: int, *, fina
 
     Raises:
         UsageError: the cache lacks what it reads, or sizes don't go together.
+
+    Where the recipe leaves open which maps are read, a mixer takes as many as their sizes allow, see
+    :func:`skipped_levels`.
     """
     lengths = {name: int(getattr(dataset, name, 0)) for name in VECTORS}
-    held = {**dict(dataset.map_shapes), **{name: (length,) for name, length in lengths.items() if length}}
+    held = _held(dataset)
     inputs = _inputs(recipe, held)
     if missing := [name for name in inputs if name not in held]:
         raise UsageError(
@@ -83,15 +86,41 @@ def start_module(config: HeadConfig, final: Mapping[str, Tensor] | None = None) 
 
 def reads_final_layer(recipe: Recipe, dataset: Dataset) -> bool:
     """Whether the head has the backbone's final layer in it, and it starts from the backbone's weights."""
-    held = {**dict(dataset.map_shapes), **{name: () for name in VECTORS if getattr(dataset, name, 0)}}
-    return recipe.final_start == "backbone" and "s32" in _inputs(recipe, held)
+    return recipe.final_start == "backbone" and "s32" in _inputs(recipe, _held(dataset))
 
 
-def _inputs(recipe: Recipe, held: Mapping[str, object]) -> tuple[str, ...]:
+def skipped_levels(recipe: Recipe, dataset: Dataset) -> str:
+    """What to say where a recipe reads as many levels as it can, and the sizes of the maps allow fewer than there are.
+
+    Empty where nothing is left out, and where the recipe itself says what it reads.
+    """
+    held = _held(dataset)
+    taken = _inputs(recipe, held)
+    most = next((names for names in _MOST_FIRST if set(names) <= set(held)), ())
+    if recipe.inputs or recipe.levels or not set(taken) < set(most):
+        return ""
+    sizes = ", ".join(f"{name} {height}x{width}" for name, (_, height, width) in dataset.map_shapes.items())
+    return (
+        f"reads {', '.join(taken)} alone of the maps in the cache ({sizes}): the others can't be cut into the patches "
+        "of map s32; crops of 128 or 224 px (a multiple of 32) would give maps that can"
+    )
+
+
+_MOST_FIRST = tuple(LEVELS[count] for count in sorted(LEVELS, reverse=True))
+
+
+def _held(dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    """Shapes of all that a head may read."""
+    vectors = {name: (int(getattr(dataset, name, 0)),) for name in VECTORS if getattr(dataset, name, 0)}
+    return {**{name: tuple(shape) for name, shape in dataset.map_shapes.items()}, **vectors}
+
+
+def _inputs(recipe: Recipe, held: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
     if recipe.inputs:
         return recipe.inputs
     if recipe.architecture in ("tam", "tcn") or "embedding" not in held:
         if recipe.levels:
             return LEVELS[recipe.levels]
-        return next((names for _, names in sorted(LEVELS.items(), reverse=True) if set(names) <= set(held)), LEVELS[1])
+        there = (names for names in _MOST_FIRST if set(names) <= set(held))
+        return next((names for names in there if recipe.architecture != "tam" or can_cut(names, held)), LEVELS[1])
     return ("embedding",)

@@ -110,9 +110,12 @@ def pack(
       emobeam train features/ --task au --labels labels/ --output heads/au
       emobeam models pack --head heads/au --output lab/
     """
+    from pipelines.console import make_ui
     from pipelines.models import run_pack
 
-    done = run_pack(output, backbone=backbone, heads=heads, name=name, architecture=architecture)
+    done = run_pack(
+        output, backbone=backbone, heads=heads, name=name, architecture=architecture, ui=make_ui(quiet=quiet)
+    )
     if as_json:
         click.echo(json.dumps(done, indent=2))
         return

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     default="",
     show_default=False,
     metavar="untrained|timm|shipped|FILE",
-    help="Weights to start from; 'timm' lets timm fetch its own, 'shipped' is what comes with emobeam.  [default: timm; authors, units: untrained]",
+    help="Weights to start from; 'timm' lets timm fetch its own, 'shipped' is what comes with emobeam.  "
+    "[default: timm; authors, units: untrained]",
 )
 @click.option(
     "--loss", type=click.Choice(["expression", "expression+va"]), help="What is learned.  [default: what is labelled]"
@@ -84,7 +85,8 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
     are left out and counted.
 
     DATA may also be folders of 'emobeam render' and 'emobeam pseudo-label': then it learns action units, and the
-    blendshapes beneath them, as far as each crop's are known. A twentieth of the people selects the epoch.
+    blendshapes beneath them, as far as each crop's are known. A twentieth of the people selects the epoch; equal
+    numbers in several folders of renders are one person, and so they are in several folders of labelled photographs.
 
     \b
     Examples:

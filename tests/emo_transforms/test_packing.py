@@ -15,11 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from emo_transforms.backbones import describe_backbone
 from emo_transforms.backbones.notes import NetworkInfo, read_info
+from emo_transforms.backbones.trained_on import trained_on
 from emo_transforms.heads.files import load_head, save_head
 from emo_transforms.heads.head import Head
 from emo_transforms.heads.new import Offer, new_head
 from emo_transforms.packing import pack_backbone, pack_head
 from emo_transforms.training.affect_network import write_network
+from emo_transforms.weights import tensors_sha256
+from pipelines.cli import main
 from schemas.config import ExtractConfig
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import task_named
@@ -104,6 +107,54 @@ def test_a_new_backbone_takes_the_place_of_the_old_heads(trained: Path, packed: 
     assert set(pack_head(str(tmp_path / "head"), packed).heads) == {"au"}
     assert not pack_backbone(str(trained), packed, "lab-au-2").heads
     assert not (packed / "heads").exists()
+
+
+def test_whom_a_backbone_was_trained_on_goes_with_it(trained: Path, packed: Path, tmp_path: Path) -> None:
+    assert "trained_on" not in json.loads((packed / "weights.json").read_text())["backbone"]
+    file = tmp_path / "run" / "backbone.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(trained.read_bytes())
+    assert trained_on(str(file)) is None
+    note = {
+        "weights": {"sha256": tensors_sha256(load_file(file))},
+        "data": {
+            "train": {"groups": ["photo/000002", "render/000001"]},
+            "holdout": {"groups": ["photo/000003"]},
+            "start": {"groups": ["photo/000002", "photo/000001"]},
+        },
+    }
+    people = ["photo/000001", "photo/000002", "render/000001"]
+    (file.parent / "pretrain.json").write_text(json.dumps(note))
+    assert pack_backbone(str(file), tmp_path / "out", "lab-au-1").backbone.bytes
+    data = json.loads((tmp_path / "out" / "weights.json").read_text())
+    assert data["backbone"]["trained_on"] == people
+    assert data["schema_version"] == 1
+    assert trained_on(str(tmp_path / "out" / "backbone.safetensors")) == people, "a packed file says so too"
+    save_head(head_for(tmp_path / "out"), str(tmp_path / "head"))
+    pack_head(str(tmp_path / "head"), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "weights.json").read_text())["backbone"] == data["backbone"]
+
+    (file.parent / "pretrain.json").write_text(json.dumps(note | {"weights": {"sha256": "of others"}}))
+    assert trained_on(str(file)) is None, "the note is about another file"
+    images = note | {"data": {"train": {"images": 3}}}
+    (file.parent / "pretrain.json").write_text(json.dumps(images))
+    assert trained_on(str(file)) is None
+    (file.parent / "pretrain.json").write_text("[]")
+    with pytest.raises(EmobeamError, match=r"pretrain\.json: damaged"):
+        pack_backbone(str(file), tmp_path / "none", "lab-au-1")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("name", "warned"), [("emobeam-au-7", True), ("lab-au-7", False)])
+def test_names_of_our_own_are_warned_of(
+    name: str, warned: bool, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["models", "pack", "--backbone", str(trained), "--name", name, "--output", str(tmp_path / "out")])
+    assert end.value.code == 0
+    text = "names emobeam-... are for weights that come with emobeam; take another unless you build the package"
+    assert (text in " ".join(capsys.readouterr().err.split())) == warned
+    assert (tmp_path / "out" / "weights.json").exists()
 
 
 def test_what_cannot_be_packed_is_told(trained: Path, packed: Path, tmp_path: Path) -> None:

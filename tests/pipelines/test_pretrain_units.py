@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from emo_transforms.backbones.trained_on import trained_on
 from emo_transforms.training.people_data import ALIGNED, LANDMARKS
 from pipelines.cli import cli
 from schemas.records import UsageError
@@ -37,6 +38,10 @@ def test_learns_the_unit_and_goes_on_from_its_own_weights(people: str, tmp_path:
     assert result["holdout"]["units"]["AU12"]["auc"] > 0.9
     assert result["data"]["train"]["people"] == 9
     assert result["data"]["holdout"]["people"] == 1
+    (held,) = result["data"]["holdout"]["groups"]
+    assert sorted([held, *result["data"]["train"]["groups"]]) == [f"people/{number:06d}" for number in range(10)]
+    assert (first / "holdout.txt").read_text() == f"{held}\n"
+    assert "start" not in result["data"]
     assert result["network"]["outputs"] == ["AU12", "mouthSmile_L", "mouthSmile_R", *LANDMARKS, *ALIGNED]
     network = timm.create_model(
         "mobilenetv4_conv_small_035", num_classes=3 + 204, checkpoint_path=str(first / "backbone.safetensors")
@@ -49,7 +54,17 @@ def test_learns_the_unit_and_goes_on_from_its_own_weights(people: str, tmp_path:
     start = str(first / "backbone.safetensors")
     done = _pretrain(people, "--output", str(second), "--start", start, *ARGS, "--epochs", "1", "--set", "lr=1e-5")
     assert done.exit_code == 0, done.output
-    assert json.loads((second / "pretrain.json").read_text())["holdout"]["units"]["AU12"]["auc"] > 0.9
+    going_on = json.loads((second / "pretrain.json").read_text())
+    assert going_on["holdout"]["units"]["AU12"]["auc"] > 0.9
+    assert going_on["data"]["start"]["groups"] == result["data"]["train"]["groups"] == trained_on(start)
+    assert "trained on" not in done.output, "the same people are held out"
+
+    third = tmp_path / "third"  # another seed holds out others, whom the first run was trained on
+    done = _pretrain(people, "--output", str(third), "--start", start, *ARGS, "--epochs", "1", "--seed", "1")
+    assert done.exit_code == 0, done.output
+    assert "was trained on 1 of the 1 people that are held out here" in " ".join(done.output.split())
+    both = sorted({held, *result["data"]["train"]["groups"]})
+    assert trained_on(str(third / "backbone.safetensors")) == both, "in one run or in the one that it started from"
 
 
 def test_the_same_command_again_has_nothing_to_do_and_another_is_refused(people: str, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def clip_table(task: str, video: str, subjects: Sequence[str] = ("",)) -> pa.Tab
     return pa.Table.from_pylist(rows, predictions_schema(outputs, clip=True))
 
 
-def put(output: Path, task: str, video: str, table: pa.Table, *, weights: str = "mine") -> None:
-    """Writes a table as ``emobeam predict`` does."""
+def put(output: Path, task: str, video: str, table: pa.Table, *, weights: str = "mine", **more: Any) -> None:
+    """Writes a table as ``emobeam predict`` does; ``more`` stands in its footer."""
     subjects = sorted(set(table["subject"].to_pylist()))
     faces = [
         {
@@ -92,6 +92,7 @@ def put(output: Path, task: str, video: str, table: pa.Table, *, weights: str = 
     ]
     footer: dict[str, Any] = {"video": video, "task": task, "subjects": subjects, "faces": faces, "rows": len(table)}
     footer["heads"] = [["head", weights, "0"]]
+    footer |= more
     write_part(part_uri(str(output), task, video), table, footer)
 
 

@@ -39,6 +39,28 @@ def test_folders_of_one_name_keep_their_people_apart(tmp_path: Path) -> None:
     assert set(read_people([first, second]).groups) == {"set/000001", "set-1/000001"}
 
 
+@pytest.mark.parametrize(("note", "collection"), [("pseudo-label.json", "photo"), ("render.json", "render")])
+def test_a_person_of_several_folders_is_held_out_of_all_or_of_none(tmp_path: Path, note: str, collection: str) -> None:
+    folders = []
+    for seed, (name, numbers) in enumerate({"still": range(12), "moving": range(3, 15), "far/still": range(9)}.items()):
+        folders.append(write_people(tmp_path / name, {number: smiling(2, seed=seed) for number in numbers}))
+        (tmp_path / name / note).write_text("{}")
+    plain = write_people(tmp_path / "plain", {number: smiling(2) for number in range(12)})
+    crops = read_people([*folders, plain])
+    assert "far/still/000003-0-0001" not in crops.ids
+    assert "still-2/000003-0-0001" in crops.ids
+    wanted = {f"{collection}/{number:06d}" for number in range(15)} | {f"plain/{number:06d}" for number in range(12)}
+    assert set(crops.groups) == wanted
+    for seed in range(5):
+        train, held = split_people(crops, 0.3, seed=seed)
+        assert len(held)
+        numbers = [
+            {crops.ids[i].split("/")[-1].split("-")[0] for i in part if not crops.ids[i].startswith("plain/")}
+            for part in (train, held)
+        ]
+        assert not numbers[0] & numbers[1], "a face is on both sides"
+
+
 def test_held_out_people_are_others_and_stay_when_some_join(tmp_path: Path) -> None:
     folder = write_people(tmp_path / "x", {number: smiling(3) for number in range(20)})
     crops = read_people([folder])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from torch.nn import functional as F
 from emo_transforms.abaw.labels import VideoLabels
 from emo_transforms.abaw.measures import measure_of, sums_of, task_score
 from emo_transforms.metrics import BinarySums
+from emo_transforms.people_folders import PHOTO_NOTE, RENDER_NOTE
 from emo_transforms.training.evaluation import holdout_score, tune_on, usual_limit
+from emo_transforms.training.holdout import cut_holdout
 from emo_transforms.training.losses import Balance, TaskLoss, balance_of
-from emo_transforms.training.people_labels import read_people_labels
+from emo_transforms.training.people_labels import held_names, read_people_labels
 from emo_transforms.training.recipe import recipe_named
 from emo_transforms.training.samples import LabelledFace, _matched, check_cut, label_counts, present, unknown_outputs
+from pipelines import pseudo_label, render
 from schemas.records import EmobeamError, UsageError
 from schemas.tasks import TASKS
 from tests.people import UNITS, clip_rows, crop_row, write_people
@@ -64,6 +68,39 @@ def test_folders_become_labels(tmp_path: Path) -> None:
     assert np.nansum(picture.values) == pytest.approx(0.25)
     above = read_people_labels([str(tmp_path)], AU)
     assert [entry.also for entry in above.entries] == ["a/000003-0", "a/000003-1", "b/000003-0-0009"]
+
+
+@pytest.mark.parametrize(("note", "collection"), [(PHOTO_NOTE, "photo"), (RENDER_NOTE, "render")])
+def test_one_person_in_several_folders(tmp_path: Path, note: str, collection: str) -> None:
+    for name, numbers in {"still": (3, 4, 5), "moving": (4, 5, 6), "plain": (4, 5)}.items():
+        for number in numbers:
+            write_people(tmp_path / name, clip_rows(number, 0, 2))
+        if name != "plain":
+            (tmp_path / name / note).write_text("{}")
+    folders = [str(tmp_path / name) for name in ("still", "moving", "plain")]
+    for uris in (folders, [str(tmp_path)]):
+        found = read_people_labels(uris, AU)
+        whose = {name.removeprefix(f"{tmp_path.name}/"): person for name, person in found.persons.items()}
+        assert whose["still/000004-0"] == whose["moving/000004-0"] == f"{collection}/000004"
+        assert whose["plain/000004-0"].endswith("plain/000004")
+        assert len(set(whose.values())) == 6
+        sizes = {entry.name: 1 for entry in found.entries}
+        for seed in range(5):
+            cut = cut_holdout(sizes, found.persons, 0.3, seed=seed, by="person")
+            assert cut.held
+            assert not {found.persons[name] for name in cut.held} & {found.persons[name] for name in cut.train}
+    persons = read_people_labels(folders, AU).persons
+    both = ["moving/000004-0", "still/000004-0"]
+    assert sorted(held_names([f"{collection}/000004"], persons)) == both
+    assert sorted(held_names(["still/000004"], persons)) == both, "whoever is named is held out wherever they are"
+    assert sorted(held_names(["000004"], persons)) == ["moving/000004-0", "plain/000004-0", "still/000004-0"]
+    assert held_names(["plain/000004"], persons) == ["plain/000004-0"]
+    assert held_names(["still/000004-0", "nobody"], persons) == ["still/000004-0", "nobody"]
+
+
+def test_the_notes_are_those_that_the_commands_write() -> None:
+    assert pseudo_label.NOTE == PHOTO_NOTE
+    assert f'"{RENDER_NOTE}"' in inspect.getsource(render)
 
 
 def test_labels_that_can_not_be_used(tmp_path: Path) -> None:
