@@ -22,9 +22,10 @@ from tests.benchmarks.weights.resampling import (
     largest,
     mean_of,
     means,
-    over_clips,
+    over_people,
     pearson_in_time,
     percentiles,
+    stretch,
 )
 
 Floats = NDArray[np.float64]
@@ -115,13 +116,30 @@ def test_correlation_in_time_is_scipys_and_its_interval_knows_that_frames_are_no
     rng = np.random.default_rng(3)
     slow = np.convolve(rng.normal(0, 1, 320), np.ones(12), "same")
     other = slow + np.convolve(rng.normal(0, 1, 320), np.ones(12), "same")
-    found = pearson_in_time(slow, other)
+    found = pearson_in_time(slow, other, 12)
     plain = stats.pearsonr(slow, other)
     assert found.value == pytest.approx(plain.statistic)
     assert found.low < found.value < found.high
     interval = plain.confidence_interval()  # takes frames for independent
     assert found.high - found.low > 1.5 * (interval.high - interval.low)
-    assert math.isnan(pearson_in_time(np.ones(20), other[:20]).value)
+    assert math.isnan(pearson_in_time(np.ones(20), other[:20], 2).value)
+
+
+def test_few_stretches_give_no_interval() -> None:
+    rng = np.random.default_rng(4)
+    one, two = rng.random(48), rng.random(48)
+    assert math.isfinite(pearson_in_time(one, two, 12).low)
+    short = pearson_in_time(one[:47], two[:47], 12)
+    assert short.value == pytest.approx(stats.pearsonr(one[:47], two[:47]).statistic)
+    assert math.isnan(short.low)
+    assert (stretch(8, 2), stretch(1, 0), stretch(48, 1)) == (12, 2, 50)
+
+
+def test_few_people_give_no_interval() -> None:
+    estimate = Estimate.of(0.5, np.linspace(0, 1, 100))
+    assert math.isnan(estimate.among(7).low)
+    assert estimate.among(7).value == 0.5
+    assert estimate.among(8).high == estimate.high < 1
 
 
 @settings(deadline=None, max_examples=20)
@@ -135,11 +153,24 @@ def test_stretches_are_neighbours_within_the_series(count: int, length: int) -> 
     assert (steps == 1).all()
 
 
-def test_a_difference_of_ends_and_a_mean_over_clips() -> None:
-    ends = difference_in_time([0.1] * 12, [0.6] * 6 + [0.8] * 6, 5)
+def test_a_difference_of_ends() -> None:
+    ends = difference_in_time([0.1] * 12, [0.6] * 6 + [0.8] * 6, 3)
     assert ends.value == pytest.approx(0.6)
     assert ends.low < 0.6 < ends.high
-    three = [Estimate.of(v, np.full(100, v)) for v in (0.9, 0.9, 0.3)]
-    both = over_clips(["a", "a", "b"], three)
-    assert both.value == pytest.approx(0.7)
-    assert set(np.round(both.draws, 6).tolist()) == {0.9, 0.7, 0.3}  # one person twice, both, the other twice
+    assert math.isnan(difference_in_time([0.1] * 12, [0.6] * 6 + [0.8] * 6, 4).low)  # three stretches
+    same = difference_in_time([0.1] * 12, [0.7] * 12, 3)
+    assert same.value == pytest.approx(0.6)
+    assert math.isnan(same.low)
+
+
+def test_a_person_with_two_clips_counts_once() -> None:
+    found = over_people(["a", "a", "b"], [0.9, 0.7, 0.2])
+    assert found.value == pytest.approx(0.5)
+    assert math.isnan(found.low)
+    people = [str(number) for number in range(20)] * 2
+    values = np.random.default_rng(0).normal(0, 1, 40)
+    many = over_people(people, values.tolist())
+    each = values.reshape(2, 20).mean(axis=0)
+    low, high = stats.t.interval(0.95, 19, each.mean(), stats.sem(each))
+    assert many.value == pytest.approx(each.mean())
+    assert many.high - many.low == pytest.approx(high - low, rel=0.25)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,27 +16,32 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from emo_transforms.backbones.loading import describe_backbone
 from emo_transforms.heads.files import save_head
 from emo_transforms.heads.new import Offer, new_head
 from emo_transforms.rendering.units import UNIT_SHAPES
+from emo_transforms.teaching.teacher import Look
+from emo_transforms.weights import tensors_sha256
 from pipelines.people_files import crops_schema
 from schemas.config import ExtractConfig
 from schemas.tasks import task_named
 from tests.benchmarks import shipped_weights
 from tests.benchmarks.figures import Goal
-from tests.benchmarks.weights import clips, page, photographs, renders
-from tests.benchmarks.weights.measured import Measured, measured, unmeasured
+from tests.benchmarks.weights import calls, clips, opened, page, photographs, renders
+from tests.benchmarks.weights.measured import Measured, lacking, measured, unmeasured
 from tests.benchmarks.weights.network import Network, load_network
 from tests.benchmarks.weights.resampling import Estimate
-from tests.benchmarks.weights.split import leaked, london_test, renders_test
+from tests.benchmarks.weights.split import backbone_people, leaked, london_test, renders_test
 from tests.benchmarks.weights.teacher import Reading, open_mouth
 from tests.clips import face
 
 Floats = NDArray[np.float64]
+
+MATERIAL = Path(__file__).resolve().parents[3] / "shared" / "training"
 
 
 # --- what is judged -------------------------------------------------------------------------------------
@@ -46,6 +53,37 @@ def test_a_head_that_saw_the_test_side_is_found_out() -> None:
     fine = ["000012-0", "050001-3", f"{last + 1:06d}-0", "clips/000003-0-0001", "london/000001-0", "own_clip"]
     told = [f"{first:06d}-0", f"clips/{last:06d}-1", f"london/{int(test):06d}-0", "webcam_h264", "a/single_face"]
     assert leaked(fine + told) == told
+
+
+def test_a_group_is_of_the_test_side_by_the_photographs_in_its_folder(tmp_path: Path) -> None:
+    test = f"{int(london_test()[0]):06d}"
+    fine = [f"pictures/{test}", f"render/{test}", f"own/{test}", "photo/000001", "moving2/000001"]
+    told = [f"photo/{test}", f"moving/{test}", f"moving2/{test}", f"render/{renders_test()[0]:06d}"]
+    assert leaked(fine + told) == told
+    own = tmp_path / "own"
+    own.mkdir()
+    assert leaked([f"own/{test}"], [str(own)]) == []
+    (own / "pseudo-label.json").write_text("{}")
+    assert leaked([f"own/{test}", "own/000001"], [str(own)]) == [f"own/{test}"]
+
+
+@pytest.mark.parametrize("where", ["pretrain.json", "weights.json"])
+def test_a_backbone_that_saw_the_test_side_is_refused(weights: tuple[str, str], tmp_path: Path, where: str) -> None:
+    file = tmp_path / "backbone.safetensors"
+    file.write_bytes(Path(weights[0]).read_bytes())
+    assert backbone_people(str(file)) == (None, [])
+    tensors, whole = tensors_sha256(load_file(file)), hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def tell(groups: list[str]) -> None:
+        trained = {"data": {"train": {"groups": groups}, "sources": ["moving"]}, "weights": {"sha256": tensors}}
+        packed = {"backbone": {"trained_on": groups, "file": file.name, "sha256": whole}}
+        (tmp_path / where).write_text(json.dumps(trained if where == "pretrain.json" else packed))
+
+    tell(["photo/000001", "render/000007"])
+    assert load_network(str(file), weights[1]).backbone_file == str(file)
+    tell(["photo/000001", f"photo/{int(london_test()[3]):06d}"])
+    with pytest.raises(SystemExit, match="trained on 1 people of the test side, such as photo/"):
+        load_network(str(file), weights[1])
 
 
 def test_an_open_mouth_is_one_that_does_not_smile() -> None:
@@ -82,38 +120,94 @@ def test_only_frames_that_both_see_are_compared() -> None:
     theirs, ours = clips.paired(clip, told, ("AU1", "AU2"))
     assert (theirs.tolist(), ours.tolist()) == ([0.3], [0.05])
     people, smiling = clips.open_mouths([clip], {"c": [reading(1, 0.0, jaw=0.5), reading(4, 0.3, jaw=0.5)]})
-    assert (people, smiling.tolist()) == (["someone"], [0.1])
+    assert (people, smiling.tolist()) == (["clip someone"], [0.1])
+
+
+BOXES = {frame: np.array([0.0, 0, 100, 100]) for frame in range(1, 61)}
+
+
+def clip_of(name: str, smiles: Floats, person: str = "") -> clips.Clip:
+    table = table_of(smiles.tolist(), ["sampled"] * len(smiles)).assign(AU25=0.0, AU26=0.0, AU4=0.0)
+    return clips.Clip(name, person or name, table, BOXES)
+
+
+def readings_of(values: Floats) -> list[Reading]:
+    return [reading(n + 1, float(value)) for n, value in enumerate(values)]
 
 
 def test_agreement_is_asked_of_every_clip_that_can_show_it() -> None:
     rng = np.random.default_rng(0)
-    truth = rng.random(40)
-    boxes = {frame: np.array([0.0, 0, 100, 100]) for frame in range(1, 41)}
-
-    def clip(name: str, smiles: Floats) -> clips.Clip:
-        table = table_of(smiles.tolist(), ["sampled"] * 40).assign(AU25=0.0, AU26=0.0, AU4=0.0)
-        return clips.Clip(name, name, table, boxes)
-
-    moving, still = [reading(n + 1, truth[n]) for n in range(40)], [reading(n + 1, 0.5) for n in range(40)]
-    shot = [clip("good", truth), clip("bad", rng.random(40)), clip("still", truth)]
-    found = {row.key: row for row in clips.agreement(shot, {"good": moving, "bad": moving, "still": still})}
-    assert found["teacher.AU12.good"].value == pytest.approx(1)
-    assert found["teacher.AU12.good"].met
-    assert found["teacher.AU12.still"].met is None
-    assert "not measurable" in found["teacher.AU12.still"].note
+    truth, noise = rng.random(60), rng.random(60)
+    shot = [
+        clip_of("good", truth),
+        clip_of("short", noise[:40], "good"),
+        clip_of("still", truth),
+        clip_of("numb", truth * 0.01),
+    ]
+    told = {"good": readings_of(truth), "short": readings_of(truth[:40]), "numb": readings_of(truth)}
+    told["still"] = readings_of(0.5 + 0.1 * truth)
+    found = {row.key: row for row in clips.agreement(shot, told, 12)}
+    good, short = found["teacher.AU12.good"], found["teacher.AU12.short"]
+    assert good.value == pytest.approx(1)
+    assert good.met
+    assert np.isfinite(good.low)
+    assert short.value == pytest.approx(np.corrcoef(truth[:40], noise[:40])[0, 1])
+    assert np.isnan(short.low)  # three stretches of twelve frames
+    still = found["teacher.AU12.still"]
+    assert still.value == pytest.approx(1)
+    assert (still.met, still.goal) == (None, None)
+    assert "not measurable" in still.note
+    numb = found["teacher.AU12.numb"]
+    assert (numb.value, numb.met) == (0, False)
+    assert "we don't move (deviation 0.003)" in numb.note
     whole = found["teacher.AU12"]
-    assert whole.verdict == "no: in 1 of 2 clips"
+    assert whole.verdict == "no: in 1 of 3 clips"
     assert whole.met is False
-    assert whole.identities == 2
+    assert (whole.identities, whole.rows) == (2, 160)
+    assert whole.value == pytest.approx(((1 + short.value) / 2 + 0) / 2)
+    assert np.isnan(whole.low)
+
+
+def test_agreement_that_one_person_shows_is_not_measurable() -> None:
+    truth = np.random.default_rng(0).random(60)
+    shot = [clip_of("one", truth, "same"), clip_of("two", truth, "same"), clip_of("three", truth)]
+    told = {"one": readings_of(truth), "two": readings_of(truth), "three": readings_of(truth * 0 + 0.5)}
+    whole, *rows = [row for row in clips.agreement(shot, told, 12) if row.key.startswith("teacher.AU12")]
+    assert whole.met is None
+    assert whole.verdict == "not measurable (2 of 3 clips)"
+    assert "2 of 3 clips, 1 of 2 people" in whole.note
+    assert [row.met for row in rows] == [True, True, None]
+    assert "| not measurable (2 of 3 clips) |" in page.goals_table([whole])
+    assert lacking([whole]) == []
+    assert len(lacking([unmeasured("k", "w", "no clips", Goal(at_least=0.5)), unmeasured("k", "w", "no goal")])) == 1
+
+
+def test_calls_are_counted_against_the_teacher(network: Network) -> None:
+    theirs, ours = np.array([0.3, 0.8, 0.2, 0.0, 0.1]), np.array([0.5, 0.1, 0.9, 0.0, 0.0])
+    shot = [clip_of("one", ours), clip_of("two", ours[2:])]
+    told = {"one": readings_of(theirs), "two": readings_of(theirs[2:])}
+    found = {call.name: call for call in calls.calls(shot, told, network)}
+    smile = found["AU12"]
+    assert smile.threshold == 0.5
+    assert smile.positive == calls.Seen(2, 1, 1)
+    assert smile.negative == calls.Seen(6, 2, 2)
+    assert smile.sensitivity == 0.5
+    assert smile.false_positives == pytest.approx(1 / 3)
+    assert "AU6" not in found  # the teacher doesn't tell
+    assert np.isnan(found["AU25"].sensitivity)
+    assert "| AU12 | 0.50 | 0.50 | 2 of 1 | 0.33 | 6 of 2 |" in page.calls_table(list(found.values()))
+    assert "| AU25 | 0.50 | - | 0 of 0 | 0.00 | 8 of 2 |" in page.calls_table(list(found.values()))
 
 
 def test_a_smile_that_begins() -> None:
     smiles = [0.1] * 12 + [0.5] * 20 + [0.9] * 12
     clip = clips.Clip("single_face.mp4", "someone", table_of(smiles, ["sampled"] * 44), {})
-    (row,) = clips.smile_begins([clip])
+    (row,) = clips.smile_begins([clip], 12)
     assert row.value == pytest.approx(0.8)
     assert row.met
-    assert clips.smile_begins([])[0].met is None
+    assert np.isnan(row.low)
+    assert "| - | 1 (24) | yes | from 0.10 to 0.90 |" in page.goals_table([row])
+    assert clips.smile_begins([], 12)[0].met is None
 
 
 def some_photographs() -> photographs.Photographs:
@@ -135,13 +229,57 @@ def test_the_smile_is_judged_by_the_names_of_folders() -> None:
     groups = {row.what: row for row in photographs.smile_by_group(some_photographs(), smile)}
     assert groups["London, male"].identities == 5
     assert "too few" in groups["London, male"].note
+    assert np.isnan(groups["London, male"].low)
+    assert np.isfinite(groups["London, under 30"].low)
     assert groups["London, under 30"].value == pytest.approx(ours.value)
     row = photographs.open_mouth_goal(
-        some_photographs(), smile, "k", "w", ["a", "a", "b"], np.array([0.0, 0.6, 0.95]), Goal(at_least=0.85), ""
+        some_photographs(),
+        smile,
+        "k",
+        "w",
+        ["clip a", "clip a", "clip b"],
+        np.array([0.0, 0.6, 0.95]),
+        Goal(at_least=0.85),
+        "",
     )
     expected = roc_auc_score([1] * 10 + [0] * 3, [*smile[10:], 0.0, 0.6, 0.95])
     assert row.value == pytest.approx(expected)
     assert (row.identities, row.rows) == (12, 13)
+    assert np.isnan(row.low)  # two people on one side
+    same = [f"london {n:03d}" for n in range(10)]
+    row = photographs.open_mouth_goal(some_photographs(), smile, "k", "w", same, np.linspace(0, 0.6, 10), None, "")
+    assert (row.identities, row.rows) == (10, 20)
+    assert row.low < row.value
+
+
+def test_the_share_of_photographs_in_which_a_smile_is_called() -> None:
+    smile = np.concatenate([np.linspace(0.0, 0.45, 10), np.linspace(0.15, 0.6, 10)])
+    neutral, smiling = photographs.smile_calls(some_photographs(), smile, 0.3)
+    assert [neutral.value, smiling.value] == pytest.approx([0.4, 0.7])
+    assert neutral.identities == neutral.rows == 10
+    # Ten independent pictures: Wilson's interval is the reference.
+    reference = binomtest(4, 10).proportion_ci(method="wilson")
+    assert neutral.high - neutral.low == pytest.approx(reference.high - reference.low, rel=0.3)
+
+
+def test_an_opened_jaw_is_one_that_the_teacher_sees_and_no_smile() -> None:
+    def look(**shapes: float) -> Look:
+        return Look(shapes, np.zeros((478, 2), np.float32), 0.0, 0.0, 0.0)
+
+    assert opened.shows(look(jawOpen=0.3, mouthSmile_L=0.09))
+    assert not opened.shows(look(jawOpen=0.29))
+    assert not opened.shows(look(jawOpen=0.6, mouthSmile_R=0.1))
+
+
+def test_jaws_of_photographs_are_opened() -> None:
+    pytest.importorskip("mediapipe", reason="the teacher is an extra")
+    if not (MATERIAL / "london").is_dir():
+        pytest.skip("no training material beside the repository")
+    folder, task, model = (MATERIAL / name for name in ("london", "face_landmarker.task", "ict_light.npz"))
+    faces = opened.opened(folder, task, model, 96, limit=2)
+    assert faces
+    assert {person for person, _ in faces} <= set(london_test()[:2])
+    assert all(crop.shape == (96, 96, 3) for _, crop in faces)
 
 
 # --- renders, with networks -----------------------------------------------------------------------------
@@ -278,9 +416,23 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, words: list[str], messag
         shipped_weights.main(["--material", str(tmp_path), *words])
 
 
+def test_a_page_with_holes_is_not_written(tmp_path: Path) -> None:
+    before = page.PAGE.read_bytes()
+    with pytest.raises(SystemExit, match="not every goal was measured") as caught:
+        shipped_weights.main(["--material", str(tmp_path), "--clips", str(tmp_path), "--write"])
+    text = str(caught.value)  # a text gives exit code 1
+    assert all(name in text for name in ("london", "face_landmarker.task", "ict_light.npz", "webcam_h264.mp4"))
+    assert page.PAGE.read_bytes() == before
+
+
 def test_the_page_has_a_place_for_the_tables() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     assert [text.count(mark) for mark in page.MARKS] == [1, 1]
+
+
+def data_of(file: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(file.read_text())
+    return data
 
 
 def test_the_command_measures_what_there_is(
@@ -292,7 +444,8 @@ def test_the_command_measures_what_there_is(
     printed = capsys.readouterr()
     assert "rendered sequences of unseen people: mean F1" in printed.out
     assert "no photographs" in printed.err
-    data = json.loads(target.read_text())
+    assert any("no photographs" in line for line in data_of(target)["details"]["missing"])
+    data = data_of(target)
     keys = [figure["key"] for figure in data["figures"]]
     assert "renders.f1" in keys
     assert "london.smile" not in keys

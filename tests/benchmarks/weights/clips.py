@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 import emobeam
 from tests.benchmarks.figures import Goal
-from tests.benchmarks.weights.measured import Measured, measured, unmeasured
+from tests.benchmarks.weights.measured import NOT_MEASURABLE, Measured, measured, unmeasured
 from tests.benchmarks.weights.network import BACKBONE, Network
-from tests.benchmarks.weights.resampling import Estimate, difference_in_time, over_clips, pearson_in_time
+from tests.benchmarks.weights.resampling import Estimate, difference_in_time, over_people, pearson_in_time
 from tests.benchmarks.weights.teacher import Reading
 
 Floats = NDArray[np.float64]
@@ -35,10 +35,17 @@ AGREEMENT: Mapping[str, tuple[tuple[str, ...], float]] = {
 }
 """What is compared (the mean of the units), and the goal of its correlation in each clip."""
 
-STILL = 0.03
+STILL = 0.05
 """Standard deviation of the teacher's signal below which a clip can't show whether two agree."""
 
+NUMB = 0.01
+"""Standard deviation of our own values below which we don't move, and so agree with nothing."""
+
+PEOPLE = 2
+"""People who have to show a unit, for agreement on it to be a goal that can be met."""
+
 _ENDS = 12
+_NATIVE = 5  # native frames between two sampled ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,44 +116,57 @@ def _inside(reading: Reading, boxes: Mapping[int, Floats]) -> bool:
     return bool(left <= x <= right and top <= y <= bottom)
 
 
-def agreement(clips: Sequence[Clip], readings: Mapping[str, Sequence[Reading]]) -> list[Measured]:
-    """Correlation with the teacher, clip by clip and over clips, for each entry of :data:`AGREEMENT`."""
+def agreement(clips: Sequence[Clip], readings: Mapping[str, Sequence[Reading]], length: int) -> list[Measured]:
+    """Correlation with the teacher, clip by clip and over people, for each entry of :data:`AGREEMENT`.
+
+    Args:
+        length: of the stretches of time that intervals are drawn over, in sampled frames.
+
+    A clip can show a unit where the teacher's signal has a deviation of :data:`STILL`; others have figures, but no
+    say. Where the teacher's signal moves and ours doesn't (:data:`NUMB`), r counts as 0.
+    """
     found: list[Measured] = []
     for name, (units, goal) in AGREEMENT.items():
-        rows, estimates, people, frames = [], [], [], 0
-        for clip in clips:
-            key, what = f"teacher.{name}.{clip.name}", f"{name}, {clip.name}"
-            theirs, ours = paired(clip, readings[clip.name], units)
-            spread = float(theirs.std()) if len(theirs) else 0.0
-            if len(theirs) < 10 or spread < STILL:
-                why = f"not measurable: the teacher's signal has a deviation of {spread:.3f} ({len(theirs)} frames)"
-                rows.append(unmeasured(key, what, why, Goal(at_least=goal)))
-                continue
-            estimate = pearson_in_time(theirs, ours)
-            note = f"{clip.person}; the teacher's deviation is {spread:.2f}"
-            rows.append(
-                measured(key, what, estimate, identities=1, rows=len(theirs), goal=Goal(at_least=goal), note=note,
-                         over="stretches of time of one person")
-            )  # fmt: skip
-            estimates.append(estimate)
-            people.append(clip.person)
-            frames += len(theirs)
-        found += [_over_clips(name, goal, rows, estimates, people, frames), *rows]
+        rows = [_in_clip(name, goal, clip, *paired(clip, readings[clip.name], units), length) for clip in clips]
+        found += [_over_people(name, goal, rows, [clip.person for clip in clips]), *rows]
     return found
 
 
-def _over_clips(
-    name: str, goal: float, rows: Sequence[Measured], estimates: Sequence[Estimate], people: Sequence[str], frames: int
-) -> Measured:
-    key, what = f"teacher.{name}", f"agreement with the teacher on real clips, {name}: mean of Pearson's r over clips"
-    if not estimates:
-        return unmeasured(key, what, "no clip shows it", Goal(at_least=goal))
-    hits = sum(row.met is True for row in rows)
-    verdict = "yes" if hits == len(estimates) else f"no: in {hits} of {len(estimates)} clips"
-    note = f"asked of each clip; {len(estimates)} of {len(rows)} clips can show it"
+def _in_clip(name: str, goal: float, clip: Clip, theirs: Floats, ours: Floats, length: int) -> Measured:
+    """A row with a goal where the clip can show it, else without."""
+    key, what, count = f"teacher.{name}.{clip.name}", f"{name}, {clip.name}", len(theirs)
+    spread, own = (float(values.std()) if count else 0.0 for values in (theirs, ours))
+    note = f"{clip.person}; the teacher's deviation is {spread:.2f}"
+    shows = count >= 10 and spread >= STILL
+    if not shows:
+        note = f"{NOT_MEASURABLE}: the teacher's signal has a deviation of {spread:.3f} ({count} frames)"
+    if count < 2 or spread == 0.0:
+        return unmeasured(key, what, note)
+    if own < NUMB:
+        found, note = Estimate.alone(0.0), f"{note}; we don't move (deviation {own:.3f}), so r counts as 0"
+    else:
+        found = pearson_in_time(theirs, ours, length)
     return measured(
-        key, what, over_clips(people, estimates), identities=len(set(people)), rows=frames,
-        goal=Goal(at_least=goal), note=note, verdict=verdict, over="people and stretches of their time",
+        key, what, found, identities=1, rows=count, goal=Goal(at_least=goal) if shows else None, note=note,
+        over="stretches of time of one person",
+    )  # fmt: skip
+
+
+def _over_people(name: str, goal: float, rows: Sequence[Measured], people: Sequence[str]) -> Measured:
+    key, what = f"teacher.{name}", f"agreement with the teacher on real clips, {name}: mean of Pearson's r over people"
+    shown = [(row, person) for row, person in zip(rows, people, strict=True) if row.goal is not None]
+    who = [person for _, person in shown]
+    note = f"asked of each clip; {len(shown)} of {len(rows)} clips can show it"
+    if len(set(who)) < PEOPLE:
+        verdict = f"{NOT_MEASURABLE} ({len(shown)} of {len(rows)} clips)"
+        note = f"{len(shown)} of {len(rows)} clips, {len(set(who))} of {len(set(people))} people can show it"
+        return unmeasured(key, what, f"{note}; figures clip by clip are below", Goal(at_least=goal), verdict)
+    hits = sum(row.met is True for row, _ in shown)
+    verdict = "yes" if hits == len(shown) else f"no: in {hits} of {len(shown)} clips"
+    note += "; each person's clips are averaged first, then people"
+    return measured(
+        key, what, over_people(who, [row.value for row, _ in shown]), identities=len(set(who)),
+        rows=sum(row.rows for row, _ in shown), goal=Goal(at_least=goal), note=note, verdict=verdict,
     )  # fmt: skip
 
 
@@ -163,15 +183,19 @@ def paired(clip: Clip, readings: Sequence[Reading], units: Sequence[str]) -> tup
     return np.array(theirs, np.float64), np.array(ours, np.float64)
 
 
-def smile_begins(clips: Sequence[Clip]) -> list[Measured]:
-    """``single_face.mp4``, neutral to a smile: AU12 of the last native frames minus the first ones."""
+def smile_begins(clips: Sequence[Clip], length: int) -> list[Measured]:
+    """``single_face.mp4``, neutral to a smile: AU12 of the last native frames minus the first ones.
+
+    Args:
+        length: see :func:`agreement`.
+    """
     clip = next((clip for clip in clips if clip.name == "single_face.mp4"), None)
     what, goal = f"single_face.mp4: AU12 of the last {_ENDS} frames minus the first {_ENDS}", Goal(at_least=0.4)
     if clip is None:
         return [unmeasured("single_face", what, "the clip isn't there", goal)]
     smile = clip.native["AU12"].to_numpy(np.float64)
-    # Five native frames lie between two sampled ones; values between are interpolated.
-    found = difference_in_time(smile[:_ENDS], smile[-_ENDS:], 5)
+    # Values between two sampled frames are interpolated.
+    found = difference_in_time(smile[:_ENDS], smile[-_ENDS:], length * _NATIVE)
     note = f"from {smile[:_ENDS].mean():.2f} to {smile[-_ENDS:].mean():.2f}"
     return [
         measured("single_face", what, found, identities=1, rows=2 * _ENDS, goal=goal, note=note,
@@ -185,6 +209,6 @@ def open_mouths(clips: Sequence[Clip], readings: Mapping[str, Sequence[Reading]]
     for clip in clips:
         seen = both_see(clip, readings[clip.name])
         frames = [reading.frame for reading in seen if reading.open_without_smile]
-        people += [clip.person] * len(frames)
+        people += [f"clip {clip.person}"] * len(frames)
         smiles += clip.sampled().loc[frames, "AU12"].tolist()
     return people, np.array(smiles, np.float64)

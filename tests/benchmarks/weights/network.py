@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from emo_transforms.heads.files import load_head
 from emo_transforms.heads.head import Head
 from emo_transforms.windows import Row, predict_frames
 from schemas.config import ExtractConfig, PredictConfig
-from tests.benchmarks.weights.split import leaked
+from tests.benchmarks.weights.resampling import stretch
+from tests.benchmarks.weights.split import backbone_people, leaked
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +40,11 @@ class Network:
         """Outputs that somebody taught."""
         unknown = getattr(self.head.config, "unknown", ())
         return tuple(name for name in self.head.config.outputs if name not in unknown)
+
+    @property
+    def stretch(self) -> int:
+        """Sampled frames over which values of the head hang together."""
+        return stretch(self.head.config.window, self.head.config.smoothing)
 
     @property
     def experimental(self) -> tuple[str, ...]:
@@ -96,6 +103,7 @@ def load_network(backbone: str, head: str) -> Network:
 
     Raises:
         EmobeamError: a file is missing or damaged, or the head was made for other features.
+        SystemExit: one of them was trained on the test side, as far as its files tell.
     """
     loaded, found = describe_backbone(BACKBONE, backbone), load_head(head)
     ours = ExtractConfig(backbone=loaded.config).features_id
@@ -103,4 +111,9 @@ def load_network(backbone: str, head: str) -> Network:
         raise SystemExit(f"{head}: was made for features {found.config.features_id}, {backbone} gives {ours}")
     if told := leaked([*found.config.trained_on, *found.config.tuned_on]):
         raise SystemExit(f"{head}: was trained or tuned on {len(told)} videos of the test side, such as {told[0]}")
+    people, folders = backbone_people(backbone)
+    if people is None:
+        print(f"{backbone}: nobody says whom it was trained on; not checked", file=sys.stderr, flush=True)
+    if told := leaked(people or [], folders):
+        raise SystemExit(f"{backbone}: was trained on {len(told)} people of the test side, such as {told[0]}")
     return Network(loaded, found, backbone, head)

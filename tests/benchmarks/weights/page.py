@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.figures import goal_text, table
+from tests.benchmarks.weights.calls import Calls
 from tests.benchmarks.weights.measured import Measured
 from tests.benchmarks.weights.renders import POSITIVE, Unit
 from tests.benchmarks.weights.resampling import Estimate
@@ -23,7 +24,7 @@ def goals_table(rows: Sequence[Measured]) -> str:
             row.what,
             goal_text(row),
             _number(row.value),
-            _interval(row.low, row.high),
+            _interval(row.low, row.high) if row.identities else "",
             _counted(row),
             _met(row),
             _said(row),
@@ -35,7 +36,10 @@ def goals_table(rows: Sequence[Measured]) -> str:
 
 def parts_table(title: str, rows: Sequence[Measured]) -> str:
     """Figures without goals."""
-    cells = [[r.what, _number(r.value), _interval(r.low, r.high), _counted(r), _said(r)] for r in rows]
+    cells = [
+        [r.what, _number(r.value), _interval(r.low, r.high) if r.identities else "", _counted(r), _said(r)]
+        for r in rows
+    ]
     return table(title, ["what", "measured", "95 % interval", "people (pictures)", "note"], cells)
 
 
@@ -55,6 +59,24 @@ def units_table(units: Sequence[Unit]) -> str:
     return table(title, ["unit", "base rate", "threshold", "F1 (95 %)", "AUC (95 %)"], cells)
 
 
+def calls_table(calls: Sequence[Calls]) -> str:
+    """What the head calls in real clips, unit by unit."""
+    cells = [
+        [
+            call.name + (" (experimental)" if call.marked else ""),
+            f"{call.threshold:.2f}",
+            _share(call.sensitivity),
+            f"{call.positive.frames} of {call.positive.people}",
+            _share(call.false_positives),
+            f"{call.negative.frames} of {call.negative.people}",
+        ]
+        for call in calls
+    ]
+    title = f"Real clips, unit by unit: what is called at the head's threshold, against the teacher at {POSITIVE:g}"
+    columns = ["unit", "threshold", "sensitivity", "positive frames of people", "false-positive rate"]
+    return table(title, [*columns, "negative frames of people"], cells)
+
+
 def write_page(text: str, page: Path = PAGE) -> None:
     """Puts the tables between their marks; raises SystemExit where there are none."""
     whole = page.read_text(encoding="utf-8")
@@ -69,7 +91,7 @@ def _met(row: Measured) -> str:
     if row.goal is None:
         return ""
     if row.met is None:
-        return "not measured"
+        return row.verdict or "not measured"
     return row.verdict or ("yes" if row.met else "no")
 
 
@@ -78,8 +100,12 @@ def _counted(row: Measured) -> str:
 
 
 def _said(row: Measured) -> str:
-    over = f"interval over {row.over}" if row.over else ""
+    over = f"interval over {row.over}" if row.over and not math.isnan(row.low) else ""
     return "; ".join(part for part in (row.note, over) if part)
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _estimate(found: Estimate) -> str:
@@ -87,7 +113,7 @@ def _estimate(found: Estimate) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
+    return "-" if math.isnan(low) or math.isnan(high) else f"{low:.3f} to {high:.3f}"
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,12 @@ from PIL import Image
 
 from emo_transforms.detection.detectors import make_detector
 from emo_transforms.engines import resolve_engine
-from emo_transforms.faces import Picture, crop_face
+from emo_transforms.faces import Detector, Picture, crop_face
 from schemas.config import AlignConfig, DetectorConfig
 from tests.benchmarks.figures import Goal
 from tests.benchmarks.weights.measured import Measured, measured
 from tests.benchmarks.weights.network import Network
-from tests.benchmarks.weights.resampling import auc, draw_weights
+from tests.benchmarks.weights.resampling import FEW, auc, draw_weights, means
 from tests.benchmarks.weights.split import london_test
 
 Floats = NDArray[np.float64]
@@ -69,7 +70,7 @@ def read_photographs(folder: Path, size: int, limit: int = 0) -> Photographs:
         scores = {row["file"]: float(row["mp_smile"]) for row in csv.DictReader(file)}
     with (folder / "london_info.csv").open() as file:
         facts = {row["face_id"]: dict(row) for row in csv.DictReader(file)}
-    detector = make_detector(DetectorConfig(), resolve_engine("auto", "cpu"))
+    detector = face_detector()
     people, smiling, crops, teacher = [], [], [], []
     for kind in ("neutral", "smiling"):
         for path in sorted((folder / kind).glob("*.jpg")):
@@ -77,21 +78,39 @@ def read_photographs(folder: Path, size: int, limit: int = 0) -> Photographs:
             if person not in test:
                 continue
             picture = np.asarray(Image.open(path).convert("RGB"))
-            detector.start()
-            faces = detector.detect([picture], [0.0])[0]
-            if not len(faces):
+            crop = cut(detector, picture, size)
+            if crop is None:
                 raise SystemExit(f"{path}: no face found")
-            best = int(np.argmax(faces.boxes[:, 2] - faces.boxes[:, 0]))
-            crops.append(crop_face(picture, faces.boxes[best], faces.landmarks[best], AlignConfig(), size))
+            crops.append(crop)
             people.append(person)
             smiling.append(kind == "smiling")
             teacher.append(scores[f"{kind}/{path.name}"])
     return Photographs(tuple(people), np.array(smiling), tuple(crops), facts, tuple(teacher))
 
 
+def face_detector() -> Detector:
+    """The detector of stage 1."""
+    return make_detector(DetectorConfig(), resolve_engine("auto", "cpu"))
+
+
+def cut(detector: Detector, picture: Picture, size: int) -> Picture | None:
+    """The largest face in a picture as stage 1 crops it; None where there is none."""
+    detector.start()
+    faces = detector.detect([picture], [0.0])[0]
+    if not len(faces):
+        return None
+    best = int(np.argmax(faces.boxes[:, 2] - faces.boxes[:, 0]))
+    return crop_face(picture, faces.boxes[best], faces.landmarks[best], AlignConfig(), size)
+
+
 def values_of(photographs: Photographs, network: Network, *, mirrored: bool = False) -> Floats:
     """Probabilities ``[pictures, K]``."""
-    found = network.probabilities([[crop] for crop in photographs.crops], mirrored=mirrored)
+    return values_of_crops(photographs.crops, network, mirrored=mirrored)
+
+
+def values_of_crops(crops: Sequence[Picture], network: Network, *, mirrored: bool = False) -> Floats:
+    """Probabilities ``[n, K]`` of pictures that are one frame each."""
+    found = network.probabilities([[crop] for crop in crops], mirrored=mirrored)
     return np.stack([values[0] for values in found])
 
 
@@ -112,6 +131,18 @@ def smile_goal(photographs: Photographs, smile: Floats) -> list[Measured]:
     ]  # fmt: skip
 
 
+def smile_calls(photographs: Photographs, smile: Floats, threshold: float) -> list[Measured]:
+    """Share of neutral and of smiling photographs in which AU12 is called."""
+    groups, people = np.array(photographs.groups), len(photographs.identities)
+    weights, found = draw_weights(["london"] * people), []
+    for kind, keep in (("neutral", ~photographs.smiling), ("smiling", photographs.smiling)):
+        (share,) = means(groups[keep], (smile[keep] >= threshold)[:, None], weights)
+        what, note = f"London, {kind}: share in which AU12 is called", f"at the head's threshold of {threshold:.2f}"
+        rows = int(keep.sum())
+        found.append(measured(f"london.called.{kind}", what, share, identities=people, rows=rows, note=note))
+    return found
+
+
 def open_mouth_goal(
     photographs: Photographs,
     smile: Floats,
@@ -125,15 +156,20 @@ def open_mouth_goal(
     """AUC of AU12 of smiling photographs against faces with open mouths that don't smile.
 
     Args:
-        others: of each such face, who it is.
+        others: of each such face, where it is from and who it is: ``clip a man``. Identities of the London set are
+            drawn together with their smiling photographs.
         theirs: AU12 of each.
+
+    There is no interval where one of the sources shows fewer than ``resampling.FEW`` people.
     """
     mine = [name for name, yes in zip(photographs.people, photographs.smiling, strict=True) if yes]
-    names = [*(f"london {name}" for name in mine), *(f"other {name}" for name in others)]
+    names = [*(f"london {name}" for name in mine), *others]
     order = {name: place for place, name in enumerate(sorted(set(names)))}
     scores = np.concatenate([smile[photographs.smiling], theirs])
-    weights = draw_weights([name.split()[0] for name in sorted(order)])
+    sources = [name.split()[0] for name in sorted(order)]
+    weights = draw_weights(sources)
     found = auc([order[n] for n in names], [True] * len(mine) + [False] * len(others), scores, weights)
+    found = found.among(min(Counter(sources).values()))
     return measured(key, what, found, identities=len(order), rows=len(names), goal=goal, note=note)
 
 
@@ -166,7 +202,7 @@ def _among(photographs: Photographs, smile: Floats, chosen: Sequence[str], key: 
     groups = [order[name] for name in photographs.people if name in order]
     weights = draw_weights(["london"] * len(chosen))
     found = auc(groups, photographs.smiling[keep], smile[keep], weights)
-    note = "too few people to say anything" if len(chosen) < 8 else ""
+    note = "too few people to say anything" if len(chosen) < FEW else ""
     return measured(key, what, found, identities=len(chosen), rows=len(groups), note=note)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from emo_transforms.faces import Picture
 from emo_transforms.rendering.scene import draw_person
 from tests.benchmarks.figures import Goal
-from tests.benchmarks.weights.measured import Measured, measured, unmeasured
+from tests.benchmarks.weights.measured import NOT_MEASURABLE, Measured, measured, unmeasured
 from tests.benchmarks.weights.network import Network
 from tests.benchmarks.weights.resampling import Estimate, auc, draw_weights, f1, largest, mean_of, means
 from tests.benchmarks.weights.split import renders_test
@@ -141,13 +141,14 @@ class Scored:
         shown = self.shown(rows)
         weights = draw_weights(["renders"] * people)
         each, mean = f1(groups, truth[:, shown], said[:, shown] >= self.thresholds[shown], weights)
+        each = [figure.among(people) for figure in each]
         found = [
             Unit(
                 self.renders.units[k],
                 float(truth[:, k].mean()),
                 float(self.thresholds[k]),
                 figure,
-                auc(groups, truth[:, k], said[:, k], weights),
+                auc(groups, truth[:, k], said[:, k], weights).among(people),
                 self.renders.units[k] in self.marked,
             )
             for k, figure in zip(shown, each, strict=True)
@@ -209,7 +210,9 @@ def mirror_goal(
     """
     what = f"{title}: largest mean change of a probability"
     if not names:
-        return [unmeasured(key, what, f"no unit has an AUC of {STEADY}", MIRROR_GOAL)]
+        return [
+            unmeasured(key, what, why := f"no unit has an AUC of {STEADY}", MIRROR_GOAL, f"{NOT_MEASURABLE} ({why})")
+        ]
     people = max(groups) + 1
     each = means(groups, np.abs(plain - mirrored), draw_weights([key] * people))
     worst = max(range(len(names)), key=lambda k: each[k].value)
@@ -226,7 +229,7 @@ def open_mouths(scored: Scored) -> tuple[list[str], Floats]:
     """Who opens the mouth without a smile (AU25 at least 0.5, AU12 below 0.05), and AU12 by the network."""
     renders = scored.renders
     keep = (renders.column("AU25") >= 0.5) & (renders.column("AU12") < 0.05)
-    return [str(p) for p in renders.person[keep]], scored.values[keep, renders.units.index("AU12")]
+    return [f"render {p}" for p in renders.person[keep]], scored.values[keep, renders.units.index("AU12")]
 
 
 def where_it_fails(scored: Scored) -> list[Measured]:

@@ -7,7 +7,7 @@ independent witnesses. Figures of all draws are computed at once, from partial s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,14 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 SEED = 20261121
+
+FEW = 8
+"""People below whom an interval over people would say more than they can."""
+
+BLOCKS = 4
+"""Stretches of time that have to fit into a series for an interval over its time."""
+
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,15 @@ class Estimate:
         """With the percentile interval at :data:`CONFIDENCE`."""
         low, high = percentiles(draws)
         return cls(float(value), low, high, draws)
+
+    @classmethod
+    def alone(cls, value: float) -> Estimate:
+        """Without an interval."""
+        return cls(float(value), float("nan"), float("nan"), np.full(1, np.nan))
+
+    def among(self, people: int) -> Estimate:
+        """The same; without its interval where it rests on fewer than :data:`FEW` people."""
+        return self if people >= FEW else replace(self, low=float("nan"), high=float("nan"))
 
 
 def percentiles(draws: ArrayLike) -> Interval:
@@ -127,43 +144,62 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate.of(float(np.mean([e.value for e in estimates])), draws)
 
 
-def pearson_in_time(x: ArrayLike, y: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
+def pearson_in_time(x: ArrayLike, y: ArrayLike, length: int, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
     """Pearson's r of two series ``[n]``, with an interval over stretches of time of this one person.
 
-    Stretches of :func:`stretch` frames are drawn with replacement from all there are (moving blocks; Kuensch, 1989),
-    for neighbouring frames say much the same. Such an interval says nothing of other people.
+    Stretches of ``length`` frames are drawn with replacement from all there are (moving blocks; Kuensch, 1989), for
+    neighbouring frames say much the same. Such an interval says nothing of other people; there is none where fewer
+    than :data:`BLOCKS` stretches fit.
     """
     one, two = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    places = draw_stretches(len(one), stretch(len(one)), resamples, seed)
     value = float(_pearson(one[None], two[None])[0])
+    if len(one) < BLOCKS * length:
+        return Estimate.alone(value)
+    places = draw_stretches(len(one), length, resamples, seed)
     return Estimate.of(value, _pearson(one[places], two[places]))
 
 
 def difference_in_time(
     first: ArrayLike, last: ArrayLike, length: int, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
-    """Mean of ``last`` minus mean of ``first``; stretches of ``length`` frames are drawn within each."""
+    """Mean of ``last`` minus mean of ``first``; stretches of ``length`` frames are drawn within each.
+
+    There is no interval where fewer than :data:`BLOCKS` stretches fit into either, nor where all draws are one.
+    """
     one, two = np.asarray(first, np.float64), np.asarray(last, np.float64)
+    value = float(two.mean() - one.mean())
+    if min(len(one), len(two)) < BLOCKS * length:
+        return Estimate.alone(value)
     before = one[draw_stretches(len(one), length, resamples, seed)].mean(axis=1)
     after = two[draw_stretches(len(two), length, resamples, seed + 1)].mean(axis=1)
-    return Estimate.of(float(two.mean() - one.mean()), after - before)
+    draws = after - before
+    return Estimate.of(value, draws) if np.ptp(draws) > _SAME else Estimate.alone(value)
 
 
-def over_clips(persons: Sequence[str], estimates: Sequence[Estimate], seed: int = SEED) -> Estimate:
-    """Mean over clips; persons are drawn with all their clips, and stretches of time within each clip."""
+def over_people(persons: Sequence[str], values: Sequence[float], seed: int = SEED) -> Estimate:
+    """Mean over people of the mean over each one's clips; an interval over people where there are :data:`FEW`.
+
+    Args:
+        persons: who is in each clip.
+        values: of each clip.
+    """
     names = sorted(set(persons))
-    resamples = len(estimates[0].draws)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples).astype(np.float64)
-    each = weights[:, [names.index(person) for person in persons]]
-    table = np.stack([rng.permutation(e.draws) for e in estimates], axis=1)
-    draws = _quotient((each * table).sum(axis=1), each.sum(axis=1))
-    return Estimate.of(float(np.mean([e.value for e in estimates])), draws)
+    own = [[value for person, value in zip(persons, values, strict=True) if person == name] for name in names]
+    each = np.array([np.mean(mine) for mine in own])
+    if len(names) < FEW:
+        return Estimate.alone(float(each.mean()))
+    weights = draw_weights(["people"] * len(names), seed=seed)
+    return Estimate.of(float(each.mean()), weights @ each / len(names))
 
 
-def stretch(frames: int) -> int:
-    """Length of the stretches drawn of a clip: 2 s at 6 frames per second, a fifth of short ones, 2 at least."""
-    return int(min(12, max(2, frames // 5)))
+def stretch(window: int, smoothing: int) -> int:
+    """Length of the stretches drawn of a clip, in sampled frames: as far as outputs of a head hang together.
+
+    Args:
+        window: sampled frames that the head sees at once.
+        smoothing: half-width of the box over its outputs, in sampled frames.
+    """
+    return max(2, window + 2 * smoothing)
 
 
 def draw_stretches(count: int, length: int, resamples: int, seed: int) -> NDArray[np.int64]:

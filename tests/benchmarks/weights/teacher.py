@@ -40,7 +40,7 @@ class Reading:
 
     @property
     def smile(self) -> float:
-        return max(self.shapes.get("mouthSmile_L", 0.0), self.shapes.get("mouthSmile_R", 0.0))
+        return smile_of(self.shapes)
 
     @property
     def open_without_smile(self) -> bool:
@@ -48,6 +48,11 @@ class Reading:
         return self.centre is not None and open_mouth(
             self.shapes.get("jawOpen", 0.0), self.units.get("AU25"), self.smile
         )
+
+
+def smile_of(shapes: Mapping[str, float]) -> float:
+    """The stronger side of a smile."""
+    return max(shapes.get("mouthSmile_L", 0.0), shapes.get("mouthSmile_R", 0.0))
 
 
 def open_mouth(jaw: float, parted: float | None, smile: float) -> bool:
