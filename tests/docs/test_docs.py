@@ -15,6 +15,7 @@ from pipelines.cli import cli
 from runners.local import LocalConfig, LocalPool
 from tests.docs.pages import BLOCKS, COMMANDS, PAGES, ROOT, Block, Command, commands_in, name_of, python_in
 from tests.docs.sandbox import emobeam, fill
+from tests.pipelines.runs import working_in
 
 NOT_RUN = {
     r"(gs|s3)://": "needs an object store: tests/pipelines/test_object_stores.py",
@@ -108,11 +109,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     The workers' current folder is the one they were started in, so all pages use this one, see ``workplace``.
     """
     folder = tmp_path_factory.mktemp("sandbox")
-    with pytest.MonkeyPatch.context() as patch, LocalPool(LocalConfig(workers=1, threads=1)) as pool:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        LocalPool(LocalConfig(workers=1, threads=1)) as pool,
+        working_in(pool),
+    ):
         patch.chdir(folder)
         patch.setattr("emo_transforms.engines._installed", lambda: False)
-        for module in ("pipelines.extract", "pipelines.predict"):
-            patch.setattr(f"{module}.run_locally", lambda job, work, config, listener: pool.run(job, work, listener))
         fill(folder)
         yield folder
 

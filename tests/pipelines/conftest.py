@@ -13,7 +13,7 @@ from pipelines.extract import ExtractResult
 from pipelines.predict_record import PredictResult
 from runners.local import LocalConfig, LocalPool
 from tests.clips import absent_in_the_middle, no_face, portrait, two_faces
-from tests.pipelines.runs import Told, extract, predict
+from tests.pipelines.runs import Told, extract, predict, working_in
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,13 @@ def pool() -> Iterator[LocalPool]:
     """One worker with one thread: several get into each other's way on a busy machine."""
     with LocalPool(LocalConfig(workers=1, threads=1)) as shared:
         yield shared
+
+
+@pytest.fixture
+def in_pool(pool: LocalPool) -> Iterator[None]:
+    """Commands that a test runs in this process work in the shared pool."""
+    with working_in(pool):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
+import pytest
 
 from emo_transforms.cache import Dataset
 from emo_transforms.engines import resolve_engine
@@ -86,6 +88,16 @@ def predict(features: Path, output: Path, pool: LocalPool, **request: Any) -> tu
     told = Told()
     request.setdefault("heads", ("untrained",))
     return run_predict(PredictRequest(str(features), str(output), local=pool.config, **request), told, pool), told
+
+
+@contextmanager
+def working_in(pool: LocalPool) -> Iterator[None]:
+    """Commands and functions of this process work in a pool that is there already: starting one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("pipelines.extract", "pipelines.predict"):
+            patch.setattr(f"{module}.run_locally", lambda job, work, config, listener: pool.run(job, work, listener))
+        patch.setattr("pipelines.annotate.LocalPool", lambda config: nullcontext(pool))
+        yield
 
 
 def emobeam(*args: Path | str) -> list[str]:

@@ -68,6 +68,7 @@ def test_what_every_frame_shows_is_learned_by_all(tmp_path: Path) -> None:
 # --- from video to the figure ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("in_pool")
 def test_action_units_of_a_painted_face(tmp_path: Path) -> None:
     videos, labels = write_faces(tmp_path, clips=9, validation=2)
     features, head, output = tmp_path / "features", tmp_path / "head", tmp_path / "out"
@@ -131,6 +132,7 @@ def walk(number: int, rows: int, columns: int) -> np.ndarray:
     return np.sin(2 * np.pi * (rng.uniform(0.5, 2, columns) * at + rng.uniform(0, 1, columns)))
 
 
+@pytest.mark.usefixtures("in_pool")
 @pytest.mark.parametrize(("task", "reads"), [("va", "scores"), ("au", "embedding")])
 def test_small_heads_on_vectors(tmp_path: Path, task: str, reads: str) -> None:
     columns = len(TASKS[task].outputs)

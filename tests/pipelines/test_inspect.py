@@ -98,6 +98,7 @@ def test_classes_are_counted(reference: Run, tmp_path: Path, pool: LocalPool) ->
     assert {name: count for name, count in counts.items() if count} == best.to_dict()
 
 
+@pytest.mark.usefixtures("in_pool")
 def test_a_missing_shard_and_the_command_that_brings_it_back(
     copy: Path, capsys: pytest.CaptureFixture[str], reference: Run
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_stale_index(copy: Path) -> None:
     assert (features / "videos.parquet").exists()
 
 
+@pytest.mark.usefixtures("in_pool")
 def test_predictions_of_a_cache_that_has_changed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = copy / "features"
     for row in pq.read_table(features / "segments.parquet").to_pylist():

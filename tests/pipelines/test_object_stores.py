@@ -24,7 +24,7 @@ from schemas.config import ExtractConfig
 from schemas.tasks import task_named
 from tests.clips import portrait
 from tests.object_stores import STORES, Proxy, Store
-from tests.pipelines.runs import dataset_of, emobeam, emobeam_processes, gone
+from tests.pipelines.runs import LocalPool, dataset_of, emobeam, emobeam_processes, gone, working_in
 
 MEASURES = ("--backbone-weights", "untrained", "--segment-seconds", "1", "--workers", "1", "--maps", "s32", "--quiet")
 
@@ -48,22 +48,21 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def local(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def local(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, pool: LocalPool) -> Path:
     """All commands on the disk: what those on the stores have to equal."""
     folder = tmp_path_factory.mktemp("local")
     shutil.copytree(clip_folder, folder / "videos")
-    annotate(str(folder))
+    with working_in(pool):
+        assert call(*main_job(str(folder))) == 1  # broken.mp4
     everything_else(str(folder))
     return folder
 
 
-def annotate(root: str) -> None:
-    """The main job by the console script, whose only tie to a store is its environment."""
+def main_job(root: str) -> list[str]:
+    """The command line of the main job, and its head."""
     features, out, head = f"{root}/features", f"{root}/out", f"{root}/heads/au"
     save_head(untrained_for(task_named("au"), offer_of(dataset_of(ExtractConfig(maps=("s32",))))), head)
-    command = emobeam("annotate", f"{root}/videos", "--features", features, "--output", out, "--head", head, *MEASURES)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 1, done.stderr  # broken.mp4
+    return ["annotate", f"{root}/videos", "--features", features, "--output", out, "--head", head, *MEASURES]
 
 
 def everything_else(root: str) -> None:
@@ -117,9 +116,11 @@ def remote(store: Store, local: Path, seen_by_annotate: Proxy) -> Store:
 
 @pytest.fixture(scope="module")
 def seen_by_annotate(store: Store) -> Proxy:
-    """What the main job asked of the store."""
+    """What the main job asked of the store, by the console script, whose only tie to it is its environment."""
+    command = emobeam(*main_job(f"{store.uri}/study"))
     store.proxy.clear()
-    annotate(f"{store.uri}/study")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1, done.stderr  # broken.mp4
     return Proxy(store.proxy.backend, list(store.proxy.seen))
 
 

@@ -9,17 +9,19 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that
 
 from emo_transforms import storage
-from emo_transforms.beam_records import read_tasks
+from emo_transforms.beam_records import _leave, read_tasks
 from emo_transforms.exchange import Exchange
-from emo_transforms.plan import PlanVideos
+from emo_transforms.plan import PlanVideos, _PlanDoFn
 from emo_transforms.planning import find_videos
 from emo_transforms.segment_codec import encode_segment
+from emo_transforms.shards import read_footer
 from pipelines.extract import ExtractRequest, run_extract
 from pipelines.extract_plan import know
 from pipelines.predict import run_predict
@@ -27,6 +29,7 @@ from pipelines.predict_request import PredictRequest
 from pipelines.remote.extract import extract_graph
 from runners.local import RunStopped
 from runners.presets import EngineConfig
+from runners.remote import RemoteResult, run_remotely
 from schemas.records import EmobeamError, Segment, VideoTask
 from tests.clips import not_a_video, truncated
 from tests.pipelines.conftest import Run
@@ -129,6 +132,48 @@ def test_workers_that_do_not_see_the_folder_are_told(tmp_path: Path) -> None:
         read_tasks(str(tmp_path / "elsewhere.jsonl"), VideoTask)
 
 
+def test_a_planner_that_does_not_see_the_folder_plans_nothing(tmp_path: Path) -> None:
+    """Else it would write failure records and lists to a folder of its own, and the run would end well without them."""
+    exchange = Exchange(str(tmp_path / "elsewhere"))
+    planner = _PlanDoFn(dataset_of(ONE_SECOND).config, str(tmp_path / "features"), exchange, None)
+    with pytest.raises(EmobeamError, match="doesn't see the folder of this run"):
+        planner.setup()
+    with pytest.raises(EmobeamError, match="doesn't see the folder of this run"):
+        list(_leave((0, []), exchange, "looked"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_word_of_a_video_has_not_ended_well(
+    reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_another_disk(*args: object) -> RemoteResult:
+        return RemoteResult()
+
+    monkeypatch.setattr("pipelines.remote.extract.run_remotely", on_another_disk)
+    with pytest.raises(RunStopped, match=r"no worker told of 4 videos \(.*the same command does what is missing"):
+        extract_there([reference.inputs], tmp_path / "features")
+
+
+def test_a_run_that_left_nothing_of_a_video_has_not_ended_well(
+    reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers told of all videos, and the shards of one went to another disk."""
+
+    def shards_on_another_disk(*args: Any) -> RemoteResult:
+        result = run_remotely(*args)
+        for path in (tmp_path / "features" / "shards").glob("*.parquet"):
+            if read_footer(str(path)).video == "nobody":
+                path.unlink()
+        return result
+
+    monkeypatch.setattr("pipelines.remote.extract.run_remotely", shards_on_another_disk)
+    with pytest.raises(RunStopped, match=r"nothing was written of 1 video \(nobody\)"):
+        extract_there([reference.inputs / "nobody.mp4"], tmp_path / "features")
+    monkeypatch.undo()
+    again = extract_there([reference.inputs / "nobody.mp4"], tmp_path / "features")
+    assert again.items("extract") == len(shards(tmp_path / "features"))
+
+
 def test_a_job_that_fails_says_why(reference: Run, tmp_path: Path) -> None:
     dataset = dataset_of(ONE_SECOND)
     config = replace(dataset.config, backbone=replace(dataset.config.backbone, weights="/nowhere/weights.pth"))
@@ -140,6 +185,7 @@ def test_a_job_that_fails_says_why(reference: Run, tmp_path: Path) -> None:
 
 def test_elements_between_stages_are_small(reference: Run, tmp_path: Path) -> None:
     exchange = Exchange(str(tmp_path / "exchange"))
+    exchange.begin()
     config = dataset_of(ONE_SECOND).config
     known = know(str(tmp_path), find_videos([str(reference.inputs)], "video"), config)
 

@@ -114,6 +114,7 @@ def test_unknown_names_are_refused() -> None:
         eb.extract("x", output="y", colour=True)
 
 
+@pytest.mark.usefixtures("in_pool")
 def test_a_run_gives_the_bytes_of_the_command(reference: Run, tmp_path: Path) -> None:
     with pytest.warns(eb.EmobeamWarning, match="an untrained head"):
         done = eb.predict(reference.features, output=tmp_path / "a", tasks="au", heads="untrained", workers=1)
