@@ -193,4 +193,5 @@ def _keyed(record: Any, files: int) -> tuple[int, Any]:
 
 def _leave(group: tuple[int, Iterable[Any]], exchange: Exchange, folder: str) -> Iterator[str]:
     number, records = group
+    exchange.check()
     yield exchange.put_records(folder, f"{number:04d}.jsonl", sorted(records, key=to_text))

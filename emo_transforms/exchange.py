@@ -8,6 +8,7 @@ goes when the next run on the same output begins.
 from __future__ import annotations
 
 import re
+import socket
 import time
 from calendar import timegm
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from emo_transforms import storage, stores
 from emo_transforms.owners import is_abandoned, owner_mark
 from schemas.plain import from_text, to_text
+from schemas.records import EmobeamError
 
 T = TypeVar("T")
 
@@ -54,6 +56,19 @@ class Exchange:
         One request to a store. Raises ``OSError`` where it fails.
         """
         return storage.file_exists(self.place(_MARKER))
+
+    def check(self) -> None:
+        """Where workers make sure, before they write anything, that their folder is the launcher's.
+
+        Raises:
+            EmobeamError: this machine doesn't see the folder, or the run is over.
+            OSError: see :meth:`alive`.
+        """
+        if not self.alive():
+            raise EmobeamError(
+                f"{self.uri}: the worker on {socket.gethostname()} doesn't see the folder of this run; either the run "
+                "is over, or output and inputs don't lie in a bucket or on a path that all workers share"
+            )
 
     def put(self, folder: str, name: str, data: bytes) -> str:
         """Stores bytes, as a whole or not at all, and returns their URI."""
@@ -147,7 +162,7 @@ def _names(parent: str) -> list[str]:
 
 def _remove(uri: str) -> None:
     """Removes an exchange, first of all the marker, so that workers leave it alone."""
-    with suppress(Exception):  # what stays is removed by a later run
+    with suppress(Exception):  # whatever a store's client raises: what stays is removed by a later run
         storage.remove(storage.join(uri, _MARKER))
     fs, path = storage.file_system(uri)
     for _ in range(3):  # a worker that looked for the marker before may put one more file into it
@@ -157,7 +172,7 @@ def _remove(uri: str) -> None:
                 stores.patiently(lambda: fs.rm(path, recursive=True))
             if not stores.patiently(lambda: fs.exists(path)):
                 return
-        except Exception as error:
+        except Exception as error:  # each client of a store has its own; the run is over and must not fail by this
             if stores.is_transient(error):
                 return
         time.sleep(0.5)

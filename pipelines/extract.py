@@ -27,7 +27,7 @@ from pipelines.console import Ui
 from pipelines.extract_plan import Known, announce, know, plan_here, settled_prints
 from pipelines.jobs import note_crash
 from pipelines.records import machine, new_run_id, versions
-from pipelines.remote.extract import extract_remotely
+from pipelines.remote.extract import RemoteExtract, check_results, extract_remotely
 from runners.checks import check_engine
 from runners.local import LocalConfig, LocalPool, run_locally
 from runners.presets import EngineConfig
@@ -146,6 +146,7 @@ class _Run:
     steps: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     done: int = 0
     segments: int = 0
+    there: RemoteExtract | None = None
 
 
 def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) -> ExtractResult:
@@ -177,6 +178,8 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
         downloads.sweep()
         table = _settle(request.output, run.prints, config)
+    if run.there is not None:
+        check_results(run.there, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
@@ -222,7 +225,7 @@ def _extract_there(request: ExtractRequest, engine: EngineConfig, known: Known, 
         rebuild_index(request.output)
         known = know(request.output, request.videos, config)
         outcome, failed = extract_remotely(known, request.output, config, engine, args, run_id, ui)
-    run.prints, run.segments = outcome.prints, outcome.segments
+    run.prints, run.segments, run.there = outcome.prints, outcome.segments, outcome
     run.steps.update(outcome.result.seconds)
     run.done = outcome.done
     for task in known.tasks:

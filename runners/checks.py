@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 import shutil
@@ -16,9 +17,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from emo_transforms import storage
-from runners.dataflow import check_dataflow
+from runners.dataflow import IN_THE_IMAGE, check_dataflow
 from runners.jars import check_jar, check_java, check_versions, jar_of, minor
-from runners.presets import EngineConfig
+from runners.presets import EngineConfig, WorkerEnvironment
 from schemas.records import UsageError
 
 _TIMEOUT = 10.0
@@ -54,8 +55,9 @@ def check_engine(
         check_dataflow(config.dataflow, inputs=inputs, outputs=outputs)
         return Cluster()
     _check_named(config)
-    check_places(config, inputs, outputs)
-    check_environment(config, warn)
+    here = workers_here(config)
+    check_places(config, inputs, outputs, here, warn)
+    check_environment(config, here, warn)
     if config.job_endpoint:
         if config.job_endpoint != "embed":
             check_port("--job-endpoint", config.job_endpoint, "is a job server running there?")
@@ -90,10 +92,10 @@ def check_flink(config: EngineConfig) -> Cluster:
     Raises:
         UsageError: it can't be reached, isn't Flink, or has fewer slots than are asked for.
     """
-    url = config.flink_master if "://" in config.flink_master else f"http://{config.flink_master}"
+    url = _url(config.flink_master)
     where = f"--flink-master {config.flink_master}"
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/overview", timeout=_TIMEOUT) as answer:
+        with urllib.request.urlopen(f"{url}/overview", timeout=_TIMEOUT) as answer:
             data = json.loads(answer.read())
         slots, free, version = int(data["slots-total"]), int(data["slots-available"]), str(data["flink-version"])
         cluster = Cluster(slots, free, version, restarts_jobs(url))
@@ -114,6 +116,10 @@ def check_flink(config: EngineConfig) -> Cluster:
             f"job that wants more waits for ever; ask for {cluster.slots} at most, or start more task managers"
         )
     return cluster
+
+
+def _url(flink_master: str) -> str:
+    return (flink_master if "://" in flink_master else f"http://{flink_master}").rstrip("/")
 
 
 def sized(config: EngineConfig, say: Callable[[str], None], warn: Callable[[str], None]) -> EngineConfig:
@@ -159,7 +165,10 @@ def check_spark(config: EngineConfig) -> Cluster:
     found = re.fullmatch(r"spark://(.+)", config.spark_master)
     if not found:
         if config.spark_master.startswith(("yarn", "k8s://", "mesos://")):
-            return Cluster()
+            raise UsageError(
+                f"--spark-master {config.spark_master}: Beam's job server knows Spark's own clusters only "
+                "(spark://HOST:7077); start a job server that knows yours and name it: --job-endpoint HOST:PORT"
+            )
         raise UsageError(f"--spark-master {config.spark_master}: write spark://HOST:7077, or local[N] for a try")
     places = found[1].split(",")
     errors = []
@@ -189,14 +198,57 @@ def check_port(option: str, place: str, advice: str) -> None:
         ) from error
 
 
-def on_this_machine(master: str) -> bool:
-    """Whether an address is this machine's."""
-    host = urlsplit(master if "://" in master else f"//{master}").hostname or ""
-    return bool(_LOOPBACK.match(host)) or host in (socket.gethostname(), socket.getfqdn())
+def is_this_machine(host: str) -> bool:
+    """Whether a host's name or address is this machine's."""
+    if _LOOPBACK.match(host) or host in (socket.gethostname(), socket.getfqdn()):
+        return True
+    with contextlib.suppress(ValueError, OSError):
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))  # only addresses of this machine can be had
+            return True
+    return False
 
 
-def check_places(config: EngineConfig, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def task_manager_hosts(master: str) -> set[str]:
+    """Where the task managers of a Flink cluster run, as they told it; empty where that can't be had."""
+    url = _url(master)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with urllib.request.urlopen(f"{url}/taskmanagers", timeout=_TIMEOUT) as answer:
+            found = json.loads(answer.read())["taskmanagers"]
+        return {urlsplit(str(each["path"])).hostname or "" for each in found}
+    return set()
+
+
+def workers_here(config: EngineConfig) -> bool | None:
+    """Whether all workers of a cluster run on this machine; None where that can't be known from here.
+
+    The address of the master says little of it: it may be one of many machines, or the end of a tunnel.
+    """
+    if config.embedded:
+        return True
+    place = config.master or config.job_endpoint
+    host = urlsplit(place if "://" in place else f"//{place}").hostname or ""
+    if config.flink_master:
+        hosts = task_manager_hosts(config.flink_master)
+        if hosts:
+            return all(map(is_this_machine, hosts))
+    elif config.spark_master and _LOOPBACK.match(host):
+        return True
+    return None if is_this_machine(host) else False
+
+
+def check_places(
+    config: EngineConfig,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    here: bool | None,
+    warn: Callable[[str], None],
+) -> None:
     """Local paths mean nothing to workers on other machines or in containers.
+
+    Args:
+        here: see :func:`workers_here`; where that isn't known a local path is only warned of.
 
     Raises:
         UsageError: such a path, where nobody promised that it is shared.
@@ -204,38 +256,58 @@ def check_places(config: EngineConfig, inputs: Sequence[str], outputs: Sequence[
     for uri in (*inputs, *outputs):
         if uri.startswith("memory://"):
             raise UsageError(f"{uri}: memory:// lives in one process only, and workers are processes of their own")
-    if config.embedded or config.shared_files:
+    places = [("input", uri) for uri in inputs] + [("output", uri) for uri in outputs]
+    places = [(kind, uri) for kind, uri in places if storage.is_local(uri)]
+    if config.environment.kind == "docker":
+        for kind, uri in places:
+            if kind == "input" and uri.startswith(IN_THE_IMAGE):
+                continue
+            raise UsageError(
+                f"{kind} {uri}: containers that the engine starts (docker:{config.environment.value}) get no folders; "
+                "name a bucket (gs://, s3://), or start a pool of workers from the image with the folder in it, and "
+                "name it --worker-environment external:localhost:50000 (docs/engines.md, Workers)"
+            )
         return
-    inside = config.environment.kind == "docker"
-    if on_this_machine(config.master or config.job_endpoint) and not inside:
+    if not places or here or config.shared_files:
         return
-    for kind, uris in (("input", inputs), ("output", outputs)):
-        for uri in uris:
-            if storage.is_local(uri):
-                who = "containers" if inside else f"workers of {config.master or config.job_endpoint}"
-                raise UsageError(
-                    f"{kind} {uri}: {who} can't see this machine's files; name a bucket (gs://, s3://), or a path "
-                    "that is mounted everywhere, and say so with --shared-files"
-                )
+    kind, uri = places[0]
+    who = f"workers of {config.master or config.job_endpoint}"
+    advice = "name a bucket (gs://, s3://), or a path that is mounted everywhere, and say so with --shared-files"
+    if here is None:
+        warn(f"{kind} {uri}: {who} that run on other machines can't see this machine's files; {advice}")
+        return
+    raise UsageError(f"{kind} {uri}: {who} can't see this machine's files; {advice}")
 
 
-def check_environment(config: EngineConfig, warn: Callable[[str], None]) -> None:
+def check_environment(config: EngineConfig, here: bool | None, warn: Callable[[str], None]) -> None:
     """Where Python workers come from, as far as it can be seen from here.
+
+    Args:
+        here: see :func:`workers_here`; where that isn't known everything is only warned of.
 
     Raises:
         UsageError: the command isn't there, the pool doesn't answer, or their Python or Beam is another one.
     """
-    environment = config.environment
-    local = config.embedded or on_this_machine(config.master or config.job_endpoint)
-    if environment.kind == "loopback" and not config.embedded:
+    if config.environment.kind == "loopback" and not config.embedded:
         warn("--worker-environment loopback: all work is done by processes of this machine, not of the cluster")
-    if environment.kind == "external" and local:
+    if here is False:
+        return
+    try:
+        _check_environment_here(config.environment)
+    except UsageError as error:
+        if here:
+            raise
+        warn(f"{error}; that does no harm if the workers run on other machines")
+
+
+def _check_environment_here(environment: WorkerEnvironment) -> None:
+    if environment.kind == "external":
         check_port(
             "--worker-environment external:",
             environment.value,
             "start one beside every worker: emobeam-worker --worker_pool --service_port=PORT",
         )
-    if environment.kind == "process" and local:
+    if environment.kind == "process":
         if not shutil.which(environment.value):
             raise UsageError(
                 f"--worker-environment process:{environment.value}: no such program; install emobeam there "

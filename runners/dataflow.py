@@ -37,6 +37,14 @@ _RAM_PER_CORE_GB = 2.0
 """A process with its decoder stays below 1.6 GB at 1080p (docs/speed.md), and Dataflow starts one process per core."""
 
 _CORES_OF_UNKNOWN = 8
+
+_MACHINES_OF_GPUS = (
+    (r"nvidia-tesla-(t4|v100|p100|p4)\b", "n1"),
+    (r"nvidia-l4\b", "g2"),
+    (r"nvidia-(tesla-)?a100\b", "a2"),
+    (r"nvidia-h100\b|nvidia-h200\b", "a3"),
+)
+"""Google ties types of GPUs to series of machines; GPUs that aren't here go unchecked."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?")
 _STORES = ("gs://", "s3://")
@@ -133,6 +141,30 @@ def heavy_step_hints(config: DataflowConfig) -> dict[str, str]:
     return hints
 
 
+def check_accelerator(accelerator: str, machine_type: str) -> None:
+    """Whether machines of this type can have this GPU.
+
+    Raises:
+        UsageError: they can't, or the accelerator is not named as Beam names them.
+    """
+    full = full_accelerator(accelerator)
+    if not full.startswith("type:"):
+        raise UsageError(
+            f"--accelerator {accelerator}: name a type such as nvidia-tesla-t4, or write "
+            "'type:nvidia-l4;count:1;install-nvidia-driver'"
+        )
+    kind = full.removeprefix("type:").partition(";")[0]
+    for pattern, series in _MACHINES_OF_GPUS:
+        if re.match(pattern, kind) and not machine_type.startswith(f"{series}-"):
+            raise UsageError(
+                f"--accelerator {kind}: there are no {machine_type} with it, only {series} machines; add "
+                f"--machine-type {_EXAMPLES[series]}, for example"
+            )
+
+
+_EXAMPLES = {"n1": "n1-standard-8", "g2": "g2-standard-8", "a2": "a2-highgpu-1g", "a3": "a3-highgpu-1g"}
+
+
 def full_accelerator(name: str) -> str:
     """``nvidia-tesla-t4`` in Beam's form: one, with its driver, shared by the processes of a worker."""
     if ":" in name or ";" in name:
@@ -172,11 +204,8 @@ def check_dataflow(config: DataflowConfig, *, inputs: Sequence[str] = (), output
         raise UsageError(
             f"job name {config.job_name!r}: Dataflow takes lower case letters, digits and hyphens, a letter first"
         )
-    if config.accelerator and not full_accelerator(config.accelerator).startswith("type:"):
-        raise UsageError(
-            f"--accelerator {config.accelerator}: name a type such as nvidia-tesla-t4, or write "
-            "'type:nvidia-l4;count:1;install-nvidia-driver'"
-        )
+    if config.accelerator:
+        check_accelerator(config.accelerator, config.machine_type)
     for kind, uris in (("input", inputs), ("output", outputs)):
         for uri in uris:
             if kind == "input" and uri.startswith(IN_THE_IMAGE):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import re
 import shutil
 import subprocess
+import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from runners.presets import EngineConfig
 from schemas.records import EmobeamError
 
 OLDEST_JAVA = 11
 NEWEST_TRIED_JAVA = 17
+
+SPARK_PAGE = 8080
+"""Port of a Spark master's page where nobody has set another."""
+
+_PAGE_SECONDS = 3.0
+_PAGE_BYTES = 1 << 20
 
 _DRIVER = {"flink": "FlinkJobServerDriver", "spark": "SparkJobServerDriver"}
 
@@ -65,39 +75,88 @@ def check_jar(config: EngineConfig, jar: str) -> str:
     return jar
 
 
+_BEAM_TELLS = ("org/apache/beam/sdk/sdk.properties",)
+_ENGINE_TELLS = (
+    ".flink-runtime.version.properties",
+    *(f"META-INF/maven/org.apache.flink/flink-{part}/pom.properties" for part in ("runtime", "core", "clients")),
+    "spark-version-info.properties",
+)
+"""Files in a jar that tell the version of Flink or Spark in it; the first that there is counts."""
+
+
 def versions_in(jar: str) -> tuple[str, str]:
-    """The versions of Beam and of Flink in a jar; ``""`` where it doesn't tell."""
-    beam = flink = ""
+    """The versions of Beam, and of Flink or Spark, in a jar; ``""`` where it doesn't tell."""
     with zipfile.ZipFile(jar) as archive:
-        for name in archive.namelist():
-            if name == "org/apache/beam/sdk/sdk.properties":
-                beam = _property(archive.read(name).decode(errors="replace"))
-            elif re.fullmatch(r"META-INF/maven/org\.apache\.flink/flink-(core|runtime|clients)/pom\.properties", name):
-                flink = flink or _property(archive.read(name).decode(errors="replace"))
+        beam, engine = _first_version(archive, _BEAM_TELLS), _first_version(archive, _ENGINE_TELLS)
     named = re.search(r"flink-(\d+\.\d+)-job-server", Path(jar).name)
-    return beam, flink or (named[1] if named else "")
+    return beam, engine or (named[1] if named else "")
 
 
-def _property(text: str) -> str:
-    found = re.search(r"^version=(\S+)", text, flags=re.MULTILINE)
-    return found[1] if found and "@" not in found[1] and "$" not in found[1] else ""
+def _first_version(archive: zipfile.ZipFile, names: Sequence[str]) -> str:
+    for name in names:
+        try:
+            text = archive.read(name).decode(errors="replace")
+        except KeyError:
+            continue
+        found = re.search(r"^(?:project\.)?version=(\S+)", text, flags=re.MULTILINE)
+        if found and "@" not in found[1] and "$" not in found[1]:
+            return found[1]
+    return ""
 
 
 def check_versions(config: EngineConfig, jar: str, cluster_version: str, warn: Callable[[str], None]) -> None:
     """Jar against cluster and against Beam here.
 
+    Args:
+        cluster_version: what Flink's cluster says of itself; a Spark master is asked here.
+        warn: told of another Beam, of another Spark, and of a jar that can't be compared with the cluster.
+
     Raises:
         EmobeamError: the jar is for another minor version of Flink; such jobs die of unreadable messages, or hang.
     """
-    beam, flink = versions_in(jar)
-    if cluster_version and flink and minor(cluster_version) != minor(flink):
+    beam, engine = versions_in(jar)
+    if config.runner == "spark":
+        _check_spark_version(config, jar, engine, warn)
+    elif cluster_version and not engine:
+        warn(f"{jar}: doesn't tell which Flink it is for, and the cluster runs {cluster_version}; they must agree")
+    elif cluster_version and minor(cluster_version) != minor(engine):
         raise EmobeamError(
-            f"{jar}: is for Flink {minor(flink)}, and the cluster runs {cluster_version}; take the jar for "
+            f"{jar}: is for Flink {minor(engine)}, and the cluster runs {cluster_version}; take the jar for "
             f"{minor(cluster_version)} (--flink-version {minor(cluster_version)} or --job-server-jar)"
         )
     here = metadata.version("apache-beam")
     if beam and minor(beam) != minor(here):
         warn(f"the job server is of Beam {beam}, and Beam here is {here}; equal versions are what is tried best")
+
+
+def _check_spark_version(config: EngineConfig, jar: str, inside: str, warn: Callable[[str], None]) -> None:
+    # The page that tells the version may be another master's, so a difference is told and not refused.
+    cluster = "" if config.embedded else spark_version(config.spark_master)
+    if cluster and inside and minor(cluster) != minor(inside):
+        warn(
+            f"{jar}: has Spark {inside} inside, and the master's page says {cluster}; executors of another minor "
+            f"version end with InvalidClassException: take a cluster of Spark {minor(inside)}, or name a job server "
+            "for the cluster's (--job-server-jar)"
+        )
+
+
+def spark_version(master: str, port: int = SPARK_PAGE) -> str:
+    """The version that the page of a standalone master shows; ``""`` where there is none at this port.
+
+    Args:
+        master: ``spark://HOST:PORT``; of several the first that shows a page counts.
+        port: of the page.
+    """
+    for place in master.removeprefix("spark://").split(","):
+        host = urlsplit(f"//{place}").hostname or ""
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            with urllib.request.urlopen(url, timeout=_PAGE_SECONDS) as answer:
+                page = answer.read(_PAGE_BYTES).decode(errors="replace")
+            found = re.search(r'class="version"[^>]*>\s*(\d+\.\d+[^\s<]*)', page)
+            if found and "Spark Master at " in page:
+                return found[1]
+    return ""
 
 
 def minor(version: str) -> str:

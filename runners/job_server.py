@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emo_transforms.scratch import scratch_prefix
+from runners.dataflow import Detached
 from runners.jars import check_jar, check_java, jar_of
 from runners.presets import EngineConfig, job_server_command
-from schemas.records import EmobeamError
+from schemas.records import EmobeamError, UsageError
 
 _START_SECONDS = 120.0
 _TAIL = 2000
 
 
 @contextlib.contextmanager
-def job_server(config: EngineConfig) -> Iterator[str]:
+def job_server(config: EngineConfig, spark_settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yields ``HOST:PORT`` of a job server: the one that was named, or one that lives as long as the block.
+
+    Where the block ends by an error of ours, what the server said is kept in a file that the error names. A verbose
+    launcher shows it as it comes.
+
+    Args:
+        spark_settings: further ones, by name; only a server that is started here takes them.
 
     Raises:
         EmobeamError: it doesn't start; the message has its last words.
@@ -37,18 +47,26 @@ def job_server(config: EngineConfig) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix=scratch_prefix("jobserver"))
     log = Path(folder) / "log"
     port = _free_port()
+    verbose = logging.getLogger().level <= logging.INFO
     with open(log, "wb") as file:
+        output = sys.__stderr__ if verbose and sys.__stderr__ is not None else file
         process = subprocess.Popen(
-            job_server_command(config, java, jar, port, str(Path(folder) / "artifacts")),
+            job_server_command(config, java, jar, port, str(Path(folder) / "artifacts"), spark_settings or {}),
             stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
+            stdout=output,
+            stderr=output,
             start_new_session=True,  # Ctrl-C cancels the job first; the server ends after that
             preexec_fn=_die_with_parent,
         )
     try:
         _wait_for(process, port, log)
         yield f"localhost:{port}"
+    except (Detached, UsageError):
+        raise
+    except EmobeamError as error:
+        if log.stat().st_size:
+            error.args = (f"{error}; what Beam's job server said is in {_kept(log)}", *error.args[1:])
+        raise
     finally:
         process.terminate()
         try:
@@ -57,6 +75,14 @@ def job_server(config: EngineConfig) -> Iterator[str]:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept(log: Path) -> str:
+    """A copy of the log that stays."""
+    handle, name = tempfile.mkstemp(prefix="emobeam-jobserver-", suffix=".log")
+    os.close(handle)
+    shutil.copyfile(log, name)
+    return name
 
 
 def _die_with_parent() -> None:

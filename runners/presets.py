@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,19 +166,28 @@ def _with_scheme(master: str) -> str:
     return master if master.startswith(("[", "http://", "https://")) or not master else f"http://{master}"
 
 
-def job_server_command(config: EngineConfig, java: str, jar: str, port: int, artifacts: str) -> list[str]:
+def job_server_command(
+    config: EngineConfig,
+    java: str,
+    jar: str,
+    port: int,
+    artifacts: str,
+    spark_settings: Mapping[str, str] | None = None,
+) -> list[str]:
     """The command that starts Beam's job server for an engine, from its jar.
 
     Args:
         port: of the job service; the other ports are any free ones.
         artifacts: local folder for staged files.
+        spark_settings: by name; they count before those of this preset.
     """
     opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
     master = ["--flink-master", _with_scheme(config.flink_master)]
     properties: list[str] = []
     if config.runner == "spark":
         master = ["--spark-master-url", config.spark_master]
-        properties = [f"-D{name}={value}" for name, value in _spark_settings(config, opened).items()]
+        settings = {**_spark_settings(config, opened), **(spark_settings or {})}
+        properties = [f"-D{name}={value}" for name, value in settings.items()]
     ports = ["--job-port", str(port), "--artifact-port", "0", "--expansion-port", "0"]
     return [java, *opened, *properties, "-jar", jar, *master, *ports, "--artifacts-dir", artifacts]
 
@@ -198,6 +207,35 @@ def _spark_settings(config: EngineConfig, opened: Sequence[str]) -> dict[str, st
         # Twice as many pieces as cores, so that long ones even out.
         settings["spark.default.parallelism"] = str(2 * config.workers)
     return settings
+
+
+def split_spark_settings(args: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Takes ``--spark.NAME=VALUE`` out of what follows ``--``: settings of Spark by name, and the rest.
+
+    They are properties of the job server, which is the driver (``SparkConf`` reads those of its own process).
+
+    Raises:
+        UsageError: one that emobeam sets.
+    """
+    settings, rest = {}, []
+    for arg in args:
+        found = SPARK_SETTING.fullmatch(arg)
+        if found is None:
+            rest.append(arg)
+        elif found[1] in _SPARK_OWNED:
+            raise UsageError(f"after --: {found[1]} is set by emobeam; {_SPARK_OWNED[found[1]]}")
+        else:
+            settings[found[1]] = found[2]
+    return settings, rest
+
+
+SPARK_SETTING = re.compile(r"--(spark\.[A-Za-z0-9_.-]+)=(.*)", re.DOTALL)
+
+_SPARK_OWNED = {
+    "spark.master": "name it --spark-master",
+    "spark.cores.max": "name it --workers",
+    "spark.executor.extraJavaOptions": "set spark.executor.defaultJavaOptions instead",
+}
 
 
 def hints_of(config: EngineConfig) -> dict[str, str]:

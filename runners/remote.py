@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import logging
-import platform
 import re
+import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.runners.runner import PipelineState
 
 from emo_transforms.exchange import Exchange
-from runners.beats import Heard, hear
+from runners.beats import Heard
 from runners.checks import sized
 from runners.dataflow import Detached, job_link, mending
-from runners.jars import minor
+from runners.hearing import Workers
 from runners.job_server import job_server
 from runners.local import RunStopped
-from runners.presets import EngineConfig, engine_options
+from runners.presets import EngineConfig, engine_options, split_spark_settings
 from schemas.records import EmobeamError, UsageError
 
 _POLL = 1.0
-_HEAR_EVERY = 3.0
 _NO_SIGN = 300.0
 _CANCEL_SECONDS = 60.0
+_CANCEL_PAUSES = (0.0, 2.0, 5.0, 15.0)
+_ASK_FIRST = 1.0
+_ASK_SLOWEST = 60.0
+_OUT_OF_TOUCH = 600.0
+"""Seconds without an answer after which an engine is not asked any more how a job is."""
 
 _LOST = re.compile(
     r"ExecutorLostFailure|Lost executor|executor \S+ (?:was )?lost|FetchFailed|"
@@ -91,7 +96,10 @@ def run_remotely(
     """
     config = sized(config, say, warn)
     # Dataflow is a service: there is no job server to start.
-    with nullcontext("") if config.runner == "dataflow" else job_server(config) as endpoint:
+    settings, beam_args = split_spark_settings(beam_args) if config.runner == "spark" else ({}, list(beam_args))
+    if settings and config.job_endpoint:
+        raise UsageError(f"after --: {min(settings)} belongs to the job server, and --job-endpoint names one that runs")
+    with nullcontext("") if config.runner == "dataflow" else job_server(config, settings) as endpoint:
         options = PipelineOptions([*engine_options(config, endpoint), *beam_args])
         template = options.view_as(GoogleCloudOptions).template_location
         if config.dataflow is not None and template and not config.dataflow.detach:
@@ -100,35 +108,61 @@ def run_remotely(
         build(pipeline)
         # Beam would tell every log line of the engine again.
         with _Quieter(logging.CRITICAL):
-            job = _Job(pipeline, config)
-            if not job.sent:
-                raise Detached("the template is written; the next run settles what its jobs leave")
-            if config.dataflow is not None:
-                say(f"watch it at {job_link(config.dataflow, job.id)}")
-                if config.dataflow.detach:
-                    raise Detached("the job is sent; once it has ended, the same command settles what it left")
-            _watch(job, config, exchange, on_heard, warn)
+            job = _Job(pipeline, config, "" if config.job_endpoint else endpoint)
+            with _ended_with_us(job, warn):
+                job.send()
+                if not job.sent:
+                    raise Detached("the template is written; the next run settles what its jobs leave")
+                if config.dataflow is not None:
+                    say(f"watch it at {job_link(config.dataflow, job.id)}")
+                    if config.dataflow.detach:
+                        raise Detached("the job is sent; once it has ended, the same command settles what it left")
+                _watch(job, config, exchange, on_heard, warn)
             return job.metrics()
 
 
 class _Job:
-    """A job that runs, with a thread that waits for its end."""
+    """A job that runs, with a thread that sends it and waits for its end.
 
-    def __init__(self, pipeline: Any, config: EngineConfig) -> None:
+    Attributes:
+        over: the engine said that it has ended, well or not.
+        sent: whether there is a job; else only a template was written, or nothing yet.
+
+    Args:
+        server: ``HOST:PORT`` of the job server that the launcher has started for it, if it has.
+    """
+
+    def __init__(self, pipeline: Any, config: EngineConfig, server: str = "") -> None:
+        self._pipeline = pipeline
+        self._config = config
+        self._server = server
+        self._result: Any = None
         self._error: BaseException | None = None
         self._state = ""
-        try:
-            self._result = pipeline.run()
-        except EmobeamError:
-            raise
-        except Exception as error:
-            raise RunStopped(f"the job can't be sent to {config.runner}: {told_of(str(error))}") from error
-        self._config = config
-        self.sent: bool = getattr(self._result, "has_job", True)
-        """Whether there is a job; else only a template was written."""
-        self._thread = threading.Thread(target=self._wait, daemon=True)
-        if self.sent:
-            self._thread.start()
+        self._answered = threading.Event()
+        self._cancelled = threading.Event()
+        self.over = False
+        self.sent = False
+        self._thread = threading.Thread(target=self._send_and_wait, daemon=True, name="job")
+
+    def send(self) -> None:
+        """Sends it, and waits until the engine has taken it.
+
+        Not in this thread: if the wait is interrupted the job may be there in a moment, and has to be cancelled then.
+
+        Raises:
+            RunStopped: the engine doesn't take it.
+        """
+        self._thread.start()
+        while not self._answered.wait(_POLL):
+            pass
+        if self._result is not None:
+            return
+        error = self._error
+        if isinstance(error, Exception) and not isinstance(error, EmobeamError):
+            raise RunStopped(f"the job can't be sent to {self._config.runner}: {told_of(str(error))}") from error
+        assert error is not None
+        raise error
 
     @property
     def id(self) -> str:
@@ -136,14 +170,65 @@ class _Job:
         job_id = getattr(self._result, "job_id", "")
         return str(job_id() if callable(job_id) else job_id)
 
+    def _send_and_wait(self) -> None:
+        try:
+            result = self._pipeline.run()
+            self.sent = getattr(result, "has_job", True)
+            self._result = result
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._answered.set()
+        if self.sent:
+            self._wait()
+
     def _wait(self) -> None:
         try:
             self._state = str(self._result.wait_until_finish())
+            self.over = True
         except BaseException as error:
             self._error = error
+            self._ask()
+
+    def _ask(self) -> None:
+        """The wait broke off: by the job's end, or by trouble between here and the engine, which goes on without us."""
+        pause, answered, first = _ASK_FIRST, time.monotonic(), True
+        while True:
+            try:
+                state = str(self._result.state)
+                answered = time.monotonic()
+            except Exception:  # every engine's client has errors of its own
+                state = ""
+            if PipelineState.is_terminal(state):
+                self.over = True
+                if not first or state == PipelineState.DONE:  # else the error says more
+                    self._error, self._state = None, state
+                return
+            if not state and (self._cancelled.is_set() or self._server_is_gone()):
+                return
+            if time.monotonic() - answered > _OUT_OF_TOUCH:
+                return
+            first = False
+            self._cancelled.wait(pause)
+            if self._cancelled.is_set():
+                time.sleep(_ASK_FIRST)
+            pause = min(2 * pause, _ASK_SLOWEST)
+
+    def _server_is_gone(self) -> bool:
+        """Whether the job server of this run has ended: another one knows nothing of the job."""
+        if not self._server:
+            return False
+        host, _, port = self._server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def ended(self, seconds: float) -> bool:
-        """Waits a moment; whether the job has ended."""
+        """Waits a moment; whether the job has ended, or can't be asked any more."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -159,11 +244,22 @@ class _Job:
         raise kind(f"{self._config.runner}: {told}; what is done stays done, the same command goes on from there")
 
     def cancel(self, warn: Callable[[str], None]) -> None:
-        """Ends the job on the engine, and waits until it has."""
-        try:
-            self._result.cancel()
-        except Exception as error:
-            warn(f"the job could not be cancelled ({told_of(str(error))}); look after it on the engine")
+        """Ends the job on the engine, and waits until it has; one that is just being sent, as soon as it is there."""
+        self._cancelled.set()
+        if not self._answered.wait(_CANCEL_SECONDS if self._thread.is_alive() else 0):
+            warn("whether the engine has taken the job can't be told; look after it there")
+        if not self.sent or self.over:
+            return
+        for last, pause in enumerate(_CANCEL_PAUSES, 1 - len(_CANCEL_PAUSES)):
+            time.sleep(pause)
+            try:
+                self._result.cancel()
+                break
+            except Exception as error:  # every engine's client has errors of its own
+                if self.over:
+                    return
+                if not last:
+                    warn(f"the job could not be cancelled ({told_of(str(error))}); look after it on the engine")
         self._thread.join(_CANCEL_SECONDS)
 
     def metrics(self) -> RemoteResult:
@@ -183,6 +279,19 @@ class _Job:
         return RemoteResult(dict(counts), dict(seconds))
 
 
+@contextmanager
+def _ended_with_us(job: _Job, warn: Callable[[str], None]) -> Iterator[None]:
+    """Where the block is left by an error or an interrupt the job is cancelled, unless it is over or detached."""
+    try:
+        yield
+    except Detached:
+        raise
+    except BaseException:
+        if not job.over:
+            job.cancel(warn)
+        raise
+
+
 def _watch(
     job: _Job,
     config: EngineConfig,
@@ -192,47 +301,30 @@ def _watch(
 ) -> None:
     began = last_sign = last_told = time.monotonic()
     last_heard = 0.0
-    signs = 0
     queued = config.runner == "dataflow"  # hours may pass there before anything begins
-    others: set[str] = set()
-    try:
-        while not job.ended(_POLL):
-            now = time.monotonic()
-            if now - last_heard < _HEAR_EVERY:
-                continue
-            last_heard = now
-            heard = hear(exchange)
-            on_heard(heard)
-            if heard.signs != signs:
-                signs, last_sign = heard.signs, now
-            _compare_pythons(heard, others, warn)
-            quiet = now - last_sign
-            if quiet > config.patience > 0 and (signs or not queued):
-                raise RunStopped(
-                    f"{config.runner}: no sign of any worker for {quiet / 60:.0f} minutes; {_where(config)}; "
-                    "--patience SECONDS waits longer"
-                )
-            if quiet > _NO_SIGN and now - last_told > _NO_SIGN:
-                last_told = now
-                what = "no worker has begun" if not heard.workers else "no worker has said anything"
-                warn(f"{what} for {(now - max(last_sign, began)) / 60:.0f} minutes; {_where(config)}")
-    except BaseException:
-        job.cancel(warn)
-        raise
-    heard = hear(exchange)
-    on_heard(heard)
-    job.check(heard.workers > 0)
-
-
-def _compare_pythons(heard: Heard, told: set[str], warn: Callable[[str], None]) -> None:
-    """Tells once of every machine whose workers run another minor version of Python."""
-    for host, version in heard.pythons.items():
-        if host not in told and minor(version) != minor(platform.python_version()):
-            told.add(host)
-            warn(
-                f"{host}: workers run Python {version}, and here it is {platform.python_version()}; what one of them "
-                "writes the other may not read: install the same minor version"
+    workers = Workers(exchange, on_heard, warn)
+    while not job.ended(_POLL):
+        if time.monotonic() - last_heard < workers.pause:
+            continue
+        before = workers.heard.signs
+        known = workers.listen()
+        now = last_heard = time.monotonic()
+        if not known or workers.heard.signs != before:  # silence counts only while it can be heard
+            last_sign = now
+        workers.compare()
+        quiet = now - last_sign
+        if quiet > config.patience > 0 and (workers.heard.signs or not queued):
+            raise RunStopped(
+                f"{config.runner}: no sign of any worker for {quiet / 60:.0f} minutes; {_where(config)}; "
+                "--patience SECONDS waits longer"
             )
+        if quiet > _NO_SIGN and now - last_told > _NO_SIGN:
+            last_told = now
+            what = "no worker has begun" if not workers.heard.workers else "no worker has said anything"
+            warn(f"{what} for {(now - max(last_sign, began)) / 60:.0f} minutes; {_where(config)}")
+    workers.listen()
+    job.check(workers.heard.workers > 0)
+    workers.compare()
 
 
 def lost_workers(text: str) -> bool:

@@ -72,6 +72,7 @@ class Children:
             last = not self._users
         if last:  # the engine may keep its workers, and the launcher can't reach their disks
             self._end_idle()
+            self.beats.flush()
             with suppress(OSError):
                 downloads.sweep(idle=0)
 
@@ -107,6 +108,7 @@ class _SupervisedDoFn(beam.DoFn):  # type: ignore[misc]
         self._children: Children | None = None
 
     def setup(self) -> None:
+        self._beats.exchange.check()  # else a folder that isn't shared would fill up unseen on this machine's own disk
         most = self._most or os.cpu_count() or 1
         self._children = self._shared.acquire(lambda: Children(self._task.job(), self._beats, self._config, most))
         self._beats = self._children.beats

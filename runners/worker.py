@@ -73,7 +73,7 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[bytes]) -> None:
         except EOFError:
             storage.discard_unfinished()
             os._exit(0)
-        except Exception:
+        except Exception:  # a thread that ends in silence would leave a worker that waits for ever
             _die()
 
 
@@ -90,7 +90,7 @@ def main() -> None:
         data = inbox.get()
         try:
             message = pickle.loads(data)
-        except Exception:
+        except Exception:  # unpacking a job runs imports and constructors, which may raise anything
             _die()
         if not isinstance(message, list):
             job = message
@@ -99,7 +99,7 @@ def main() -> None:
         assert job is not None
         try:
             job.run(message, reporter)
-        except Exception as error:
+        except Exception as error:  # Beam wraps what a step raises in classes of its own; _cause looks inside
             ours = _cause(error)
             if ours is None:
                 _die()

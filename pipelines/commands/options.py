@@ -305,7 +305,7 @@ running = _apply(
         click.option("--image", default="", show_default=False, metavar="IMAGE", help="Dataflow: the worker image."),
         click.option("--machine-type", default="n2-standard-8", metavar="TYPE", help="Dataflow: of the workers."),
         click.option(
-            "--accelerator", default="", show_default=False, metavar="TYPE", help="Dataflow: such as nvidia-tesla-t4."
+            "--accelerator", default="", show_default=False, metavar="TYPE", help="Dataflow: GPU of --machine-type."
         ),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="For the networks."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +19,13 @@ from pipelines.jobs import SegmentJob
 from pipelines.remote.progress import Stage
 from pipelines.remote.tasks import ExtractTask
 from runners.beats import Beats, Heard
+from runners.local import RunStopped
 from runners.presets import EngineConfig, hints_of
 from runners.remote import RemoteResult, run_remotely
 from runners.supervised import Supervised
 from schemas.config import ExtractConfig
 from schemas.records import Fingerprint, Looked, Segment, VideoTask
+from schemas.wording import counted
 
 
 @dataclass
@@ -31,10 +34,12 @@ class RemoteExtract:
 
     Attributes:
         prints: content of the inputs that were looked at; None where one could not be read.
+        planned: videos with segments to do.
         segments, done, frames: to do in this run, done before, and sampled frames to do, as workers found.
     """
 
     prints: dict[str, Fingerprint | None] = field(default_factory=dict)
+    planned: list[str] = field(default_factory=list)
     segments: int = 0
     done: int = 0
     frames: int = 0
@@ -94,12 +99,46 @@ def extract_remotely(
             failed = error
         finally:
             progress.finish()
-        for record in exchange.records("looked", Looked):
-            outcome.prints[record.video] = record.content
-            outcome.segments += record.segments
-            outcome.done += record.done
-            outcome.frames += record.sampled
+        try:
+            for record in exchange.records("looked", Looked):
+                outcome.prints[record.video] = record.content
+                outcome.segments += record.segments
+                outcome.done += record.done
+                outcome.frames += record.sampled
+                if record.segments and not record.error:
+                    outcome.planned.append(record.video)
+        except OSError as error:
+            text = f"{exchange.uri}: what the workers left can't be read ({error}); the same command goes on from there"
+            failed = failed or RunStopped(text)
+    missing = sorted({task.video.id for task in known.tasks} - outcome.prints.keys())
+    if failed is None and missing:
+        failed = RunStopped(f"the job has ended, but no worker told of {_some(missing)}; {_LOST}")
     return outcome, failed
+
+
+_LOST = (
+    "a worker may not see the folder that the launcher sees (output and inputs must lie in a bucket, or on a path that "
+    "all workers share); the same command does what is missing"
+)
+
+
+def check_results(outcome: RemoteExtract, told_of: Iterable[str]) -> None:
+    """After a job that ended well: every video with work to do must have left something.
+
+    Args:
+        told_of: videos that the index knows by shards or failures, those of other runs included.
+
+    Raises:
+        RunStopped: the work on some is lost.
+    """
+    missing = sorted(set(outcome.planned) - set(told_of))
+    if missing:
+        raise RunStopped(f"the job has ended, but nothing was written of {_some(missing)}; {_LOST}")
+
+
+def _some(videos: Sequence[str]) -> str:
+    names = ", ".join(videos[:3]) + (", ..." if len(videos) > 3 else "")
+    return f"{counted(len(videos), 'video')} ({names})"
 
 
 class _Progress:

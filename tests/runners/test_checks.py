@@ -24,9 +24,10 @@ from runners.checks import (
     check_port,
     check_spark,
     compare_versions,
-    on_this_machine,
+    is_this_machine,
     restarts_jobs,
     sized,
+    workers_here,
 )
 from runners.jars import check_jar, check_java, check_versions
 from runners.presets import EngineConfig, WorkerEnvironment, engine_options
@@ -148,6 +149,9 @@ def test_masters_that_are_not_there() -> None:
         check_spark(replace(SPARK, spark_master=f"spark://{closed_port()}"))
     with pytest.raises(UsageError, match="write spark://HOST:7077"):
         check_spark(replace(SPARK, spark_master="localhost:7077"))
+    for master in ("yarn", "k8s://https://api:6443", "mesos://m:5050"):
+        with pytest.raises(UsageError, match=r"Spark's own clusters only.*--job-endpoint"):
+            check_spark(replace(SPARK, spark_master=master))
     with pytest.raises(UsageError, match="write HOST:PORT"):
         check_port("--job-endpoint", "somewhere", "")
 
@@ -170,37 +174,75 @@ def test_no_master_and_no_job_server() -> None:
 def test_local_paths_and_workers_elsewhere() -> None:
     far = replace(FLINK, flink_master="jobmanager.example.org:8081")
     with pytest.raises(UsageError, match=r"input /data/a.mp4: workers of jobmanager.*--shared-files"):
-        check_places(far, ["/data/a.mp4"], ["gs://bucket/out"])
+        check_places(far, ["/data/a.mp4"], ["gs://bucket/out"], False, nothing)
     with pytest.raises(UsageError, match="output out"):
-        check_places(far, ["gs://bucket/a.mp4"], ["out"])
-    check_places(replace(far, shared_files=True), ["/data/a.mp4"], ["out"])
-    check_places(far, ["gs://bucket/a.mp4"], ["s3://bucket/out"])
-    check_places(FLINK, ["/data/a.mp4"], ["out"])
-    docker = replace(FLINK, environment=WorkerEnvironment("docker", "image"))
-    with pytest.raises(UsageError, match="containers can't see"):
-        check_places(docker, ["/data/a.mp4"], ["gs://bucket/out"])
+        check_places(far, ["gs://bucket/a.mp4"], ["out"], False, nothing)
+    check_places(replace(far, shared_files=True), ["/data/a.mp4"], ["out"], False, nothing)
+    check_places(far, ["gs://bucket/a.mp4"], ["s3://bucket/out"], False, nothing)
+    check_places(FLINK, ["/data/a.mp4"], ["out"], True, nothing)
+    told: list[str] = []
+    check_places(FLINK, ["/data/a.mp4"], ["out"], None, told.append)
+    assert len(told) == 1
+    assert "on other machines can't see this machine's files" in told[0]
     with pytest.raises(UsageError, match="memory://"):
-        check_places(FLINK, [], ["memory://out"])
+        check_places(FLINK, [], ["memory://out"], True, nothing)
 
 
-def test_which_addresses_are_this_machine() -> None:
-    assert all(
-        map(on_this_machine, ["localhost:8081", "127.0.0.1:1", "http://localhost:8081", "spark://127.0.1.1:7077"])
-    )
-    assert on_this_machine(f"{socket.gethostname()}:8081")
-    assert not on_this_machine("jobmanager.example.org:8081")
+def test_containers_get_no_folders_whatever_is_promised() -> None:
+    docker = replace(FLINK, environment=WorkerEnvironment("docker", "image"), shared_files=True)
+    with pytest.raises(UsageError, match=r"input /data/a.mp4: containers .*start a pool of workers from the image"):
+        check_places(docker, ["/data/a.mp4"], ["gs://bucket/out"], True, nothing)
+    with pytest.raises(UsageError, match="output out: containers"):
+        check_places(docker, ["/opt/weights/backbone.safetensors"], ["out"], False, nothing)
+    check_places(docker, ["/opt/weights/backbone.safetensors"], ["gs://bucket/out"], False, nothing)
+
+
+def task_managers(*hosts: str) -> bytes:
+    """What Flink 1.19 answers, for as much as is read of it."""
+    found = [{"id": f"{host}:35001-a8f3", "path": f"pekko.tcp://flink@{host}:35001/user/rpc/t_0"} for host in hosts]
+    return json.dumps({"taskmanagers": found}).encode()
+
+
+def test_where_workers_of_flink_are_is_asked_of_the_cluster() -> None:
+    """Its master may be this machine, or look like it through a tunnel, and the workers are elsewhere."""
+    this = socket.gethostname()
+    for hosts, here in ((("127.0.0.1", this), True), (("127.0.0.1", "node7"), False), (("192.0.2.7",), False)):
+        with answering(task_managers(*hosts)) as place:
+            assert workers_here(replace(FLINK, flink_master=place)) is here
+    with answering(b"<html>") as place:
+        assert workers_here(replace(FLINK, flink_master=place)) is None
+    with answering(task_managers("node7")) as place, pytest.raises(UsageError, match="can't see this machine's files"):
+        check_engine(replace(FLINK, flink_master=place), inputs=["/data/a.mp4"], outputs=["out"], warn=nothing)
+
+
+def test_where_workers_of_other_engines_are() -> None:
+    assert workers_here(SPARK) is True
+    assert workers_here(replace(SPARK, spark_master=f"spark://{socket.gethostname()}:7077")) is None
+    assert workers_here(replace(SPARK, spark_master="spark://head.example.org:7077")) is False
+    assert workers_here(EngineConfig("spark", job_endpoint="localhost:8099")) is None
+    assert workers_here(EngineConfig("flink", job_endpoint="js.example.org:8099")) is False
+    assert workers_here(replace(FLINK, flink_master="[local]")) is True
+
+
+def test_which_hosts_are_this_machine() -> None:
+    assert all(map(is_this_machine, ["localhost", "127.0.0.1", "127.0.1.1", socket.gethostname()]))
+    assert not any(map(is_this_machine, ["jobmanager.example.org", "192.0.2.7", ""]))
 
 
 def test_workers_that_cannot_start() -> None:
     missing = replace(FLINK, environment=WorkerEnvironment("process", "/nowhere/emobeam-worker"))
     with pytest.raises(UsageError, match="no such program"):
-        check_environment(missing, nothing)
+        check_environment(missing, True, nothing)
     pool = replace(FLINK, environment=WorkerEnvironment("external", closed_port()))
     with pytest.raises(UsageError, match=r"can't be reached.*--worker_pool --service_port"):
-        check_environment(pool, nothing)
+        check_environment(pool, True, nothing)
     told: list[str] = []
-    check_environment(replace(FLINK, environment=WorkerEnvironment("loopback")), told.append)
-    assert "this machine" in told[0]
+    check_environment(pool, False, nothing)
+    check_environment(pool, None, told.append)
+    assert "can't be reached" in told[0]
+    assert "does no harm if the workers run on other machines" in told[0]
+    check_environment(replace(FLINK, environment=WorkerEnvironment("loopback")), True, told.append)
+    assert "this machine" in told[1]
 
 
 def program(folder: Path, text: str) -> WorkerEnvironment:
@@ -213,13 +255,13 @@ def program(folder: Path, text: str) -> WorkerEnvironment:
 def test_workers_of_another_version(tmp_path: Path) -> None:
     other = program(tmp_path, 'print(\'{"python": "3.9.1", "apache-beam": "2.50.0", "emobeam": "0"}\')')
     with pytest.raises(UsageError, match=r"has python 3\.9\.1, and here it is"):
-        check_environment(replace(FLINK, environment=other), nothing)
+        check_environment(replace(FLINK, environment=other), True, nothing)
     broken = program(tmp_path, "raise SystemExit('no module named emobeam')")
     with pytest.raises(UsageError, match=r"doesn't start \(no module named emobeam\)"):
-        check_environment(replace(FLINK, environment=broken), nothing)
+        check_environment(replace(FLINK, environment=broken), True, nothing)
     ours = program(tmp_path, f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
                              "from runners.boot import main; main(['--versions'])")  # fmt: skip
-    check_environment(replace(FLINK, environment=ours), nothing)
+    check_environment(replace(FLINK, environment=ours), True, nothing)
 
 
 def test_patches_of_python_may_differ_and_those_of_beam_may_not() -> None:

@@ -106,6 +106,11 @@ def test_an_accelerator_comes_with_its_driver_and_is_shared_by_the_processes() -
         ({"staging_location": "gs:///x"}, {}, "'' can't be the name of a bucket"),
         ({"job_name": "My_Job"}, {}, "lower case letters"),
         ({"accelerator": "count:1"}, {}, "name a type"),
+        ({"accelerator": "nvidia-tesla-t4"}, {}, "no n2-standard-8 with it, only n1 machines; add --machine-type n1-"),
+        ({"accelerator": "type:nvidia-l4;count:1", "machine_type": "n1-standard-8"}, {}, "--machine-type g2-standard"),
+        ({"accelerator": "nvidia-tesla-v100", "machine_type": "g2-standard-8"}, {}, "only n1 machines"),
+        ({"accelerator": "nvidia-a100-80gb", "machine_type": "a3-highgpu-1g"}, {}, "only a2 machines"),
+        ({"accelerator": "nvidia-h100-80gb", "machine_type": "a2-highgpu-1g"}, {}, "only a3 machines"),
         ({}, {"inputs": ["videos/"]}, "can't see this machine's files"),
         ({}, {"outputs": ["out/"]}, "can't see this machine's files"),
         ({}, {"outputs": ["gs://A!/out"]}, "can't be the name of a bucket"),
@@ -116,6 +121,26 @@ def test_what_cannot_work_is_told_before_a_job_is_sent(
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(says)):
         dataflow.check_dataflow(replace(CONFIG, **changes), **{**IN_THE_STORE, **where})
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "machine_type"),
+    [
+        ("nvidia-tesla-t4", "n1-highmem-8"),
+        ("type:nvidia-tesla-p100;count:2;install-nvidia-driver", "n1-custom-6-20480"),
+        ("nvidia-l4", "g2-standard-4"),
+        ("nvidia-tesla-a100", "a2-highgpu-1g"),
+        ("nvidia-h100-80gb", "a3-highgpu-1g"),
+        ("nvidia-of-tomorrow", "z9-standard-8"),
+    ],
+)
+def test_accelerators_that_their_machines_have(accelerator: str, machine_type: str) -> None:
+    dataflow.check_accelerator(accelerator, machine_type)
+
+
+def test_flexrs_is_refused_where_hints_are_used() -> None:
+    with pytest.raises(UsageError, match="flexrs_goal: FlexRS doesn't go with the resource hints"):
+        check_beam_args(["--flexrs_goal=COST_OPTIMIZED"], "dataflow")
 
 
 def test_weights_in_the_image_need_no_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from runners.beam_options import check_beam_args
 from runners.dataflow import DataflowConfig
 from runners.presets import (
     EngineConfig,
@@ -12,6 +13,7 @@ from runners.presets import (
     engine_options,
     hints_of,
     job_server_command,
+    split_spark_settings,
     worker_environment,
 )
 from schemas.records import UsageError
@@ -59,6 +61,20 @@ def test_spark_has_its_settings_from_the_job_server() -> None:
     after = command[command.index("-jar") :]
     assert after[:4] == ["-jar", "/jars/s.jar", "--spark-master-url", "spark://m:7077"]
     assert after[after.index("--job-port") + 1] == "8099"
+
+
+def test_settings_of_spark_go_to_the_job_server() -> None:
+    settings, rest = split_spark_settings(["--spark.executor.memory=4g", "--a_beam_option", "--spark.a=b=c"])
+    assert (settings, rest) == ({"spark.executor.memory": "4g", "spark.a": "b=c"}, ["--a_beam_option"])
+    config = EngineConfig("spark", spark_master="spark://m:7077")
+    command = job_server_command(config, "java", "j", 1, "a", {**settings, "spark.locality.wait": "1s"})
+    assert "-Dspark.executor.memory=4g" in command[: command.index("-jar")]
+    assert [part for part in command if part.startswith("-Dspark.locality.wait")] == ["-Dspark.locality.wait=1s"]
+    check_beam_args(["--spark.executor.memory=4g"], "spark")
+    with pytest.raises(UsageError, match=r"Beam has no option --spark\.executor\.memory"):
+        check_beam_args(["--spark.executor.memory=4g"], "flink")
+    with pytest.raises(UsageError, match=r"spark\.cores\.max is set by emobeam; name it --workers"):
+        check_beam_args(["--spark.cores.max=4"], "spark")
 
 
 def test_the_flink_job_server_is_told_where_the_cluster_is() -> None:

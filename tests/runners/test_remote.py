@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +18,11 @@ import apache_beam as beam
 import pytest
 
 from emo_transforms.exchange import Exchange
-from runners import remote
+from pipelines.stopping import Stops
+from runners import beats, remote
 from runners.beam_options import check_beam_args
 from runners.beats import Beats
+from runners.boot import versions
 from runners.dataflow import DataflowConfig, Detached
 from runners.local import RunStopped
 from runners.presets import EngineConfig
@@ -38,6 +43,8 @@ runners.local.RunStopped: /out/shards/x.parquet: can't be written (No space left
 class Standing:
     """A job that never ends by itself."""
 
+    over = False
+
     def __init__(self) -> None:
         self.cancelled = False
 
@@ -49,11 +56,12 @@ class Standing:
 
 
 def watch(job: Standing, config: EngineConfig, exchange: Exchange, warned: list[str]) -> None:
-    remote._watch(job, config, exchange, lambda heard: None, warned.append)  # type: ignore[arg-type]
+    with remote._ended_with_us(job, warned.append):  # type: ignore[arg-type]
+        remote._watch(job, config, exchange, lambda heard: None, warned.append)  # type: ignore[arg-type]
 
 
 def test_a_job_without_any_sign_is_cancelled_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     job = Standing()
     with pytest.raises(RunStopped, match=r"flink: no sign of any worker.*http://jm:8081 for free slots"):
         watch(job, FLINK, Exchange(str(tmp_path)), [])
@@ -61,7 +69,7 @@ def test_a_job_without_any_sign_is_cancelled_and_told(tmp_path: Path, monkeypatc
 
 
 def test_a_job_whose_workers_never_start_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     monkeypatch.setattr(remote, "_NO_SIGN", 0.0)
     warned: list[str] = []
     with pytest.raises(RunStopped):
@@ -107,7 +115,7 @@ DATAFLOW = EngineConfig(
 
 def test_a_long_video_is_no_standstill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signs count, though no frame does: stage 2 tells its frames at the end of a video."""
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     exchange = begun(tmp_path)
     job = Ending(40, Beats(exchange, interval=0.0))
     watch(job, replace(FLINK, patience=1.0), exchange, [])
@@ -115,12 +123,14 @@ def test_a_long_video_is_no_standstill(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_job_of_dataflow_may_wait_for_its_first_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     exchange = begun(tmp_path)
     job = Ending(8)
     watch(job, DATAFLOW, exchange, [])
     assert not job.cancelled
-    Beats(exchange)("frames", {"frames": 1})
+    worker = Beats(exchange)
+    worker("frames", {"frames": 1})
+    assert worker.flush(60)
     standing = Standing()
     with pytest.raises(RunStopped, match="--patience"):
         watch(standing, DATAFLOW, exchange, [])
@@ -128,20 +138,43 @@ def test_a_job_of_dataflow_may_wait_for_its_first_worker(tmp_path: Path, monkeyp
 
 
 def test_no_patience_named_is_patience_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     job = Ending(4)
     watch(job, replace(FLINK, patience=0.0), begun(tmp_path), [])
     assert not job.cancelled
 
 
 def test_workers_of_another_python_are_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     exchange = begun(tmp_path)
-    exchange.put("progress", "a.json", json.dumps({"signs": 1, "python": "3.9.1", "host": "node7"}).encode())
+    beat = {"signs": 1, "versions": {**versions(), "python": "3.9.1", "apache-beam": "2.60.0"}, "host": "node7"}
+    exchange.put("progress", "a.json", json.dumps(beat).encode())
     warned: list[str] = []
     watch(Ending(4, Beats(exchange)), replace(FLINK, patience=60.0), exchange, warned)
-    assert len(warned) == 1
+    assert len(warned) == 2
     assert "node7: workers run Python 3.9.1" in warned[0]
+    assert "node7: workers run Beam 2.60.0" in warned[1]
+
+
+def test_workers_of_another_emobeam_end_the_run(tmp_path: Path) -> None:
+    exchange = begun(tmp_path)
+    beat = {"signs": 1, "versions": {**versions(), "emobeam": "9.9"}, "host": "node7"}
+    exchange.put("progress", "a.json", json.dumps(beat).encode())
+    job = Standing()
+    with pytest.raises(RunStopped, match=r"node7: workers run emobeam 9\.9.*same version"):
+        watch(job, replace(FLINK, patience=60.0), exchange, [])
+    assert job.cancelled
+
+
+def test_a_store_that_fails_costs_the_progress_and_not_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a silence counted that nobody could have heard."""
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
+    job = Ending(8)
+    warned: list[str] = []
+    watch(job, replace(FLINK, patience=0.1), Exchange("nowhere://bucket/exchange"), warned)
+    assert not job.cancelled
+    assert len(warned) == 1
+    assert "the job goes on" in warned[0]
 
 
 LOST = [
@@ -200,16 +233,131 @@ def test_a_template_is_written_and_that_is_all(tmp_path: Path, monkeypatch: pyte
         run_remotely(nothing, DATAFLOW, args, begun(tmp_path), nothing, said.append, said.append)
 
 
-def test_control_c_cancels_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_HEAR_EVERY", 0.0)
+def control_c(heard: object) -> None:
+    raise KeyboardInterrupt
+
+
+def sigterm(heard: object) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("interrupt", [control_c, sigterm])
+def test_control_c_and_sigterm_cancel_the_job(
+    interrupt: Callable[[object], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beats, "_HEAR_EVERY", 0.0)
     job = Standing()
-
-    def interrupt(heard: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), Stops().heard(), remote._ended_with_us(job, print):  # type: ignore[arg-type]
         remote._watch(job, FLINK, Exchange(str(tmp_path)), interrupt, lambda text: None)  # type: ignore[arg-type]
     assert job.cancelled
+
+
+class Distant:
+    """A job whose engine can't be reached for a while: ``states`` are its answers, "" stands for none.
+
+    Like Beam's results it raises when the wait breaks off, whatever the job does.
+    """
+
+    has_job = True
+
+    def __init__(self, states: list[str], cancels_in_vain: int = 0) -> None:
+        self.states = states
+        self.cancels_in_vain = cancels_in_vain
+        self.cancels = 0
+
+    def wait_until_finish(self) -> str:
+        raise AssertionError("Job did not reach to a terminal state after waiting indefinitely.")
+
+    @property
+    def state(self) -> str:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if not state:
+            raise ConnectionError("no route to the engine")
+        return state
+
+    def cancel(self) -> None:
+        self.cancels += 1
+        if self.cancels <= self.cancels_in_vain:
+            raise ConnectionError("no route to the engine")
+        self.states = ["CANCELLED"]
+
+    def metrics(self) -> object:
+        raise NotImplementedError
+
+
+def send(result: object, folder: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]) -> None:
+    """Runs a job whose engine answers as ``result`` does; what real ones answer is in tests/engines."""
+    monkeypatch.setattr(beam, "Pipeline", lambda options: SimpleNamespace(run=lambda: result))
+    monkeypatch.setattr(remote, "_ASK_FIRST", 0.01)
+    monkeypatch.setattr(remote, "_POLL", 0.01)
+    monkeypatch.setattr(remote, "_CANCEL_PAUSES", (0.0, 0.01, 0.01))
+    config = EngineConfig("spark", job_endpoint="js:8099", patience=60.0)
+    run_remotely(lambda pipeline: None, config, [], begun(folder), lambda heard: None, warned.append, warned.append)
+
+
+def test_a_wait_that_breaks_off_is_not_the_end_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Distant(["RUNNING", "", "", "RUNNING", "DONE"])
+    send(job, tmp_path, monkeypatch, [])
+    assert (job.states, job.cancels) == (["DONE"], 0)
+    with pytest.raises(RunStopped, match="the job ended as FAILED"):
+        send(Distant(["RUNNING", "FAILED"]), tmp_path, monkeypatch, [])
+    with pytest.raises(RunStopped, match="Job did not reach"):
+        send(Distant(["FAILED"]), tmp_path, monkeypatch, [])
+
+
+def test_a_job_that_cannot_be_asked_any_more_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_OUT_OF_TOUCH", 0.05)
+    warned: list[str] = []
+    job = Distant([""], cancels_in_vain=2)
+    with pytest.raises(RunStopped, match="Job did not reach"):
+        send(job, tmp_path, monkeypatch, warned)
+    assert (job.cancels, warned) == (3, [])
+    lost = Distant([""], cancels_in_vain=9)
+    with pytest.raises(RunStopped):
+        send(lost, tmp_path, monkeypatch, warned)
+    assert (lost.cancels, len(warned)) == (3, 1)
+    assert "look after it on the engine" in warned[0]
+
+
+def test_a_job_server_that_died_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    job = remote._Job(SimpleNamespace(run=lambda: Distant([""])), FLINK, f"localhost:{port}")
+    job.send()
+    assert job.ended(20.0)
+    assert not job.over
+
+
+def test_an_interrupt_while_a_job_is_sent_cancels_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Distant(["RUNNING"])
+    interrupted = threading.Event()
+
+    def run() -> Distant:
+        signal.raise_signal(signal.SIGINT)  # heard by the main thread
+        interrupted.wait(0.5)
+        return job
+
+    monkeypatch.setattr(remote, "_POLL", 0.01)
+    monkeypatch.setattr(remote, "_ASK_FIRST", 0.01)
+    sending = remote._Job(SimpleNamespace(run=run), FLINK)
+
+    def wait() -> None:
+        sending.send()
+        interrupted.wait(10)
+
+    with pytest.raises(KeyboardInterrupt), remote._ended_with_us(sending, print):
+        wait()
+    assert (job.cancels, job.states) == (1, ["CANCELLED"])
+    assert sending.over
+
+
+def test_a_job_that_cannot_be_sent_says_why() -> None:
+    def run() -> None:
+        raise ConnectionError("refused")
+
+    with pytest.raises(RunStopped, match="the job can't be sent to flink: refused"):
+        remote._Job(SimpleNamespace(run=run), FLINK).send()
 
 
 def test_the_telling_part_of_a_failure() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import threading
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,13 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from emo_transforms import downloads, storage
 from emo_transforms.exchange import Exchange, open_exchange
-from runners.beats import Beats, hear
+from runners.beats import Beats, Listener, hear
+from runners.boot import versions
 from runners.local import LocalConfig
 from runners.supervised import Children, Supervised, _SupervisedDoFn
 from runners.worker import Job
-from schemas.records import NotDone
+from schemas.records import EmobeamError, NotDone
+from tests.pipelines.runs import wait_for
 from tests.runners.jobs import Element, ElementsJob
 
 
@@ -94,13 +99,97 @@ def test_beats_of_several_workers_add_up(tmp_path: Path) -> None:
     heard = hear(exchange)
     assert heard.workers == 2
     assert heard.counts == {"videos": 2, "planned": 6, "planned_frames": 60, "frames": 14}
-    assert len(heard.pythons) == 1
+    assert list(heard.versions.values()) == [versions()]
 
 
 def test_work_goes_on_where_beats_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     beats = Beats(Exchange(storage.join(str(tmp_path), "file")))
     beats("frames", {"frames": 1})
+    assert beats.flush(60), "the attempt has ended"
+
+
+class Slow(Exchange):
+    """A store that doesn't answer for a while."""
+
+    asked = threading.Event()
+    answers = threading.Event()
+
+    def alive(self) -> bool:
+        self.asked.set()
+        assert self.answers.wait(60)
+        return super().alive()
+
+
+def test_a_slow_store_holds_up_nobody_and_gets_the_newest_sums(tmp_path: Path) -> None:
+    begun(tmp_path)
+    beats = Beats(Slow(str(tmp_path)), interval=0.0)
+    beats("frames", {"frames": 1})
+    assert Slow.asked.wait(60)
+    for _ in range(99):
+        beats("frames", {"frames": 1})
+    assert not beats.flush(0.1)
+    Slow.answers.set()
+    assert beats.flush(60)
+    heard = hear(Exchange(str(tmp_path)))
+    assert heard.counts["frames"] == 100
+    assert heard.signs == 2, "the first event, and all that came while it was written"
+
+
+def test_what_comes_between_two_writes_is_written_in_the_end(tmp_path: Path) -> None:
+    exchange = begun(tmp_path)
+    beats = Beats(exchange, interval=0.3)
+    beats("frames", {"frames": 1})
+    wait_for(lambda: hear(exchange).counts["frames"] == 1)
+    beats("frames", {"frames": 1})
+    beats("frames", {"frames": 1})
+    wait_for(lambda: hear(exchange).counts["frames"] == 3)
+    assert hear(exchange).signs == 2
+
+
+def test_object_stores_are_written_to_and_read_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = Exchange(f"memory://{uuid.uuid4().hex}")
+    exchange.begin()
+    workers = [Beats(exchange), Beats(exchange)]
+    for worker in workers:
+        worker("frames", {"frames": 1})
+        assert worker.flush(60)
+    listener = Listener(exchange)
+    assert (listener.hear().signs, listener.pause) == (2, 3.0)
+    read: list[str] = []
+    really = storage.read_bytes
+
+    def reading(uri: str) -> bytes:
+        read.append(uri)
+        return really(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", reading)
+    for _ in range(3):
+        workers[0]("frames", {"frames": 1})
+        workers[0]("bundle", {})
+    assert (listener.hear().counts["frames"], read) == (2, []), "a bundle is no reason to write"
+    assert workers[0].flush(60)
+    heard = listener.hear()
+    assert (heard.counts["frames"], heard.signs, heard.workers, len(read)) == (5, 3, 2, 1)
+
+
+def test_many_workers_are_listened_to_less_often(tmp_path: Path) -> None:
+    exchange = begun(tmp_path)
+    beat = json.dumps({"signs": 1, "host": "node", "versions": {}}).encode()
+    for number in range(100):
+        exchange.put("progress", f"{number}.json", beat)
+    listener = Listener(exchange)
+    assert listener.hear().workers == 100
+    assert listener.pause == 5.0
+
+
+def test_a_worker_that_does_not_see_the_folder_of_the_run_begins_nothing(tmp_path: Path) -> None:
+    step = Supervised("Do", ElementsTask(str(tmp_path)), Beats(Exchange(str(tmp_path / "elsewhere"))))
+    do_fn = _SupervisedDoFn(step.task, step.beats, step.shared, LocalConfig(workers=1), 1)
+    with pytest.raises(EmobeamError, match=r"elsewhere: the worker on .* doesn't see the folder of this run"):
+        do_fn.setup()
+    do_fn.teardown()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_of_a_run_that_is_over_write_nothing(tmp_path: Path) -> None:
@@ -108,9 +197,11 @@ def test_workers_of_a_run_that_is_over_write_nothing(tmp_path: Path) -> None:
     with open_exchange(str(tmp_path), "20261121T100000Z-abc") as exchange:
         beats = Beats(exchange, interval=0.0)
         beats("frames", {"frames": 1})
+        assert beats.flush(60)
         assert hear(exchange).signs == 1
     beats("frames", {"frames": 1})
     beats("bundle", {})
+    assert beats.flush(60)
     assert not storage.exists(exchange.uri)
     assert list(tmp_path.glob(".emobeam-*")) == []
 
@@ -121,6 +212,7 @@ def test_every_beat_is_a_sign_though_nothing_is_counted(tmp_path: Path) -> None:
     seen = []
     for _ in range(3):
         beats("frames", {"frames": 0})
+        assert beats.flush(60)
         seen.append(hear(exchange).signs)
     assert seen == [1, 2, 3]
 
