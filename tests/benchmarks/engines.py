@@ -4,8 +4,8 @@ One generated clip, many times under different names, so that all segments cost 
 and with two, from the command to its end: on this machine, on a Flink and on a Spark cluster that stand ready on
 loopback, Python workers as processes of the engine. Against it the plain loop: one process without Beam that probes,
 plans and calls ``extract_segment``, its start included. ``--faults`` runs the engine tests as well and takes the times
-they note; ``--noted`` takes those of a run before, ``EMOBEAM_FIGURES=FILE make test-engines``. ``--write`` puts the
-tables into ``docs/engines.md``.
+they note; ``--noted`` takes those of a run before, ``EMOBEAM_FIGURES=FILE make test-engines``. Each table is printed,
+and with ``--write`` put into ``docs/engines.md``, as soon as it is there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import shutil
 import statistics
@@ -21,16 +22,19 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runners.jars import versions_in
 from tests.benchmarks.figures import table
 from tests.benchmarks.measure import machine_facts
 from tests.clips import face, portrait
 from tests.engines.clusters import Cluster, flink_cluster, running, spark_cluster
-from tests.engines.install import ROOT, install
+from tests.engines.install import ROOT, cluster_version, install, job_server_jar
 from tests.pipelines.runs import emobeam
 
 _DOCS = ROOT / "docs" / "engines.md"
@@ -112,7 +116,7 @@ def measure(folder: Path, clips: int, seconds: float, repeats: int) -> dict[str,
 
 
 def recovery(folder: Path) -> dict[str, dict[str, float]]:
-    """Seconds that the fault tests noted, by engine."""
+    """Seconds that the fault tests noted, by engine; ends the program where one of them fails."""
     target = folder / "figures.json"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "engines", "tests/engines"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "EMOBEAM_FIGURES": str(target)}, check=False)
@@ -144,9 +148,20 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
+def engines_line() -> str:
+    """Versions of both clusters and of what stands between them and Beam here."""
+    told = [f"Python {platform.python_version()}, Beam {metadata.version('apache-beam')}"]
+    for engine in ("flink", "spark"):
+        beam, inside = versions_in(str(job_server_jar(engine)))
+        server = f"job server of Beam {beam or 'unknown'} for {engine.capitalize()} {inside or 'unknown'}"
+        told.append(f"{engine.capitalize()} {cluster_version(engine)} behind a {server}")
+    return "; ".join(told)
+
+
 def machine_line(facts: Mapping[str, Any], load: float) -> str:
     """Where and when figures were taken, and whether they mean much: ``load`` is that of the last 5 minutes."""
-    told = f"{facts['cores']} cores of {facts['cpu']}; load {facts['load']} before, {load:.1f} after; {facts['date']}."
+    told = f"{facts['cores']} cores of {facts['cpu']}; load {facts['load']} before, {load:.1f} after; {facts['date']}. "
+    told += f"{engines_line()}."
     if float(facts["load"]) > 0.3 * float(facts["cores"]):
         told += " **The machine had other work to do at the same time: no second is to be compared closely.**"
     return told
@@ -160,6 +175,31 @@ def write_docs(text: str) -> None:
         raise SystemExit(f"{_DOCS}: no place for figures between {begin} and {end}")
     before, after = page.split(begin)[0], page.split(end)[1]
     _DOCS.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
+
+
+@dataclass
+class Report:
+    """Tables in the order they come in; each is told at once, so that a failure later on doesn't cost it.
+
+    Attributes:
+        facts: of the machine, before the first measurement.
+        write: takes all tables so far, and the line about the machine.
+    """
+
+    facts: Mapping[str, Any]
+    write: Callable[[str], None] | None = None
+    parts: list[str] = field(default_factory=list)
+
+    def add(self, part: str) -> None:
+        """Prints a table, and writes all so far."""
+        self.parts.append(part)
+        print(part, end="\n\n", flush=True)
+        if self.write is not None:
+            self.write("\n\n".join([*self.parts, self.last_line()]))
+
+    def last_line(self) -> str:
+        """The line about machine and versions, with the load of this moment."""
+        return machine_line(self.facts, os.getloadavg()[1])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,20 +216,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.quick:
         options.clips, options.seconds, options.repeats = 2, 1.0, 1
     install()
-    facts = machine_facts()
+    report = Report(machine_facts(), write_docs if options.write else None)
     with tempfile.TemporaryDirectory(prefix="emobeam-engines-") as folder:
         found = measure(Path(folder), options.clips, options.seconds, options.repeats)
-        title = f"{options.clips} clips of {options.seconds:g} s, 320x240, 6 frames per second"
-        parts = [work_table(found, title)]
+        report.add(work_table(found, f"{options.clips} clips of {options.seconds:g} s, 320x240, 6 frames per second"))
         if options.faults:
-            parts.append(fault_table(recovery(Path(folder))))
+            report.add(fault_table(recovery(Path(folder))))
         elif options.noted:
-            parts.append(fault_table(json.loads(options.noted.read_text())))
-    parts.append(machine_line(facts, os.getloadavg()[1]))
-    text = "\n\n".join(parts)
-    print(text)
-    if options.write:
-        write_docs(text)
+            report.add(fault_table(json.loads(options.noted.read_text())))
+    print(report.last_line())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import signal
@@ -60,13 +61,27 @@ def wait_for(what: str, ready: Callable[[], bool], timeout: float = _START_TIMEO
         time.sleep(0.1)
 
 
-def get_json(url: str) -> Any:
-    """What a REST endpoint says; None while it doesn't answer."""
+def get_json(url: str, seconds: float = 5.0) -> Any:
+    """What a REST endpoint says; None while it doesn't answer within ``seconds``."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=seconds) as answer:
             return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError):
+    except (http.client.HTTPException, OSError, ValueError):
         return None
+
+
+def answer_of(url: str, timeout: float = _START_TIMEOUT) -> Any:
+    """As :func:`get_json`, but asks until there is an answer: silence must not look like an empty list.
+
+    Raises:
+        TimeoutError: nothing answered in ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    while (told := get_json(url, seconds=30)) is None:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{url}: no answer for {timeout:.0f} s")
+        time.sleep(0.5)
+    return told
 
 
 def _die_with_parent() -> None:
@@ -137,6 +152,15 @@ class Cluster:
                     found.append(process)
         return found
 
+    def with_children(self) -> list[tuple[psutil.Process, list[psutil.Process]]]:
+        """Python workers that have started processes of their own, with those; oldest first."""
+        found = []
+        for worker in self.python_workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if children := worker.children(recursive=True):
+                    found.append((worker, children))
+        return found
+
     def workers_alive(self) -> int:
         """Task managers or workers the master knows."""
         if self.engine == "flink":
@@ -146,18 +170,16 @@ class Cluster:
         return sum(worker["state"] == "ALIVE" for worker in state.get("workers", ()))
 
     def jobs(self) -> dict[str, str]:
-        """State of every job by id."""
+        """State of every job by id, those that have ended included; raises TimeoutError where the engine is silent."""
         if self.engine == "flink":
-            listing = get_json(f"{self.web}/jobs") or {}
-            return {job["id"]: job["status"] for job in listing.get("jobs", ())}
-        state = get_json(f"{self.web}/json/") or {}
-        apps = [*state.get("activeapps", ()), *state.get("completedapps", ())]
-        return {app["id"]: app["state"] for app in apps}
+            return {job["id"]: job["status"] for job in answer_of(f"{self.web}/jobs")["jobs"]}
+        state = answer_of(f"{self.web}/json/")
+        return {app["id"]: app["state"] for app in (*state["activeapps"], *state["completedapps"])}
 
     def running_jobs(self) -> list[str]:
         """Ids of the jobs that have not ended."""
-        ongoing = ("RUNNING", "CANCELLING", "CREATED", "RESTARTING", "FAILING", "WAITING")
-        return [job for job, state in self.jobs().items() if state in ongoing]
+        ended = ("FINISHED", "FAILED", "CANCELED", "KILLED")
+        return [job for job, state in self.jobs().items() if state not in ended]
 
     def cancel(self, job: str) -> None:
         """Ends a job of Flink, as its web page does."""
@@ -169,11 +191,10 @@ class Cluster:
         """Brings back daemons that are dead, and ends jobs and Python workers that should have ended."""
         for name in [name for name, daemon in self.daemons.items() if "worker" in name and daemon.poll() is not None]:
             self.restart(name)
-        if self.engine == "flink":  # those of Spark end with their driver
-            for job in self.running_jobs():
+        with contextlib.suppress(TimeoutError):
+            for job in self.running_jobs() if self.engine == "flink" else ():  # those of Spark end with their driver
                 with contextlib.suppress(OSError):
                     self.cancel(job)
-        with contextlib.suppress(TimeoutError):
             wait_for("the end of all jobs", lambda: not self.running_jobs(), 60)
         for process in self.python_workers():
             with contextlib.suppress(psutil.Error):

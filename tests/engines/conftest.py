@@ -86,13 +86,13 @@ def cluster(request: pytest.FixtureRequest, calm: dict[str, Cluster]) -> Cluster
 
 
 @pytest.fixture(scope="session")
-def note() -> Iterator[Callable[[str, str, float], None]]:
-    """Takes a figure (engine, what, seconds); with ``EMOBEAM_FIGURES=FILE`` all of them are written there as JSON."""
+def note() -> Callable[[str, str, float], None]:
+    """Takes a figure (engine, what, seconds); with ``EMOBEAM_FIGURES=FILE`` all so far are written there as JSON."""
     figures: dict[str, dict[str, float]] = {}
 
     def take(engine: str, what: str, seconds: float) -> None:
         figures.setdefault(engine, {})[what] = round(seconds, 1)
+        if target := os.environ.get("EMOBEAM_FIGURES"):
+            Path(target).write_text(json.dumps(figures, indent=2, sort_keys=True))
 
-    yield take
-    if target := os.environ.get("EMOBEAM_FIGURES"):
-        Path(target).write_text(json.dumps(figures, indent=2, sort_keys=True))
+    return take

@@ -7,7 +7,9 @@ which versions, stands in ``jars/flink-job-server.xml``). Both take the same com
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +47,14 @@ def libraries(engine: str) -> Path:
 
 def installed() -> bool:
     """Whether everything is there."""
-    return all(_stamp(engine).exists() for engine in _OFFICIAL)
+    return all(stamp(engine).exists() for engine in _OFFICIAL)
+
+
+def cluster_version(engine: str) -> str:
+    """Version of the Flink or Spark that is installed; empty where there is none."""
+    pattern = {"flink": r"flink-runtime-([\d.]+)\.jar", "spark": r"spark-core_[\d.]+-([\d.]+)\.jar"}[engine]
+    found = [match[1] for path in libraries(engine).glob("*.jar") if (match := re.fullmatch(pattern, path.name))]
+    return found[0] if found else ""
 
 
 def install(*, try_official: bool = True) -> None:
@@ -55,7 +64,7 @@ def install(*, try_official: bool = True) -> None:
         NotInstalled: no Java or Maven, or no way to get the jars.
     """
     for engine in _OFFICIAL:
-        if _stamp(engine).exists():
+        if stamp(engine).exists():
             continue
         for tool in ("java", "mvn"):
             if shutil.which(tool) is None:
@@ -64,11 +73,16 @@ def install(*, try_official: bool = True) -> None:
         if not (try_official and _official_jar(engine)):
             _built_jar(engine)
         _cluster(engine)
-        _stamp(engine).touch()
+        for old in ENGINES.glob(f".{engine}-*"):
+            old.unlink()
+        stamp(engine).touch()
 
 
-def _stamp(engine: str) -> Path:
-    return ENGINES / f".{engine}-{version('apache-beam')}"
+def stamp(engine: str) -> Path:
+    """A file that says that an engine is installed. Its name stands for all that decides what is fetched or built."""
+    given = [version("apache-beam"), _OFFICIAL[engine]]
+    given += [(JARS / name).read_text() for name in (f"{engine}.xml", f"{engine}-job-server.xml")]
+    return ENGINES / f".{engine}-{hashlib.sha256(chr(0).join(given).encode()).hexdigest()[:16]}"
 
 
 def _official_jar(engine: str) -> bool:
@@ -95,6 +109,7 @@ def _built_jar(engine: str) -> None:
 
 def _cluster(engine: str) -> None:
     print(f"{engine}: jars of a cluster", file=sys.stderr)
+    shutil.rmtree(libraries(engine), ignore_errors=True)  # jars of another version must not lie beside these
     _maven(
         *("-f", str(JARS / f"{engine}.xml"), f"{_PLUGIN}:copy-dependencies"),
         *("-DincludeScope=runtime", f"-DoutputDirectory={libraries(engine)}"),

@@ -6,6 +6,7 @@ everything else down.
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,8 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from emo_transforms.exchange import Exchange, open_exchange
 from pipelines.remote.extract import extract_graph
+from pipelines.remote.predict import predict_graph
+from pipelines.remote.tasks import PredictTask
 from runners.dataflow import DataflowConfig, Detached, check_dataflow, dataflow_installed
 from runners.presets import EngineConfig, engine_options, hints_of
 from runners.remote import run_remotely
@@ -67,6 +70,23 @@ def extract() -> Job:
         return extract_job()
 
 
+@pytest.fixture(scope="module")
+def predict() -> Job:
+    """Stage 2; what its workers unpack plays no part before a job is sent."""
+
+    def build(pipeline: Any) -> None:
+        predict_graph(pipeline, TASKS, PredictTask(pickle.dumps("a head")), EXCHANGE, ENGINE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_GCE_CHECK", "true")
+        return dry_run(build, ENGINE)
+
+
+def shuffles(job: Job) -> set[str]:
+    """Names of the steps that redistribute."""
+    return {name.split("/Reshuffle")[0] for name in steps(job) if "/Reshuffle/" in name}
+
+
 def steps(job: Job) -> dict[str, beam_runner_api_pb2.PTransform]:
     """Steps without parts, by their full names."""
     return {
@@ -106,8 +126,19 @@ def test_what_is_checked_before_is_fine() -> None:
 def test_the_graph_of_stage_1_has_its_steps_and_two_redistributions(extract: Job) -> None:
     names = set(steps(extract))
     assert any("Plan" in name for name in names)
-    shuffles = {name.split("/Reshuffle")[0] for name in names if "/Reshuffle/" in name}
-    assert len(shuffles) == 2, shuffles
+    assert len(shuffles(extract)) == 2, shuffles(extract)
+
+
+def test_the_graph_of_stage_2_has_one_redistribution_and_one_heavy_step(predict: Job) -> None:
+    assert shuffles(predict) == {next(name for name in shuffles(predict) if name.startswith("Videos/"))}
+    found = heavy(predict)
+    assert found
+    for name in found:
+        assert name.startswith("Predict/")
+        assert hints(predict, steps(predict)[name]) == {"min_ram_bytes": str(16 * 10**9)}
+    assert any(name.startswith("NotDone/") for name in steps(predict))
+    assert images(predict) == {IMAGE}
+    assert len(predict.proto_pipeline.SerializeToString()) < 200_000
 
 
 def test_only_the_heavy_step_asks_for_memory(extract: Job) -> None:
@@ -124,7 +155,10 @@ def test_only_the_heavy_step_asks_for_memory(extract: Job) -> None:
 def test_an_accelerator_goes_to_the_heavy_step_alone() -> None:
     engine = replace(ENGINE, dataflow=replace(DATAFLOW, accelerator="nvidia-l4", machine_type="g2-standard-4"))
     job = extract_job(engine)
-    for name in heavy(job):
+    found = heavy(job)
+    assert found
+    for name in found:
+        assert name.startswith("Extract/")
         assert hints(job, steps(job)[name]) == {
             "min_ram_bytes": str(8 * 10**9),
             "accelerator": "type:nvidia-l4;count:1;install-nvidia-driver;use_nvidia_mps",

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.engines.clusters import Cluster, start_pool
 from tests.engines.conftest import Reference
 from tests.engines.jobs import LEAVE, Watcher, annotate, differences, left_over, written
@@ -49,6 +51,7 @@ def test_a_second_run_has_nothing_to_do(cluster: Cluster, reference: Reference, 
     note(cluster.engine, "nothing to do", ended.seconds)
 
 
+@pytest.mark.long
 def test_one_pool_serves_the_workers_of_a_machine(cluster: Cluster, few: Reference, tmp_path: Path) -> None:
     """Two task managers, or executors, that count their workers alike."""
     pool = start_pool(cluster)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -35,8 +34,8 @@ def _survived(ended: Ended, output: Path, reference: Reference, watcher: Watcher
 def test_a_python_worker_is_killed(cluster: Cluster, few: Reference, tmp_path: Path, note: Note) -> None:
     with Watcher(tmp_path) as watcher, Job(few.inputs, tmp_path, cluster) as job:
         job.until_shards(EARLY)
-        victim = cluster.python_workers()[-1]
-        children = victim.children(recursive=True)
+        job.until("a worker has children", lambda: bool(cluster.with_children()))
+        victim, children = cluster.with_children()[-1]
         victim.kill()
         killed = time.monotonic()
         assert gone(children, LEAVE), "what a killed worker had started lives on"
@@ -46,12 +45,13 @@ def test_a_python_worker_is_killed(cluster: Cluster, few: Reference, tmp_path: P
     note(cluster.engine, "python worker killed: run", ended.seconds)
 
 
+@pytest.mark.long
 def test_a_python_worker_is_killed_in_stage_2(cluster: Cluster, few: Reference, tmp_path: Path, note: Note) -> None:
     """While its child begins with the first videos."""
     shutil.copytree(few.output / "features", tmp_path / "features")
     with Watcher(tmp_path) as watcher, Job(few.inputs, tmp_path, cluster) as job:
-        job.until("a worker predicts", lambda: bool(_predicting(cluster)))
-        victim, children = _predicting(cluster)[0]
+        job.until("a worker predicts", lambda: bool(cluster.with_children()))
+        victim, children = cluster.with_children()[0]
         victim.kill()
         killed = time.monotonic()
         assert gone(children, LEAVE), "what a killed worker had started lives on"
@@ -60,21 +60,12 @@ def test_a_python_worker_is_killed_in_stage_2(cluster: Cluster, few: Reference, 
     note(cluster.engine, "python worker killed in stage 2: standstill", watcher.standstill(killed))
 
 
-def _predicting(cluster: Cluster) -> list[tuple[psutil.Process, list[psutil.Process]]]:
-    """Python workers with the children they have started."""
-    found = []
-    for worker in cluster.python_workers():
-        with suppress(psutil.NoSuchProcess):
-            if children := worker.children(recursive=True):
-                found.append((worker, children))
-    return found
-
-
 def test_a_machine_of_the_engine_is_killed(cluster: Cluster, few: Reference, tmp_path: Path, note: Note) -> None:
     """A task manager, or a Spark worker with its executors."""
     with Watcher(tmp_path) as watcher, Job(few.inputs, tmp_path, cluster) as job:
         job.until_shards(EARLY)
         root = psutil.Process(cluster.daemons["worker0"].pid)
+        job.until("that machine has work", lambda: bool(root.children(recursive=True)))
         executors = root.children(recursive=True)
         cluster.kill("worker0")
         for process in executors:
@@ -86,7 +77,9 @@ def test_a_machine_of_the_engine_is_killed(cluster: Cluster, few: Reference, tmp
     note(cluster.engine, "engine's worker killed: run", ended.seconds)
 
 
-@pytest.mark.parametrize(("first", "second"), [("flink", "spark"), ("spark", "flink")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("flink", "spark"), pytest.param("spark", "flink", marks=pytest.mark.long)]
+)
 def test_a_job_is_stopped_and_started_again_on_another_engine(
     first: str, second: str, calm: dict[str, Cluster], few: Reference, tmp_path: Path, note: Note
 ) -> None:
@@ -109,19 +102,27 @@ def test_a_job_is_stopped_and_started_again_on_another_engine(
     note(second, "the rest of another engine's run", ended.seconds)
 
 
+@pytest.mark.long
 def test_a_job_is_cancelled_from_the_engine_side(calm: dict[str, Cluster], few: Reference, tmp_path: Path) -> None:
+    """It stays ended: somebody wanted that. One that lost its workers would be sent again."""
     flink = calm["flink"]
     with Watcher(tmp_path) as watcher:
         with Job(few.inputs, tmp_path, flink) as job:
             job.until_shards(EARLY)
             (running,) = flink.running_jobs()
+            known = flink.jobs().keys()
             flink.cancel(running)
             ended = job.wait()
+        assert ended.code not in (0, 1), ended.text
+        assert "sending what is left again" not in ended.text
         assert "the same command goes on from there" in ended.text
+        assert flink.jobs().keys() == known
+        assert flink.jobs()[running] == "CANCELED"
         ended = annotate(few.inputs, tmp_path, None)
     _survived(ended, tmp_path, few, watcher, flink)
 
 
+@pytest.mark.long
 def test_a_launcher_is_killed(cluster: Cluster, few: Reference, tmp_path: Path) -> None:
     """What it left goes when the next run ends, whatever the engine does with the job that nobody watches any more."""
     with Watcher(tmp_path) as watcher:
@@ -134,6 +135,7 @@ def test_a_launcher_is_killed(cluster: Cluster, few: Reference, tmp_path: Path) 
     _survived(ended, tmp_path, few, watcher, cluster)
 
 
+@pytest.mark.long
 def test_two_jobs_on_one_output_at_once(calm: dict[str, Cluster], few: Reference, tmp_path: Path, note: Note) -> None:
     flink, spark = calm["flink"], calm["spark"]
     with (
