@@ -346,8 +346,12 @@ def test_an_interrupt_while_a_job_is_sent_cancels_it(tmp_path: Path, monkeypatch
         sending.send()
         interrupted.wait(10)
 
-    with pytest.raises(KeyboardInterrupt), remote._ended_with_us(sending, print):
-        wait()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & leaves it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt), remote._ended_with_us(sending, print):
+            wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (job.cancels, job.states) == (1, ["CANCELLED"])
     assert sending.over
 
