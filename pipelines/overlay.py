@@ -25,6 +25,7 @@ from emo_transforms.parts import part_name, part_uri, read_part_footer
 from emo_transforms.tables_in import predicted_tasks
 from emo_transforms.video import probe_video
 from pipelines.console import Ui
+from pipelines.predict_record import weights_line
 from schemas.config import DecoderConfig
 from schemas.records import EmobeamError, Probe, UsageError
 from schemas.tasks import task_named
@@ -103,6 +104,7 @@ def run_overlay(request: OverlayRequest, ui: Ui) -> dict[str, Any]:
                     start=request.start,
                     end=request.end,
                     encoding=request.encoding,
+                    comment=f"emobeam overlay; {weights_line(run)}",
                     progress=alive,
                 )
             ui.event("done", {"key": video})

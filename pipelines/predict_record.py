@@ -140,3 +140,19 @@ def _earlier_heads(output: str, uri: str) -> dict[str, Any]:
         return {}
     there = storage.names(storage.join(output, "predictions"), "")
     return {task: entries for task, entries in heads.items() if task in there}
+
+
+def weights_line(data: Mapping[str, Any]) -> str:
+    """What made the values, in a line.
+
+    Args:
+        data: ``backbone``, and ``heads`` by task, each with ``weights`` and ``sha256``.
+    """
+    backbone = data.get("backbone") or {"name": "none"}
+    parts = [] if backbone["name"] == "none" else [f"backbone {backbone['name']}, {_named(backbone)}"]
+    parts += [f"{task} {' and '.join(map(_named, heads))}" for task, heads in (data.get("heads") or {}).items()]
+    return "; ".join(parts) or "none"
+
+
+def _named(entry: Mapping[str, Any]) -> str:
+    return told_weights(str(entry.get("weights") or "weights not known"), str(entry.get("sha256") or ""))

@@ -9,11 +9,11 @@ import click
 import pyarrow as pa
 
 from emo_transforms import storage
-from emo_transforms.shipped import shipped, told_weights
+from emo_transforms.shipped import shipped
 from pipelines.annotate import AnnotateResult
 from pipelines.console import command, duration_text
 from pipelines.extract import ExtractResult
-from pipelines.predict_record import PredictResult, weights_data
+from pipelines.predict_record import PredictResult, weights_data, weights_line
 from schemas.wording import counted
 
 _NAMED = 5
@@ -96,26 +96,13 @@ def _lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"score {task}: {'undefined' if value is None else f'{value:.4f}'} (metrics.json has it in full)")
     if "features" in summary:
         lines.append(f"features: {summary['features']}")
-    lines.append(f"weights: {_weights(summary['weights'])}")
+    lines.append(f"weights: {weights_line(summary['weights'])}")
     lines.append(f"record of the run: {summary['record']}")
     if summary["untrained"]:
         lines.append(f"UNTRAINED: {', '.join(summary['untrained'])}; these values mean nothing")
         lines += [f"  {line}" for line in _remedies(summary)]
     lines += [f"{why}: {line}" for why, line in summary["next"].items()]
     return lines
-
-
-def _weights(data: dict[str, Any]) -> str:
-    """What made the values, in a line."""
-    backbone = data["backbone"]
-    parts = [] if backbone["name"] == "none" else [f"backbone {backbone['name']}, {told_weights(**_of(backbone))}"]
-    for task, heads in data.get("heads", {}).items():
-        parts.append(f"{task} {' and '.join(told_weights(**_of(head)) for head in heads)}")
-    return "; ".join(parts) or "none"
-
-
-def _of(entry: dict[str, str]) -> dict[str, str]:
-    return {key: entry[key] for key in ("weights", "sha256")}
 
 
 _PUBLISHED = "enet_b0_8_va_mtl"

@@ -77,6 +77,7 @@ def remake(
     start: float = 0.0,
     end: float = 0.0,
     encoding: Encoding | None = None,
+    comment: str = "",
     progress: Progress = idle,
 ) -> Remade:
     """Decodes a clip, paints every displayed frame, and encodes the result with the same presentation times.
@@ -89,6 +90,7 @@ def remake(
         target: a local path; an mp4 is written whatever it ends in.
         paint: see :data:`Painter`.
         start, end: s from the first displayed frame; 0 for ``end`` means to the end.
+        comment: of the file, where players and ffprobe show it.
         progress: called once per written frame.
 
     Raises:
@@ -107,6 +109,8 @@ def remake(
         open_video(path, threads=encoding.threads) as (container, stream),
         av.open(target, "w", format="mp4", options=options) as out,
     ):
+        if comment:
+            out.metadata["comment"] = comment
         writer = _Writer(out, stream, probe, wanted, paint, encoding, progress)
         sound = _sound(container, out, writer.origin if start else 0.0, writer.until if end else 0.0)
         if probe.seekable and wanted[0] > 1:

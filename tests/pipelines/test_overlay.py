@@ -48,6 +48,11 @@ def test_boxes_stand_where_the_shards_say(reference: Run, tmp_path: Path) -> Non
     told = overlay(reference, "talk.mp4", target)
     assert (told["video"], told["frames"], told["untrained"]) == ("talk", 75, True)
     assert stamps(target) == pytest.approx(stamps(reference.inputs / "talk.mp4"), abs=1e-4)
+    with av.open(str(target)) as container:
+        comment = container.metadata["comment"]
+    heads = json.loads((reference.output / "run.json").read_text())["heads"]
+    assert comment.startswith("emobeam overlay; backbone mobilenetv4_conv_small, untrained (sha256 ")
+    assert all(f"{task} untrained (sha256 {rows[0]['sha256'][:12]})" in comment for task, rows in heads.items())
     made = pictures(target)
     index = pq.read_table(reference.features / "segments.parquet").to_pylist()
     checked = 0
