@@ -304,6 +304,10 @@ def flink_cluster(folder: Path, *, slots: int = 2) -> Iterator[Cluster]:
         yield cluster
 
 
+_SPARK_CLEANUP = [f"-Dspark.worker.cleanup.{key}" for key in ("enabled=true", "interval=60", "appDataTtl=60")]
+"""Each executor copies the job server's jar, 250 MB; without this the copies of all jobs stay and fill the disk."""
+
+
 @contextmanager
 def spark_cluster(folder: Path, *, cores: int = 2) -> Iterator[Cluster]:
     """One master and two workers of ``cores`` cores each; a job takes one core of each unless it asks for more."""
@@ -328,6 +332,7 @@ def spark_cluster(folder: Path, *, cores: int = 2) -> Iterator[Cluster]:
             options = ["--host", HOST, "--cores", str(cores), "--memory", "2g", "--webui-port", str(free_port())]
             options += ["--work-dir", str(folder / f"worker{number}")]
             command = _java(f"{deploy}.worker.Worker", jars, "256m", *options, cluster.master)
+            command[1:1] = _SPARK_CLEANUP
             cluster.start(f"worker{number}", command, **environment)
         wait_for("the Spark cluster", lambda: cluster.workers_alive() == WORKERS)
         yield cluster

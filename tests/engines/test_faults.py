@@ -89,7 +89,7 @@ def test_a_job_is_stopped_and_started_again_on_another_engine(
             job.interrupt()
             stopped = time.monotonic()
             ended = job.wait()
-        assert ended.code not in (0, 1), ended.text
+        assert ended.code == 1, ended.text  # as after every run that had to stop; what it says tells why
         note(first, "Ctrl-C until the job is gone", time.monotonic() - stopped)
         wait_for("the end of the job", lambda: not calm[first].running_jobs())
         assert left_over(tmp_path) == []
@@ -113,7 +113,7 @@ def test_a_job_is_cancelled_from_the_engine_side(calm: dict[str, Cluster], few: 
             known = flink.jobs().keys()
             flink.cancel(running)
             ended = job.wait()
-        assert ended.code not in (0, 1), ended.text
+        assert ended.code == 1, ended.text  # as after every run that had to stop; what it says tells why
         assert "sending what is left again" not in ended.text
         assert "the same command goes on from there" in ended.text
         assert flink.jobs().keys() == known
