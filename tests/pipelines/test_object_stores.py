@@ -154,7 +154,7 @@ def test_few_requests(remote: Store, seen_by_annotate: Proxy) -> None:
         assert set(seen) == {"get"}
         assert seen["get"] >= ends + 1  # then all of it, once for all segments
         over += seen["get"] - ends - 1
-    assert over <= 1  # a request that breaks off on a busy machine is sent again
+    assert over <= 1  # once, on a busy machine, there was one more; why is not known
     segments = read_rows(f"{remote.uri}/study/features/segments.parquet")
     assert len(segments) == 4
     for row in segments:
