@@ -88,6 +88,25 @@ def average_level(sums: Sums, grid: LevelGrid, out: NDArray[np.float32] | None =
     return level
 
 
+def average_tiles(
+    sums: Sums, grid: LevelGrid, corners: NDArray[np.int64], edge: int, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Square tiles of a level, to the bit as :func:`average_level` has them; cheaper where they are few.
+
+    Args:
+        corners: [n, 2] row and column of each tile in the level.
+        edge: of a tile in px.
+
+    Returns:
+        float32 [n, edge, edge, 3] in 0 to 255, written to ``out`` where given.
+    """
+    reach = np.arange(edge)
+    rows, columns = corners[:, :1] + reach, corners[:, 1:] + reach
+    return _averages(
+        sums, grid.columns[0][columns], grid.rows[0][rows], grid.columns[1][columns], grid.rows[1][rows], out
+    )
+
+
 def average_crops(sums: Sums, boxes: NDArray[np.int64], size: int) -> NDArray[np.float32]:
     """Crops averaged to one size.
 
@@ -97,17 +116,39 @@ def average_crops(sums: Sums, boxes: NDArray[np.int64], size: int) -> NDArray[np
     Returns:
         float32 [n, size, size, 3] in 0 to 255.
     """
-    if not len(boxes):
-        return np.empty((0, size, size, 3), np.float32)
-    # OpenCV's images have at most 32767 rows.
-    step = 32766 // size
-    return np.concatenate([_crops(sums, boxes[start : start + step], size) for start in range(0, len(boxes), step)])
-
-
-def _crops(sums: Sums, boxes: NDArray[np.int64], size: int) -> NDArray[np.float32]:
-    count = len(boxes)
     left, right = _windows(boxes[:, 0], boxes[:, 2], size)
     top, bottom = _windows(boxes[:, 1], boxes[:, 3], size)
+    return _averages(sums, left, top, right, bottom)
+
+
+def _averages(
+    sums: Sums,
+    left: NDArray[np.int64],
+    top: NDArray[np.int64],
+    right: NDArray[np.int64],
+    bottom: NDArray[np.int64],
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Averages over grids of windows: the edges of their columns and rows [n, size] to [n, size, size, 3]."""
+    count, size = left.shape
+    found = np.empty((count, size, size, 3), np.float32) if out is None else out
+    # OpenCV's images have at most 32767 rows.
+    step = 32766 // size
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        _fill(found[part], sums, left[part], top[part], right[part], bottom[part])
+    return found
+
+
+def _fill(
+    crops: NDArray[np.float32],
+    sums: Sums,
+    left: NDArray[np.int64],
+    top: NDArray[np.int64],
+    right: NDArray[np.int64],
+    bottom: NDArray[np.int64],
+) -> None:
+    count, size = left.shape
     width, height = right - left, bottom - top
     table = sums.narrow if int((height.max(axis=1) * width.max(axis=1)).max()) <= _NARROW_AREA else sums.wide
     at = np.empty((count, size, size, 2), np.int16)
@@ -121,10 +162,10 @@ def _crops(sums: Sums, boxes: NDArray[np.int64], size: int) -> NDArray[np.float3
     found += _look_up(table, flat)
     at[..., 1] = bottom[:, :, None]
     found -= _look_up(table, flat)
-    crops = found.astype(np.float32).reshape(count, size, size * 3)
-    crops *= (1 / height).astype(np.float32)[:, :, None]
-    crops *= np.repeat((1 / width).astype(np.float32), 3, axis=1)[:, None, :]
-    return crops.reshape(count, size, size, 3)
+    rows = crops.reshape(count, size, size * 3)
+    per_width = np.repeat((1 / width).astype(np.float32), 3, axis=1)[:, None, :]
+    np.multiply(found.reshape(rows.shape), per_width, out=rows, casting="unsafe", dtype=np.float32)
+    rows *= (1 / height).astype(np.float32)[:, :, None]
 
 
 def _look_up(table: NDArray[Any], at: NDArray[np.int16]) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emo_transforms.detection.following import FollowingDetector
+from emo_transforms.detection.gate import shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector
 from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.faces import Detector
@@ -25,8 +26,8 @@ def make_detector(config: DetectorConfig, engine: str = "torch", device: str = "
         EmobeamError: facenet-pytorch or the engine is missing.
     """
     if config.mode == "exact":
-        return MtcnnDetector(config, MtcnnNetworks(engine, device))
+        return MtcnnDetector(config, MtcnnNetworks(engine, device), shipped_gate())
     every = replace(config, keep=0.0)
-    scanner = MtcnnDetector(every, MtcnnNetworks(engine, device))
-    near = MtcnnDetector(every, MtcnnNetworks(engine, device, _NEAR_BATCHES))
+    scanner = MtcnnDetector(every, MtcnnNetworks(engine, device), shipped_gate())
+    near = MtcnnDetector(every, MtcnnNetworks(engine, device, _NEAR_BATCHES), shipped_gate())
     return FollowingDetector(scanner, near, config.keep)

@@ -3,7 +3,7 @@
 Three networks, each on what the one before it let pass: P-Net on every place of an image pyramid, R-Net and O-Net on
 crops of the frame. The arithmetic of boxes is facenet-pytorch's to the pixel, so that its faces are found again. What
 is left out is work: a place of the three finest levels of the pyramid is looked at only where the next coarser level
-sees at least a trace of a face (P-Net answers to faces that are half a step too large or too small, see :data:`GATE`).
+sees at least a trace of a face (see ``emo_transforms.detection.gate``).
 """
 
 from __future__ import annotations
@@ -15,22 +15,31 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torchvision.ops import nms
 
-from emo_transforms.detection.area import LevelGrid, Sums, average_crops, average_level, level_grid, sums_of
+from emo_transforms.detection.area import (
+    LevelGrid,
+    Sums,
+    average_crops,
+    average_level,
+    average_tiles,
+    level_grid,
+    sums_of,
+)
+from emo_transforms.detection.gate import FACTOR, UNSEEN, Gate
 from emo_transforms.detection.networks import TILE_EDGE, TILE_PLACES, TILE_STEP, MtcnnNetworks
 from emo_transforms.faces import Faces, Picture
 from schemas.config import DetectorConfig
 
-GATE = -2.0
-"""Logit of P-Net (probability 0.12) from which a place opens the finer level around it."""
-
-EDGE_GATE = -4.0
-"""The same for the outermost places: no coarser window is centred on a face that the frame's edge cuts off."""
-
 GATED_LEVELS = 3
+"""So many levels, the finest ones, are gated."""
+
 _GATE_REACH = 5
+_FEW = 0.4
+"""Up to this share of a level's tiles are averaged one by one, more of them with the whole level."""
+
 _MAX_EDGE = 32765
 _APART = 65536.0
 _NO_BOXES = np.empty((0, 9), np.float32)
@@ -48,17 +57,29 @@ class _Level:
     tiles: tuple[int, int]
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """Tiles [rows, columns] of a level that P-Net looks at in one of the frames."""
+
+    level: int
+    frame: int
+    tiles: NDArray[np.bool_]
+
+
 class MtcnnDetector:
     """MTCNN frame by frame: what it finds in a frame depends on that frame alone.
 
     Args:
         config: sizes and thresholds.
         networks: on any engine.
+        gate: decides where fine levels are looked at; everywhere where None, or where the pyramid has other steps than
+            the gate knows.
     """
 
-    def __init__(self, config: DetectorConfig, networks: MtcnnNetworks) -> None:
+    def __init__(self, config: DetectorConfig, networks: MtcnnNetworks, gate: Gate | None = None) -> None:
         self.config = config
         self.networks = networks
+        self._gate = gate if config.factor == FACTOR else None
 
     def start(self) -> None:
         """Nothing is remembered between frames."""
@@ -79,33 +100,34 @@ class MtcnnDetector:
         config = self.config
         levels = _levels(sums[0].size, min_face or config.min_face, config.factor)
         found = [[_NO_BOXES] * len(levels) for _ in sums]
-        gated = max(min(GATED_LEVELS, len(levels) - 1), 0)
+        gated = max(min(GATED_LEVELS, len(levels) - 1), 0) if self._gate else 0
         marks: dict[int, NDArray[np.bool_]] = {}
         # The open levels go through the network together; each gated one waits for the next coarser one.
         for indices in (range(gated, len(levels)), *((index,) for index in reversed(range(gated)))):
-            jobs = [(index, frame) for index in indices for frame in range(len(sums))]
-            pictures = [average_level(sums[frame], levels[index].grid) for index, frame in jobs]
-            asked = [marks[frame] if index < gated else np.ones(levels[index].tiles, bool) for index, frame in jobs]
-            for (index, frame), mark, tiles in zip(jobs, asked, self._look(pictures, asked), strict=True):
-                found[frame][index] = _proposals(tiles, mark, levels[index], config.thresholds[0])
-                if 0 < index <= gated:
-                    marks[frame] = _opened(tiles, mark, levels[index], levels[index - 1])
+            looks = [
+                _Look(index, frame, marks[frame] if index < gated else np.ones(levels[index].tiles, bool))
+                for index in indices
+                for frame in range(len(sums))
+            ]
+            for look, answers in zip(looks, self._look(sums, levels, looks), strict=True):
+                level = levels[look.level]
+                found[look.frame][look.level] = _proposals(answers, look.tiles, level, config.thresholds[0])
+                if self._gate and 0 < look.level <= gated:
+                    opened = self._gate.open(_mapped(answers, look.tiles, level))
+                    marks[look.frame] = _tiles_about(opened, levels[look.level - 1])
         return [_squares(own) for own in found]
 
     def _look(
-        self, pictures: Sequence[NDArray[np.float32]], marks: Sequence[NDArray[np.bool_]]
+        self, sums: Sequence[Sums], levels: Sequence[_Level], looks: Sequence[_Look]
     ) -> list[NDArray[np.float32]]:
-        """P-Net's answers [n, 16, 16, 5] on the marked tiles of each picture."""
-        if not pictures:
-            return []
-        places = [np.argwhere(mark) * TILE_STEP for mark in marks]
-        tiles = np.empty((sum(map(len, places)), TILE_EDGE, TILE_EDGE, 3), np.float32)
-        index = 0
-        for picture, own in zip(pictures, places, strict=True):
-            for row, column in own.tolist():
-                tiles[index] = picture[row : row + TILE_EDGE, column : column + TILE_EDGE]
-                index += 1
-        return np.split(self.networks.propose(tiles), np.cumsum([len(own) for own in places])[:-1])
+        """P-Net's answers [n, 16, 16, 5] on the tiles of each look."""
+        ends = np.cumsum([np.count_nonzero(look.tiles) for look in looks])
+        tiles = np.empty((ends[-1] if looks else 0, TILE_EDGE, TILE_EDGE, 3), np.float32)
+        for look, end in zip(looks, ends, strict=True):
+            _cut_tiles(
+                sums[look.frame], levels[look.level], look.tiles, tiles[end - np.count_nonzero(look.tiles) : end]
+            )
+        return np.split(self.networks.propose(tiles), ends[:-1]) if looks else []
 
     def judge(self, sums: Sequence[Sums], squares: Sequence[Boxes], *, most: int | None = None) -> list[Faces]:
         """R-Net, then O-Net on squares of each frame, and what is left as faces.
@@ -165,17 +187,30 @@ def _levels(size: tuple[int, int], min_face: float, factor: float) -> tuple[_Lev
     return tuple(levels)
 
 
-def _opened(answers: NDArray[np.float32], mark: NDArray[np.bool_], level: _Level, finer: _Level) -> NDArray[np.bool_]:
-    """The tiles of the next finer level that hold a place about which this level sees a trace of a face."""
-    grid = np.full((*level.tiles, TILE_PLACES, TILE_PLACES), -np.inf, np.float32)
-    grid[mark] = answers[..., 0]
+def _cut_tiles(sums: Sums, level: _Level, marked: NDArray[np.bool_], out: NDArray[np.float32]) -> None:
+    """Writes the marked tiles of a level to ``out`` [n, 42, 42, 3]."""
+    if len(out) < _FEW * marked.size:
+        average_tiles(sums, level.grid, np.argwhere(marked) * TILE_STEP, TILE_EDGE, out)
+        return
+    picture = average_level(sums, level.grid)
+    tiles = sliding_window_view(picture, (TILE_EDGE, TILE_EDGE), axis=(0, 1))[::TILE_STEP, ::TILE_STEP]
+    out[:] = tiles.transpose(0, 1, 3, 4, 2)[marked]
+
+
+def _mapped(answers: NDArray[np.float32], marked: NDArray[np.bool_], level: _Level) -> NDArray[np.float32]:
+    """P-Net's answers on the marked tiles as a map of the level's places, [rows, columns, 5]."""
     rows, columns = level.tiles
-    whole = grid.transpose(0, 2, 1, 3).reshape(rows * TILE_PLACES, columns * TILE_PLACES)
-    whole = whole[: level.places[0], : level.places[1]]
-    trace = (whole > GATE).astype(np.uint8)
-    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        trace[edge] = whole[edge] > EDGE_GATE
-    near = cv2.dilate(trace, np.ones((_GATE_REACH, _GATE_REACH), np.uint8))
+    whole = np.empty((rows, TILE_PLACES, columns, TILE_PLACES, 5), np.float32)
+    if not marked.all():
+        whole[:] = UNSEEN
+    whole.transpose(0, 2, 1, 3, 4)[marked] = answers
+    whole = whole.reshape(rows * TILE_PLACES, columns * TILE_PLACES, 5)
+    return whole[: level.places[0], : level.places[1]]
+
+
+def _tiles_about(opened: NDArray[np.bool_], finer: _Level) -> NDArray[np.bool_]:
+    """The tiles of the next finer level that hold a place about the opened ones of this level."""
+    near = cv2.dilate(opened.astype(np.uint8), np.ones((_GATE_REACH, _GATE_REACH), np.uint8))
     rows, columns = finer.places
     fine = np.zeros((finer.tiles[0] * TILE_PLACES, finer.tiles[1] * TILE_PLACES), np.uint8)
     fine[:rows, :columns] = cv2.resize(near, (columns, rows), interpolation=cv2.INTER_NEAREST)

@@ -63,7 +63,7 @@ class MtcnnNetworks:
     def __init__(self, engine: str = "torch", device: str = "cpu", batches: tuple[int, int, int] | None = None) -> None:
         check_engine(engine)
         # A GPU wants thousands of pictures at once; a core is fastest with what its cache holds.
-        self._batches = batches or ((4, 8, 4) if device == "cpu" else (256, 1024, 256))
+        self._batches = batches or ((16, 16, 4) if device == "cpu" else (256, 1024, 256))
         nets = (_pnet(), _rnet(), _onet())
         if engine == "torch":
             self._networks = [_on_torch(net, device) for net in nets]
@@ -147,7 +147,7 @@ def _on_torch(net: _Net, device: str) -> Network:
     head = _tensors(net.head, device)
 
     def run(values: NDArray[Any]) -> list[NDArray[np.float32]]:
-        with torch.inference_mode(), _one_thread(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), one_thread(), torch.backends.cudnn.flags(allow_tf32=False):
             # [n, H, W, 3] in memory is what torch calls channels last, its faster layout.
             x = torch.from_numpy(values).to(device).permute(0, 3, 1, 2)
             for weight, bias, slope, pool in layers:
@@ -172,8 +172,8 @@ def _tensors(layer: _Layer, device: str) -> tuple[Tensor, Tensor, Tensor, int]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """The last bits of a convolution follow the number of threads; workers give the parallelism."""
+def one_thread() -> Iterator[None]:
+    """torch on one thread: the last bits follow the number of threads; workers give the parallelism."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

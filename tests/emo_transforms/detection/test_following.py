@@ -12,6 +12,7 @@ import pytest
 
 from emo_transforms.detection.detectors import make_detector
 from emo_transforms.detection.following import GLANCE_SECONDS, SCAN_SECONDS, FollowingDetector
+from emo_transforms.detection.gate import shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector, overlaps
 from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.engines import ENGINES
@@ -28,13 +29,15 @@ RATE = 6
 SIZE = (320, 240)
 EXACT = DetectorConfig()
 
+GATE = shipped_gate()
+
 
 def times_of(frames: Clip) -> list[float]:
     return [number / RATE for number in range(len(frames))]
 
 
 def following(networks: MtcnnNetworks, config: DetectorConfig = EXACT) -> FollowingDetector:
-    cascade = MtcnnDetector(replace(config, keep=0.0), networks)
+    cascade = MtcnnDetector(replace(config, keep=0.0), networks, GATE)
     return FollowingDetector(cascade, cascade, config.keep)
 
 
@@ -43,7 +46,7 @@ def follow(networks: MtcnnNetworks, frames: Clip, config: DetectorConfig = EXACT
 
 
 def exact(networks: MtcnnNetworks, frames: Clip, config: DetectorConfig = EXACT) -> list[Faces]:
-    return MtcnnDetector(config, networks).detect(frames)
+    return MtcnnDetector(config, networks, GATE).detect(frames)
 
 
 # --- clips --------------------------------------------------------------------------------------------------
@@ -154,8 +157,8 @@ def test_scans_are_those_of_the_cascade_and_most_frames_need_none(
     mtcnn_networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks = mtcnn_networks("torch")
-    scanner = MtcnnDetector(replace(EXACT, keep=0.0), networks)
-    near = MtcnnDetector(replace(EXACT, keep=0.0), networks)
+    scanner = MtcnnDetector(replace(EXACT, keep=0.0), networks, GATE)
+    near = MtcnnDetector(replace(EXACT, keep=0.0), networks, GATE)
     detector = FollowingDetector(scanner, near, EXACT.keep)
     scanned: list[int] = []
     whole = scanner.detect

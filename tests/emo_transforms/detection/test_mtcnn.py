@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from emo_transforms.detection import mtcnn
+from emo_transforms.detection.gate import shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces, overlaps
 from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.engines import ENGINES
@@ -26,6 +27,7 @@ Networks = Callable[[str], MtcnnNetworks]
 
 F32 = ("torch", "openvino-f32")
 ALL = DetectorConfig(keep=0.0)
+GATE = shipped_gate()
 ASTRONAUT: Picture = data.astronaut()  # type: ignore[no-untyped-call]
 
 
@@ -133,12 +135,12 @@ def assert_equal(one: Faces, two: Faces) -> None:
 def test_faces_are_those_of_facenet_pytorch(mtcnn_networks: Networks, engine: str, name: str) -> None:
     wanted = reference_of(name)
     assert len(wanted) >= PICTURES[name]
-    assert_the_same(MtcnnDetector(ALL, mtcnn_networks(engine)).detect([picture(name)])[0], wanted)
+    assert_the_same(MtcnnDetector(ALL, mtcnn_networks(engine), GATE).detect([picture(name)])[0], wanted)
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_faces_are_nearly_those_of_facenet_pytorch_in_bfloat16(mtcnn_networks: Networks, name: str) -> None:
-    (found,) = MtcnnDetector(ALL, mtcnn_networks("openvino-bf16")).detect([picture(name)])
+    (found,) = MtcnnDetector(ALL, mtcnn_networks("openvino-bf16"), GATE).detect([picture(name)])
     assert_sure_faces_agree(found, reference_of(name), overlap=0.8, of_edge=0.05)
 
 
@@ -149,9 +151,9 @@ def test_faces_in_real_clips_are_those_of_facenet_pytorch(
     frame = frame_of(shared_videos / "faces" / clip, number)
     wanted = reference(frame)
     assert (wanted.scores >= 0.9).sum() >= at_least
-    assert_the_same(MtcnnDetector(ALL, mtcnn_networks("torch")).detect([frame])[0], wanted)
+    assert_the_same(MtcnnDetector(ALL, mtcnn_networks("torch"), GATE).detect([frame])[0], wanted)
     for engine in ENGINES[1:]:
-        (found,) = MtcnnDetector(ALL, mtcnn_networks(engine)).detect([frame])
+        (found,) = MtcnnDetector(ALL, mtcnn_networks(engine), GATE).detect([frame])
         assert_sure_faces_agree(found, wanted, overlap=0.9 if engine in F32 else 0.8, of_edge=0.05)
 
 
@@ -160,7 +162,7 @@ def test_faces_in_frames_of_any_size_are_nearly_those_of_facenet_pytorch(mtcnn_n
 
     That moves faces near the lower and the right edge a little; others are the same.
     """
-    detector = MtcnnDetector(ALL, mtcnn_networks("torch"))
+    detector = MtcnnDetector(ALL, mtcnn_networks("torch"), GATE)
     rng = np.random.default_rng(1)
     same = []
     for number in range(24):
@@ -190,7 +192,7 @@ def test_sizes_and_thresholds_are_respected(
 ) -> None:
     changed = 0
     for name in ("two", "dark"):
-        (found,) = MtcnnDetector(replace(ALL, **change), mtcnn_networks("torch")).detect([picture(name)])
+        (found,) = MtcnnDetector(replace(ALL, **change), mtcnn_networks("torch"), GATE).detect([picture(name)])
         wanted = reference(picture(name), **theirs)
         assert_the_same(found, wanted)
         usual = reference_of(name)
@@ -201,18 +203,18 @@ def test_sizes_and_thresholds_are_respected(
 @pytest.mark.parametrize("engine", F32)
 def test_faces_below_the_score_to_keep_are_dropped(mtcnn_networks: Networks, engine: str) -> None:
     networks = mtcnn_networks(engine)
-    (every,) = MtcnnDetector(ALL, networks).detect([picture("corners")])
+    (every,) = MtcnnDetector(ALL, networks, GATE).detect([picture("corners")])
     for score in every.scores:
         for limit, reported in (
             (score, every.scores >= score),
             (np.nextafter(score, np.float32(2)), every.scores > score),
         ):
-            (found,) = MtcnnDetector(replace(ALL, keep=float(limit)), networks).detect([picture("corners")])
+            (found,) = MtcnnDetector(replace(ALL, keep=float(limit)), networks, GATE).detect([picture("corners")])
             np.testing.assert_array_equal(found.boxes, every.boxes[reported])
 
 
 def test_landmarks_lie_where_the_template_has_them(mtcnn_networks: Networks) -> None:
-    (found,) = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch")).detect([ASTRONAUT])
+    (found,) = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"), GATE).detect([ASTRONAUT])
     assert len(found) == 1
     left_eye, right_eye, nose, left_mouth, right_mouth = found.landmarks[0]
     assert left_eye[0] < nose[0] < right_eye[0]
@@ -238,26 +240,21 @@ class Counting(MtcnnNetworks):
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino-bf16"])
-def test_the_gate_spares_work_and_loses_nothing(
-    mtcnn_networks: Networks, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
+def test_the_gate_spares_work_and_loses_nothing(mtcnn_networks: Networks, engine: str) -> None:
     networks = Counting(mtcnn_networks(engine))
-    detector = MtcnnDetector(ALL, networks)
-    seen = {}
-    for gate in (mtcnn.GATE, -np.inf):
-        monkeypatch.setattr(mtcnn, "GATE", gate)
+    seen = []
+    for gate in (GATE, None):
+        detector = MtcnnDetector(ALL, networks, gate)
         networks.tiles = 0
-        seen[gate] = [detector.detect([picture(name)])[0] for name in PICTURES], networks.tiles
-    (gated, some), (ungated, every) = seen.values()
+        seen.append(([detector.detect([picture(name)])[0] for name in PICTURES], networks.tiles))
+    (gated, some), (ungated, every) = seen
     assert 0 < some < 0.9 * every
     for one, two in zip(gated, ungated, strict=True):
         np.testing.assert_allclose(one.boxes, two.boxes, rtol=0, atol=1e-3)
 
 
-def test_the_gate_loses_no_face_of_any_size_inside_the_frame(
-    mtcnn_networks: Networks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    detector = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"))
+def test_the_gate_loses_no_face_of_any_size_inside_the_frame(mtcnn_networks: Networks) -> None:
+    detector = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"), GATE)
     rng = np.random.default_rng(3)
     frames = []
     for number in range(20):
@@ -267,20 +264,17 @@ def test_the_gate_loses_no_face_of_any_size_inside_the_frame(
         frame[top : top + edge, left : left + edge] = face(number, (edge, edge))
         frames.append(frame)
     gated = detector.detect(frames)
-    monkeypatch.setattr(mtcnn, "GATE", -np.inf)
-    ungated = detector.detect(frames)
+    ungated = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"), None).detect(frames)
     assert sum(len(found) == 1 for found in ungated) >= 18
     for one, two in zip(gated, ungated, strict=True):
         np.testing.assert_allclose(one.boxes, two.boxes, rtol=0, atol=1e-3)
 
 
-def test_the_gate_loses_nothing_of_real_clips(
-    shared_videos: Path, mtcnn_networks: Networks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    detector = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"))
+def test_the_gate_loses_nothing_of_real_clips(shared_videos: Path, mtcnn_networks: Networks) -> None:
+    detector = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"), GATE)
     frames = [frame_of(shared_videos / "faces" / clip, number) for clip, number, _ in CLIPS]
     gated = [detector.detect([frame])[0] for frame in frames]
-    monkeypatch.setattr(mtcnn, "GATE", -np.inf)
+    detector = MtcnnDetector(DetectorConfig(), mtcnn_networks("torch"), None)
     for frame, found in zip(frames, gated, strict=True):
         np.testing.assert_allclose(found.boxes, detector.detect([frame])[0].boxes, rtol=0, atol=1e-3)
 
@@ -309,19 +303,19 @@ def test_the_gate_loses_nothing_of_real_clips(
     ids=lambda frame: "x".join(map(str, frame.shape[:2])),
 )
 def test_where_no_face_is_none_is_found(mtcnn_networks: Networks, engine: str, frame: Picture) -> None:
-    for found in MtcnnDetector(ALL, mtcnn_networks(engine)).detect([frame, frame]):
+    for found in MtcnnDetector(ALL, mtcnn_networks(engine), GATE).detect([frame, frame]):
         assert len(found) == 0
         assert (found.boxes.shape, found.landmarks.shape) == ((0, 4), (0, 5, 2))
 
 
 def test_no_frames_no_faces(mtcnn_networks: Networks) -> None:
-    assert MtcnnDetector(ALL, mtcnn_networks("torch")).detect([]) == []
+    assert MtcnnDetector(ALL, mtcnn_networks("torch"), GATE).detect([]) == []
 
 
 @pytest.mark.parametrize("edge", [46, 47, 48])
 def test_frames_as_large_as_the_smallest_face_do_not_fail(mtcnn_networks: Networks, edge: int) -> None:
     """12 / 47 * 47 is less than 12 in floating point: the pyramid has no level."""
-    detector = MtcnnDetector(DetectorConfig(min_face=47), mtcnn_networks("torch"))
+    detector = MtcnnDetector(DetectorConfig(min_face=47), mtcnn_networks("torch"), GATE)
     (found,) = detector.detect([np.zeros((edge, edge + 3, 3), np.uint8)])
     assert len(found) == 0
 
@@ -330,7 +324,7 @@ def test_frames_as_large_as_the_smallest_face_do_not_fail(mtcnn_networks: Networ
 def test_frames_with_an_edge_too_long_are_passed_over(mtcnn_networks: Networks, edge: int, faces: int) -> None:
     frame = np.zeros((64, edge, 3), np.uint8)
     frame[:, -96:] = face(0, (96, 64))
-    detector = MtcnnDetector(DetectorConfig(min_face=40), mtcnn_networks("torch"))
+    detector = MtcnnDetector(DetectorConfig(min_face=40), mtcnn_networks("torch"), GATE)
     assert [len(found) for found in detector.detect([frame])] == [faces]
 
 
@@ -350,7 +344,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def test_a_frame_gives_the_same_bits_whatever_the_threads_and_neighbours(
     mtcnn_networks: Networks, threads: Callable[[int], None], engine: str, number: int, size: tuple[int, int]
 ) -> None:
-    detector = MtcnnDetector(ALL, mtcnn_networks(engine))
+    detector = MtcnnDetector(ALL, mtcnn_networks(engine), GATE)
     frames = [faces_side_by_side(number, size), nobody(1, size), faces_side_by_side(number + 20, size)]
     threads(1)
     alone = [detector.detect([frame])[0] for frame in frames]
