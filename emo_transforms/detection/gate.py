@@ -67,8 +67,10 @@ def evidence(answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     """
     most = cv2.dilate(answers, np.ones((3, 3), np.uint8))
     likely = np.asarray(most[..., 0] > HOPELESS)
+    places = np.flatnonzero(likely)
     near, far = (cv2.blur(answers, (edge, edge), borderType=cv2.BORDER_REPLICATE) for edge in (3, 5))
-    return np.concatenate([values[likely] for values in (answers, near, most, far)], axis=1), likely
+    found = [values.reshape(-1, 5).take(places, axis=0) for values in (answers, near, most, far)]
+    return np.concatenate(found, axis=1), likely
 
 
 @lru_cache(maxsize=1)
