@@ -1,10 +1,9 @@
 """Which places of a finer level of MTCNN's pyramid are worth a look, by what P-Net says of the next coarser level.
 
-P-Net sees a face half a step too small for a level as a part of its window: the answer is weak, but its neighbours agree and
-the shifts of the edges point inward. A network of one hidden layer reads this from the answers about a place: its own five, their
-means and maxima over 3x3 places, their means over 5x5. It was fitted on faces of all sizes pasted into pictures without any
-(``python -m tests.benchmarks.gate``), and is about as likely to miss a face as the plain threshold that opens twice as
-many tiles.
+P-Net sees a face half a step too small for a level as a part of its window: the answer is weak, but its neighbours
+agree and the shifts of the edges point inward. A network of one hidden layer reads this from the answers about a place:
+its own five, their means and maxima over 3x3 places, their means over 5x5. It was fitted on faces of all sizes pasted
+into pictures without any (``python -m tests.benchmarks.gate``).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from emo_transforms.detection.networks import one_thread
 FACTOR = 0.709
 """The ratio of levels that the gate was fitted for."""
 
-HOPELESS = -4.0
+HOPELESS = -3.0
 """A place whose logits all about are below opens nothing."""
 
 UNSEEN = np.array([-8, 0, 0, 0, 0], np.float32)
@@ -62,8 +61,9 @@ def evidence(answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     """What there is at the places that aren't hopeless, and which these are.
 
     Returns:
-        float32 [n, 20]: the answers, their means and maxima over 3x3 places, their means over 5x5 (the outermost places are
-        repeated beyond the edge); and bool [h, w] with ``n`` places: where the largest of 3x3 logits is above :data:`HOPELESS`.
+        float32 [n, 20]: the answers, their means over 3x3 places (the outermost are repeated beyond the edge), their
+        maxima over 3x3, their means over 5x5; and bool [h, w] with ``n`` places: where the largest of 3x3 logits is
+        above :data:`HOPELESS`.
     """
     most = cv2.dilate(answers, np.ones((3, 3), np.uint8))
     likely = np.asarray(most[..., 0] > HOPELESS)

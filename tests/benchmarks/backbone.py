@@ -24,7 +24,7 @@ from emo_transforms.faces import crop_face
 from schemas.config import BackboneConfig, ExtractConfig
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
 from tests.benchmarks.material import Picture, one_face, pictures_and_times, sampled_frames
-from tests.benchmarks.measure import cpus, interleaved, parser, run, stage1_settings, timed
+from tests.benchmarks.measure import as_worker, cpus, interleaved, parser, run, stage1_settings, timed
 
 AGAINST = "timm, eager, contiguous"
 TOLERANCE = 1e-3
@@ -114,4 +114,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

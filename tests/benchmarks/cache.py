@@ -27,7 +27,7 @@ from schemas.records import VideoFeatures
 from schemas.tables import feature_schema, map_column
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
 from tests.benchmarks.material import loop_clip, segments_of, standard_clip
-from tests.benchmarks.measure import Spent, cpus, interleaved, parser, run, stage1_settings, timed, walls
+from tests.benchmarks.measure import Spent, as_worker, cpus, interleaved, parser, run, stage1_settings, timed, walls
 
 Maps = Mapping[str, NDArray[np.float32]]
 
@@ -183,4 +183,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

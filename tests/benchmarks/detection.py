@@ -30,7 +30,7 @@ from tests.benchmarks.material import (
     several_faces,
     wide_portrait,
 )
-from tests.benchmarks.measure import MODE_TEXT, MODES, detector_modes, parser, run, stage1_settings
+from tests.benchmarks.measure import MODE_TEXT, MODES, as_worker, detector_modes, parser, run, stage1_settings
 
 AGAINST = "facenet_pytorch.MTCNN.detect"
 
@@ -170,4 +170,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

@@ -3,10 +3,11 @@
     python -m tests.benchmarks.gate --photographs FOLDER [--write] [--json FILE]
 
 FOLDER is the Face Research Lab London set (``neutral/``, ``smiling/``: pictures named after the person's number). Its
-heads are pasted, 40 to 240 px wide, turned, darkened, blurred and compressed, into pictures without faces from scikit-image and scikit-learn; some stick out
-of the frame. What is to be learnt: about which places of a level does P-Net propose a box on the next finer level that is
-half on a face that the whole cascade finds there. People of the test side of ``emo_transforms/shipped/split.json`` and every third background are left out and
-tell what the gate is worth: *found* is the share of the faces of the ungated cascade, *tiles* the share of P-Net's work that is left.
+heads are pasted, 40 to 240 px wide, turned, darkened, blurred and compressed, into pictures without faces from
+scikit-image and scikit-learn; some stick out of the frame. What is to be learnt: about which places of a level does
+P-Net propose a box on the next finer level that is half on a face of the whole cascade. People of the test side of
+``emo_transforms/shipped/split.json`` and every third background are left out and tell what the gate is worth: *found*
+is the share of the ungated cascade's faces, *tiles* the share of P-Net's work that is left.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def _worth_a_look(
 
 
 def fit(values: NDArray[np.float32], wanted: NDArray[np.float32]) -> Gate:
-    """A gate whose output is shifted so that places open from a logit of minus :data:`_CAUTION`, both kinds weighed equally."""
+    """A gate that opens places from a logit of minus :data:`_CAUTION`, both kinds weighed equally."""
     torch.manual_seed(0)
     mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-3
     network = nn.Sequential(nn.Linear(values.shape[1], _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1))

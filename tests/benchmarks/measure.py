@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from emo_transforms.storage import write_json
 from pipelines import cli
 from pipelines.records import versions
 from pipelines.requests import extract_request
+from runners.local import ALLOCATOR
 from schemas.records import EmobeamError
 from tests.benchmarks.figures import Section, goal_text, table, to_json, value_text
 from tests.benchmarks.material import carphone
@@ -160,6 +162,15 @@ _LIBRARIES = ("openvino", "opencv-python-headless", "torchvision", "pillow", "sc
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def as_worker(module: str) -> None:
+    """Starts the process anew with the allocator's settings that workers have, unless it has them.
+
+    The C library reads them when a process starts and never again. They hold for all sides that are compared.
+    """
+    if not ALLOCATOR.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], ALLOCATOR | os.environ)
 
 
 def pin(count: int) -> None:

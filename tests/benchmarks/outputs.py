@@ -31,7 +31,7 @@ from schemas.config import DetectorConfig, PredictConfig
 from schemas.records import VideoFeatures
 from tests.benchmarks.figures import Figure, Goal, Section
 from tests.benchmarks.material import one_face, real_clips, segments_of, wide_portrait
-from tests.benchmarks.measure import MODE_TEXT, detector_modes, parser, run, stage1_settings
+from tests.benchmarks.measure import MODE_TEXT, as_worker, detector_modes, parser, run, stage1_settings
 
 SPREAD = 1.5
 GOAL = Goal(at_most=0.02)
@@ -160,4 +160,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

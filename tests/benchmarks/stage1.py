@@ -35,6 +35,7 @@ from tests.benchmarks.measure import (
     MODES,
     Spent,
     Steps,
+    as_worker,
     cpus,
     detector_modes,
     interleaved,
@@ -297,4 +298,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

@@ -28,7 +28,6 @@ RATE = 6
 
 SIZE = (320, 240)
 EXACT = DetectorConfig()
-
 GATE = shipped_gate()
 
 

@@ -14,7 +14,6 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from skimage import data
 
-from emo_transforms.detection import mtcnn
 from emo_transforms.detection.gate import shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces, overlaps
 from emo_transforms.detection.networks import MtcnnNetworks
