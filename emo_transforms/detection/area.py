@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NARROW_AREA = 65535 // 255
-_BAND = 32
+_BAND = 64
 """Rows worked on at once: few enough for a core's cache."""
 
 
