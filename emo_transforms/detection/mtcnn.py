@@ -2,7 +2,7 @@
 
 Three networks, each on what the one before it let pass: P-Net on every place of an image pyramid, R-Net and O-Net on
 crops of the frame. The arithmetic of boxes is facenet-pytorch's to the pixel, so that its faces are found again. What
-is left out is work: a place of the three finest levels of the pyramid is looked at only where the next coarser level
+is left out is work: a place of the two finest levels of the pyramid is looked at only where the next coarser level
 sees at least a trace of a face (see ``emo_transforms.detection.gate``).
 """
 
@@ -33,8 +33,8 @@ from emo_transforms.detection.networks import TILE_EDGE, TILE_PLACES, TILE_STEP,
 from emo_transforms.faces import Faces, Picture
 from schemas.config import DetectorConfig
 
-GATED_LEVELS = 3
-"""So many levels, the finest ones, are gated."""
+GATED_LEVELS = 2
+"""So many levels, the finest ones, are gated: still coarser ones see nothing of the smallest faces."""
 
 _GATE_REACH = 5
 _FEW = 0.4
@@ -200,11 +200,11 @@ def _cut_tiles(sums: Sums, level: _Level, marked: NDArray[np.bool_], out: NDArra
 def _mapped(answers: NDArray[np.float32], marked: NDArray[np.bool_], level: _Level) -> NDArray[np.float32]:
     """P-Net's answers on the marked tiles as a map of the level's places, [rows, columns, 5]."""
     rows, columns = level.tiles
-    whole = np.empty((rows, TILE_PLACES, columns, TILE_PLACES, 5), np.float32)
+    places = np.empty((rows, TILE_PLACES, columns, TILE_PLACES, 5), np.float32)
     if not marked.all():
-        whole[:] = UNSEEN
-    whole.transpose(0, 2, 1, 3, 4)[marked] = answers
-    whole = whole.reshape(rows * TILE_PLACES, columns * TILE_PLACES, 5)
+        places[:] = UNSEEN
+    places.transpose(0, 2, 1, 3, 4)[marked] = answers
+    whole = places.reshape(rows * TILE_PLACES, columns * TILE_PLACES, 5)
     return whole[: level.places[0], : level.places[1]]
 
 

@@ -3,11 +3,11 @@
     python -m tests.benchmarks.gate --photographs FOLDER [--write] [--json FILE]
 
 FOLDER is the Face Research Lab London set (``neutral/``, ``smiling/``: pictures named after the person's number). Its
-heads are pasted, 40 to 240 px wide, turned, darkened, blurred and compressed, into pictures without faces from
-scikit-image and scikit-learn; some stick out of the frame. What is to be learnt: about which places of a level does
-P-Net propose a box on the next finer level that is half on a face of the whole cascade. People of the test side of
-``emo_transforms/shipped/split.json`` and every third background are left out and tell what the gate is worth: *found*
-is the share of the ungated cascade's faces, *tiles* the share of P-Net's work that is left.
+heads are pasted, from 40 px to two thirds of the frame wide, turned, darkened, blurred and compressed, into pictures
+without faces from scikit-image and scikit-learn; some stick out of the frame. What is to be learnt: about which places
+of a level does P-Net propose a box on the next finer level that is half on a face of the whole cascade. People of the
+test side of ``emo_transforms/shipped/split.json`` and every third background are left out and tell what the gate is
+worth: *found* is the share of the ungated cascade's faces, *tiles* the share of P-Net's work that is left.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from tests.benchmarks.weights.split import london_test
 
 WEIGHTS = Path(mtcnn.__file__).with_name("gate.safetensors")
 
-SIZE = (360, 640)
 _HEADS = 7
 _HIDDEN = 32
 _STEPS = 6000
@@ -94,26 +93,26 @@ def _read(path: Path) -> Picture:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def collages(side: Side, count: int, seed: int) -> Iterator[Picture]:
-    """Frames with up to seven heads each."""
+def collages(side: Side, count: int, seed: int, lines: int = 360) -> Iterator[Picture]:
+    """Frames of 16:9 with up to seven heads each."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        frame = _background(side.backgrounds[rng.integers(len(side.backgrounds))], rng)
+        frame = _background(side.backgrounds[rng.integers(len(side.backgrounds))], (lines, lines * 16 // 9), rng)
         for _ in range(_HEADS):
             _paste(frame, side.heads[rng.integers(len(side.heads))], rng)
         yield _spoiled(frame, rng)
 
 
-def _background(picture: Picture, rng: np.random.Generator) -> Picture:
-    zoom = max(SIZE[0] / picture.shape[0], SIZE[1] / picture.shape[1]) * rng.uniform(1, 1.6)
+def _background(picture: Picture, size: tuple[int, int], rng: np.random.Generator) -> Picture:
+    zoom = max(size[0] / picture.shape[0], size[1] / picture.shape[1]) * rng.uniform(1, 1.6)
     way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
     large = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=way)
-    top, left = (int(rng.integers(large.shape[axis] - SIZE[axis] + 1)) for axis in (0, 1))
-    return np.asarray(large[top : top + SIZE[0], left : left + SIZE[1]], np.uint8).copy()
+    top, left = (int(rng.integers(large.shape[axis] - size[axis] + 1)) for axis in (0, 1))
+    return np.asarray(large[top : top + size[0], left : left + size[1]], np.uint8).copy()
 
 
 def _paste(frame: Picture, head: Picture, rng: np.random.Generator) -> None:
-    width = int(np.exp(rng.uniform(np.log(40), np.log(240))))
+    width = int(np.exp(rng.uniform(np.log(40), np.log(frame.shape[0] * 2 / 3))))
     height = width * head.shape[0] // head.shape[1]
     small = cv2.resize(head, (width, height), interpolation=cv2.INTER_AREA)
     rows, columns = np.mgrid[:height, :width]
@@ -124,10 +123,10 @@ def _paste(frame: Picture, head: Picture, rng: np.random.Generator) -> None:
     soft = cv2.warpAffine(soft, turn, (width, height))[..., None]
     lit = np.clip(small * rng.uniform(0.4, 1.15) + rng.uniform(-10, 25), 0, 255)
     top, left = (
-        rng.integers(-height // 3, SIZE[0] - height * 2 // 3),
-        rng.integers(-width // 3, SIZE[1] - width * 2 // 3),
+        rng.integers(-height // 3, frame.shape[0] - height * 2 // 3),
+        rng.integers(-width // 3, frame.shape[1] - width * 2 // 3),
     )
-    there = np.s_[max(top, 0) : min(top + height, SIZE[0]), max(left, 0) : min(left + width, SIZE[1])]
+    there = np.s_[max(top, 0) : min(top + height, frame.shape[0]), max(left, 0) : min(left + width, frame.shape[1])]
     here = np.s_[there[0].start - top : there[0].stop - top, there[1].start - left : there[1].stop - left]
     frame[there] = (frame[there] * (1 - soft[here]) + lit[here] * soft[here]).astype(np.uint8)
 
@@ -260,6 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--photographs", type=Path, required=True, metavar="FOLDER")
     arguments.add_argument("--frames", type=int, default=800, help="collages of training (default: 800)")
     arguments.add_argument("--held-out", type=int, default=150, help="collages of test (default: 150)")
+    arguments.add_argument("--lines", type=int, default=360, help="height of the collages of test (default: 360)")
     arguments.add_argument("--write", action="store_true", help="fit it anew and write the package's gate")
     arguments.add_argument("--json", type=Path, metavar="FILE")
     options = arguments.parse_args(argv)
@@ -271,11 +271,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{len(wanted)} places, {int(wanted.sum())} of them to be opened: {WEIGHTS}")
     else:
         gate = shipped_gate()
-    result = worth(list(collages(test, options.held_out, 12)), gate, (5.0, _CAUTION, 3.5, 3.0, 2.0))
+    result = worth(list(collages(test, options.held_out, 12, options.lines)), gate, (5.0, _CAUTION, 3.5, 3.0, 2.0))
     for caution, row in result.items():
         print(f"caution {caution}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
     if options.json:
-        write_json(options.json, result)
+        write_json(str(options.json), result)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from emo_transforms.detection.area import average_crops, average_level, level_grid, sums_of
+from emo_transforms.detection.area import average_crops, average_level, average_tiles, level_grid, sums_of
 from emo_transforms.faces import Picture
 
 TOLERANCE = 1e-4
@@ -77,6 +77,29 @@ def test_levels_are_those_of_adaptive_pooling_and_repeat_beyond_their_edge(
 def test_windows_of_any_area_are_exact(kind: type, frame: tuple[int, int], level: tuple[int, int]) -> None:
     picture: Picture = kind(frame)
     np.testing.assert_allclose(level_of(picture, level), wanted(picture, level), rtol=0, atol=TOLERANCE)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    frame=st.builds(lambda size, seed: noise(size, seed), st.tuples(edges, edges), st.integers(1, 9)),
+    level=st.tuples(edges, edges),
+    edge=st.integers(1, 42),
+    data=st.data(),
+)
+def test_tiles_are_cut_from_a_level_to_the_bit(
+    frame: Picture, level: tuple[int, int], edge: int, data: st.DataObject
+) -> None:
+    sums = sums_of(frame)
+    padded = (level[0] + edge, level[1] + edge)
+    grid = level_grid((frame.shape[0], frame.shape[1]), level, padded)
+    places = st.tuples(st.integers(0, level[0]), st.integers(0, level[1]))
+    corners = np.array(data.draw(st.lists(places, max_size=5)), np.int64).reshape(-1, 2)
+    whole = average_level(sums, grid)
+    room = np.full((len(corners) + 1, edge, edge, 3), -1, np.float32)
+    average_tiles(sums, grid, corners, edge, room[:-1])
+    for tile, (top, left) in zip(room[:-1], corners, strict=True):
+        np.testing.assert_array_equal(tile, whole[top : top + edge, left : left + edge])
+    assert (room[-1] == -1).all()
 
 
 @st.composite
