@@ -98,7 +98,7 @@ def average_tiles(
         edge: of a tile in px.
 
     Returns:
-        float32 [n, edge, edge, 3] in 0 to 255, written to ``out`` where given.
+        float32 [n, edge, edge, 3] in 0 to 255, written to ``out`` (contiguous) where given.
     """
     reach = np.arange(edge)
     rows, columns = corners[:, :1] + reach, corners[:, 1:] + reach

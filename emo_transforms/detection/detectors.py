@@ -29,5 +29,6 @@ def make_detector(config: DetectorConfig, engine: str = "torch", device: str = "
         return MtcnnDetector(config, MtcnnNetworks(engine, device), shipped_gate())
     every = replace(config, keep=0.0)
     scanner = MtcnnDetector(every, MtcnnNetworks(engine, device), shipped_gate())
-    near = MtcnnDetector(every, MtcnnNetworks(engine, device, _NEAR_BATCHES), shipped_gate())
+    # A lost face is looked for in a few tiles: to miss it would cost more than to look at them all.
+    near = MtcnnDetector(every, MtcnnNetworks(engine, device, _NEAR_BATCHES), None)
     return FollowingDetector(scanner, near, config.keep)

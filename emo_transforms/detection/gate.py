@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch.nn import functional
 
 from emo_transforms.detection.networks import one_thread
+from schemas.records import EmobeamError
 
 FACTOR = 0.709
 """The ratio of levels that the gate was fitted for."""
@@ -29,6 +31,7 @@ HOPELESS = -3.0
 
 UNSEEN = np.array([-8, 0, 0, 0, 0], np.float32)
 """Stands for the answer at places that weren't looked at."""
+UNSEEN.setflags(write=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,5 +78,13 @@ def evidence(answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
 
 @lru_cache(maxsize=1)
 def shipped_gate() -> Gate:
-    """The gate of the package."""
-    return Gate(**load((files("emo_transforms.detection") / "gate.safetensors").read_bytes()))
+    """The gate of the package.
+
+    Raises:
+        EmobeamError: its file is missing or damaged.
+    """
+    file = files("emo_transforms.detection") / "gate.safetensors"
+    try:
+        return Gate(**load(file.read_bytes()))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise EmobeamError(f"{file}: missing or damaged ({error}); install emobeam anew") from error

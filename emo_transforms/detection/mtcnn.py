@@ -1,4 +1,4 @@
-"""Faces in frames: the cascade of MTCNN (Zhang et al., 2016), with the results of facenet-pytorch 2.6.0.
+"""Faces in frames: the cascade of MTCNN (Zhang et al., 2016), with the arithmetic of facenet-pytorch 2.6.0.
 
 Three networks, each on what the one before it let pass: P-Net on every place of an image pyramid, R-Net and O-Net on
 crops of the frame. The arithmetic of boxes is facenet-pytorch's to the pixel, so that its faces are found again. What
@@ -194,7 +194,11 @@ def _cut_tiles(sums: Sums, level: _Level, marked: NDArray[np.bool_], out: NDArra
         return
     picture = average_level(sums, level.grid)
     tiles = sliding_window_view(picture, (TILE_EDGE, TILE_EDGE), axis=(0, 1))[::TILE_STEP, ::TILE_STEP]
-    out[:] = tiles.transpose(0, 1, 3, 4, 2)[marked]
+    tiles = tiles.transpose(0, 1, 3, 4, 2)
+    if marked.all():  # no copy between
+        out.reshape(tiles.shape)[:] = tiles
+    else:
+        out[:] = tiles[marked]
 
 
 def _mapped(answers: NDArray[np.float32], marked: NDArray[np.bool_], level: _Level) -> NDArray[np.float32]:

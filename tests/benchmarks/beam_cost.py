@@ -30,6 +30,7 @@ from tests.benchmarks.figures import Figure, Goal, Section, median_figure, more_
 from tests.benchmarks.material import segments_of, standard_clip
 from tests.benchmarks.measure import (
     Spent,
+    as_worker,
     cpus,
     detector_modes,
     interleaved,
@@ -136,4 +137,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

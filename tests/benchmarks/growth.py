@@ -20,7 +20,7 @@ from emo_transforms.cache import Dataset
 from runners.local import LocalConfig, LocalPool
 from tests.benchmarks.figures import Figure, Goal, Section, slope_of_logs
 from tests.benchmarks.material import carphone, loop_clip, scale_clip, video_seconds
-from tests.benchmarks.measure import Spent, detector_modes, parser, run, stage1_settings
+from tests.benchmarks.measure import Spent, as_worker, detector_modes, parser, run, stage1_settings
 from tests.benchmarks.runs import whole_run
 
 GOAL = Goal(within=(0.9, 1.1))
@@ -118,4 +118,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

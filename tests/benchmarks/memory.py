@@ -15,7 +15,7 @@ from typing import Any
 from emo_transforms.cache import Dataset
 from tests.benchmarks.figures import Figure, Goal, Section
 from tests.benchmarks.material import loop_clip, scale_clip, several_faces, video_seconds
-from tests.benchmarks.measure import MODE_TEXT, detector_modes, parser, run, stage1_settings
+from tests.benchmarks.measure import MODE_TEXT, as_worker, detector_modes, parser, run, stage1_settings
 from tests.benchmarks.runs import PeakMemory, extract
 
 LIMIT_MB = 1500
@@ -92,4 +92,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 
 from emo_transforms.decoding import DecoderProcess
+from runners.local import ALLOCATOR
 from schemas.config import DecoderConfig
 from tests.benchmarks import material
+from tests.benchmarks.measure import as_worker
 from tests.benchmarks.suite import BENCHMARKS, main
 
 Clips = Callable[[str], Path]
@@ -104,3 +108,20 @@ def test_the_beginning_of_a_clip(clips: Clips, tmp_path: Path) -> None:
     short = material.scale_clip(clips("portrait.mp4"), tmp_path / "short.mp4", height=128, seconds=0.4)
     with DecoderProcess(DecoderConfig()) as decoder:
         assert len(decoder.probe(str(short)).pts) == 10
+
+
+def test_a_benchmark_starts_anew_with_the_allocator_of_workers_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda program, words, environment: begun.append((words, environment)))
+    monkeypatch.setattr(sys, "argv", ["stage1.py", "--quick"])
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    as_worker("tests.benchmarks.stage1")
+    ((words, environment),) = begun
+    assert words[1:] == ["-m", "tests.benchmarks.stage1", "--quick"]
+    assert {name: environment[name] for name in ALLOCATOR} == {**ALLOCATOR, "MALLOC_ARENA_MAX": "7"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    as_worker("tests.benchmarks.stage1")
+    assert len(begun) == 1

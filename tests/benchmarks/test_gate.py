@@ -41,8 +41,8 @@ def test_a_fitted_gate_opens_what_it_was_shown_and_little_else() -> None:
 
 
 def test_worth_counts_faces_and_tiles(side: Side) -> None:
-    result = worth(list(collages(side, 3, 7)), shipped_gate(), (4.0, -50.0))
-    assert list(result) == ["4", "-50"]
+    result = worth(list(collages(side, 3, 7)), shipped_gate(), (2.0, -50.0))
+    assert list(result) == ["2", "-50"]
     careful, closed = result.values()
     assert careful["faces"] == closed["faces"] > 3
     assert careful["found"] > 80
@@ -55,6 +55,6 @@ def test_the_command_shows_the_shipped_gate(tmp_path: Path, capsys: pytest.Captu
     before = gate.WEIGHTS.read_bytes()
     target = tmp_path / "worth.json"
     gate.main(["--photographs", str(PHOTOGRAPHS), "--held-out", "1", "--json", str(target)])
-    assert "caution 4: faces" in capsys.readouterr().out
-    assert set(json.loads(target.read_text())["4"]) == {"faces", "found", "overlap", "tiles"}
+    assert "caution 2: faces" in capsys.readouterr().out
+    assert set(json.loads(target.read_text())["2"]) == {"faces", "found", "overlap", "tiles"}
     assert gate.WEIGHTS.read_bytes() == before

@@ -29,7 +29,7 @@ from emo_transforms.training.samples import join_labels
 from emo_transforms.training.start import head_config, start_module
 from schemas.tasks import TASKS
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
-from tests.benchmarks.measure import cores, parser, run
+from tests.benchmarks.measure import as_worker, cores, parser, run
 from tests.emo_transforms.training import data
 
 SHAPES = {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}
@@ -135,4 +135,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

@@ -31,6 +31,7 @@ from tests.benchmarks.material import loop_clip, segments_of, standard_clip
 from tests.benchmarks.measure import (
     MODE_TEXT,
     Spent,
+    as_worker,
     cores,
     cpu_seconds,
     cpus,
@@ -146,4 +147,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    as_worker(f"tests.benchmarks.{Path(__file__).stem}")
     main()

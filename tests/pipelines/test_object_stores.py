@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,15 @@ def call(*args: str | Path) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(arg) for arg in args])
     return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Downloads of this module lie by themselves: workers of other tests that leave clear away what nobody uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("own")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +157,10 @@ VIDEOS = ("talk.mp4", "day 1/a::b #ü.mp4", "broken.mp4")
 
 def test_few_requests(remote: Store, seen_by_annotate: Proxy) -> None:
     """Of the main job, per video and per segment, whatever the number of frames: docs/object-storage.md."""
-    over = 0
     for name in VIDEOS[:2]:
         ends = 1 if storage.size(f"{remote.uri}/study/videos/{name}") <= 2 * DIGEST_BYTES else 2
         seen = seen_by_annotate.counts(name)
-        assert set(seen) == {"get"}
-        assert seen["get"] >= ends + 1  # then all of it, once for all segments
-        over += seen["get"] - ends - 1
-    assert over <= 1  # once, on a busy machine, there was one more; why is not known
+        assert seen == {"get": ends + 1}  # then all of it, once for all segments
     segments = read_rows(f"{remote.uri}/study/features/segments.parquet")
     assert len(segments) == 4
     for row in segments:

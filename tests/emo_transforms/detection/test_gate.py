@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from safetensors.numpy import save
 from scipy import ndimage
 
+from emo_transforms.detection import gate
 from emo_transforms.detection.gate import FACTOR, HOPELESS, UNSEEN, Gate, evidence, shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector
 from emo_transforms.detection.networks import MtcnnNetworks
-from schemas.config import DetectorConfig
+from schemas.config import STAGE1_REVISION, DetectorConfig
+from schemas.records import EmobeamError
 from tests.clips import face
 
 Answers = NDArray[np.float32]
@@ -56,29 +61,29 @@ def test_a_part_of_a_larger_map_is_taken_for_itself() -> None:
 # --- the gate -----------------------------------------------------------------------------------------------
 
 
-def by_hand(gate: Gate, answers: Answers) -> NDArray[np.float64]:
+def by_hand(own: Gate, answers: Answers) -> NDArray[np.float64]:
     values, likely = evidence(answers)
     score = np.full(likely.shape, -np.inf)
-    hidden = np.maximum(values.astype(np.float64) @ gate.hidden.T.astype(np.float64) + gate.hidden_bias, 0)
-    score[likely] = hidden @ gate.output + gate.output_bias[0]
+    hidden = np.maximum(values.astype(np.float64) @ own.hidden.T.astype(np.float64) + own.hidden_bias, 0)
+    score[likely] = hidden @ own.output + own.output_bias[0]
     return score
 
 
 def test_it_opens_where_its_network_says_so() -> None:
-    gate, answers = shipped_gate(), some_answers()
-    score = by_hand(gate, answers)
+    own, answers = shipped_gate(), some_answers()
+    score = by_hand(own, answers)
     clear = np.abs(score) > 1e-3
-    np.testing.assert_array_equal(gate.open(answers)[clear], score[clear] > 0)
-    assert 0 < gate.open(answers).mean() < 1
+    np.testing.assert_array_equal(own.open(answers)[clear], score[clear] > 0)
+    assert 0 < own.open(answers).mean() < 1
 
 
 def test_a_hopeless_place_opens_nothing_whatever_the_network_says() -> None:
-    gate = replace(shipped_gate(), output_bias=np.array([np.inf], np.float32))
+    willing = replace(shipped_gate(), output_bias=np.array([np.inf], np.float32))
     answers = np.full((20, 20, 5), HOPELESS - 1, np.float32)
     answers[10, 10, 0] = HOPELESS + 1
     wanted = np.zeros((20, 20), bool)
     wanted[9:12, 9:12] = True
-    np.testing.assert_array_equal(gate.open(answers), wanted)
+    np.testing.assert_array_equal(willing.open(answers), wanted)
 
 
 def test_nothing_opens_where_nobody_looked() -> None:
@@ -99,14 +104,29 @@ def test_threads_change_nothing() -> None:
 
 
 def test_the_shipped_gate_is_small_and_whole() -> None:
-    gate = shipped_gate()
-    width = len(gate.output)
-    assert gate.hidden.shape == (width, 20)
-    assert gate.hidden_bias.shape == (width,)
-    assert gate.output_bias.shape == (1,)
-    for weights in (gate.hidden, gate.hidden_bias, gate.output, gate.output_bias):
+    own = shipped_gate()
+    width = len(own.output)
+    assert own.hidden.shape == (width, 20)
+    assert own.hidden_bias.shape == (width,)
+    assert own.output_bias.shape == (1,)
+    for weights in (own.hidden, own.hidden_bias, own.output, own.output_bias):
         assert weights.dtype == np.float32
         assert np.isfinite(weights).all()
+
+
+def test_another_gate_comes_with_another_revision() -> None:
+    """Else a cache would hold faces of two detectors under one identity."""
+    found = hashlib.sha256(Path(gate.__file__).with_name("gate.safetensors").read_bytes()).hexdigest()
+    assert (STAGE1_REVISION, found[:16]) == (3, "205e57e522b33a9e")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no tensors", save({"hidden": np.zeros((2, 20), np.float32)})])
+def test_a_damaged_file_is_named(content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if content is not None:
+        (tmp_path / "gate.safetensors").write_bytes(content)
+    monkeypatch.setattr(gate, "files", lambda package: tmp_path)
+    with pytest.raises(EmobeamError, match=r"gate\.safetensors: missing or damaged .*install emobeam anew"):
+        shipped_gate.__wrapped__()
 
 
 @pytest.mark.parametrize("factor", [FACTOR, 0.6])
@@ -118,10 +138,11 @@ def test_a_pyramid_of_other_steps_is_looked_at_everywhere(factor: float) -> None
 
     asked: list[tuple[int, ...]] = []
     shipped = shipped_gate()
-    gate = Asked(shipped.hidden, shipped.hidden_bias, shipped.output, shipped.output_bias)
+    counting = Asked(shipped.hidden, shipped.hidden_bias, shipped.output, shipped.output_bias)
     config = DetectorConfig(factor=factor, keep=0.0)
     frame = face(3, (160, 120))
-    (found,) = MtcnnDetector(config, MtcnnNetworks("torch"), gate).detect([frame])
+    (found,) = MtcnnDetector(config, MtcnnNetworks("torch"), counting).detect([frame])
     (ungated,) = MtcnnDetector(config, MtcnnNetworks("torch"), None).detect([frame])
     assert bool(asked) is (factor == FACTOR)
+    assert len(ungated) >= 1
     np.testing.assert_allclose(found.boxes, ungated.boxes, rtol=0, atol=1e-3)
