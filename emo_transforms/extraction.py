@@ -42,10 +42,10 @@ from emo_transforms.tracking import SegmentTracker
 from schemas.config import ExtractConfig
 from schemas.records import Failure, InputError, Segment, ShardRecord
 
-_DETECT_BYTES = {"cpu": 8_000_000, "cuda": 128_000_000}
+DETECT_BYTES = {"cpu": 6_000_000, "cuda": 128_000_000}
 """Pictures a detector is given at once: on a core one of 1080p is enough, a GPU wants more."""
 
-_DETECT_FRAMES = 16
+DETECT_FRAMES = 16
 
 
 Reporter = Callable[[str, Mapping[str, Any]], None]
@@ -156,7 +156,7 @@ def _video_rows(
     times = dict(zip(segment.frames, segment.times, strict=True))
     tracker = SegmentTracker()
     tools.detector.start()
-    for batch in _batches(tools.decoder.frames(path, segment), clock, _DETECT_BYTES[config.device]):
+    for batch in _batches(tools.decoder.frames(path, segment), clock, DETECT_BYTES[config.device]):
         with clock("detect"):
             found = tools.detector.detect([picture for _, picture in batch], [times[frame] for frame, _ in batch])
         for (frame, picture), faces in zip(batch, found, strict=True):
@@ -175,7 +175,7 @@ def _batches(frames: Iterator[tuple[int, Picture]], clock: Clock, limit: int) ->
             item = next(frames, None)
         if item is not None:
             batch.append(item)
-        full = batch and (len(batch) == _DETECT_FRAMES or len(batch) * batch[0][1].nbytes >= limit)
+        full = batch and (len(batch) == DETECT_FRAMES or len(batch) * batch[0][1].nbytes >= limit)
         if full or (item is None and batch):
             yield batch
             batch = []

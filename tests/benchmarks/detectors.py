@@ -10,14 +10,10 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
-from emo_transforms.extraction import Tools
+from emo_transforms.extraction import DETECT_BYTES, DETECT_FRAMES, Tools
 from schemas.config import DetectorConfig
 from tests.benchmarks.agreement import Found
 from tests.benchmarks.material import Picture
-
-BATCH_BYTES = 32_000_000
-BATCH_FRAMES = 8
-"""Frames per call: as many as stage 1 gives its detector."""
 
 
 class Plain:
@@ -78,7 +74,8 @@ def contest(frames: Sequence[Picture], times: Sequence[float], sides: Mapping[st
         side.start()
         side(frames[:1], times[:1])
         side.start()
-    step = max(1, min(BATCH_FRAMES, BATCH_BYTES // frames[0].nbytes))
+    # As many frames per call as stage 1 gives its detector.
+    step = min(DETECT_FRAMES, -(-DETECT_BYTES["cpu"] // frames[0].nbytes))
     names = list(sides)
     for number, start in enumerate(range(0, len(frames), step)):
         piece = slice(start, start + step)
