@@ -30,7 +30,7 @@ from emo_transforms.detection import mtcnn
 from emo_transforms.detection.area import sums_of
 from emo_transforms.detection.gate import FACTOR, Gate, evidence, shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector, overlaps
-from emo_transforms.detection.networks import MtcnnNetworks
+from emo_transforms.detection.networks import MtcnnNetworks, one_thread
 from emo_transforms.faces import Picture
 from emo_transforms.storage import write_json
 from schemas.config import DetectorConfig
@@ -214,19 +214,19 @@ def _projected(
 def fit(values: NDArray[np.float32], wanted: NDArray[np.float32]) -> Gate:
     """A gate that opens places from a logit of minus :data:`_CAUTION`, both kinds weighed equally."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # else the bits follow the machine
     mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-3
     network = nn.Sequential(nn.Linear(values.shape[1], _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1))
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=_STEPS)
     given, aim = torch.from_numpy((values - mean) / scale), torch.from_numpy(wanted)
     loss = nn.BCEWithLogitsLoss(pos_weight=(aim == 0).sum() / aim.sum())
-    for _ in range(_STEPS):
-        batch = torch.randint(len(given), (4096,))
-        optimiser.zero_grad()
-        loss(network(given[batch])[:, 0], aim[batch]).backward()
-        optimiser.step()
-        schedule.step()
+    with one_thread():
+        for _ in range(_STEPS):
+            batch = torch.randint(len(given), (4096,))
+            optimiser.zero_grad()
+            loss(network(given[batch])[:, 0], aim[batch]).backward()
+            optimiser.step()
+            schedule.step()
     first, last = network[0], network[2]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
