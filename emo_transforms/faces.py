@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from emo_transforms.resampling import resample_square
 from schemas.config import AlignConfig
 
 Picture = NDArray[np.uint8]
@@ -91,14 +92,7 @@ def in_square(points: NDArray[np.floating], box: NDArray[np.float32], margin: fl
 
 def crop_square(frame: Picture, box: NDArray[np.float32], margin: float, size: int) -> Picture:
     """See :func:`crop_face`; antialiased bilinear resampling."""
-    left, top, edge = square_box(box, margin)
-    # The kernel of an outer pixel reaches half a crop pixel beyond the square.
-    reach = max(int(np.ceil(edge / size / 2)), 1)
-    region, x0, y0 = _region(frame, left, top, left + edge, top + edge, extra=reach)
-    window = (left - x0, top - y0, left - x0 + edge, top - y0 + edge)
-    height, width = region.shape[:2]
-    window = (max(window[0], 0), max(window[1], 0), min(window[2], width), min(window[3], height))
-    return np.asarray(Image.fromarray(region).resize((size, size), Image.Resampling.BILINEAR, box=window))
+    return resample_square(frame, *square_box(box, margin), size)
 
 
 def crop_five_points(frame: Picture, landmarks: NDArray[np.float32], size: int) -> Picture:

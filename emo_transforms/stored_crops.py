@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from emo_transforms import storage
 from emo_transforms.cache import read_dataset, read_failures, shard_uri
@@ -21,6 +20,7 @@ from emo_transforms.crops import decode_crop
 from emo_transforms.faces import Picture, crop_five_points, fit_crop, square_box
 from emo_transforms.index import make_index
 from emo_transforms.listing import locate, uri_of
+from emo_transforms.resampling import resample_square
 from emo_transforms.sampling import CROPS_PER_SEGMENT
 from emo_transforms.shards import Footer, read_footer, read_rows
 from schemas.config import ExtractConfig, OriginConfig, shard_name
@@ -300,9 +300,7 @@ def network_crop(
     if align.margin >= config.crop_margin - 1e-9:
         return fit_crop(stored, size)
     left, top, edge = square_box(box, align.margin)
-    x, y = max(left - corner[0], 0.0), max(top - corner[1], 0.0)
-    window = (x, y, min(x + edge, stored.shape[1]), min(y + edge, stored.shape[0]))
-    return np.asarray(Image.fromarray(stored).resize((size, size), Image.Resampling.BILINEAR, box=window))
+    return resample_square(stored, left - corner[0], top - corner[1], edge, size)
 
 
 def same_place(features: str, inputs: Sequence[str]) -> bool:

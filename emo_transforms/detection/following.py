@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_transforms.detection.area import sums_of
-from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces, overlaps
+from emo_transforms.detection.boxes import overlaps
+from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces
 from emo_transforms.faces import Faces, Picture, no_faces
 
 SCAN_SECONDS = 2.0
@@ -104,17 +105,24 @@ class FollowingDetector:
 
     def _follow(self, frame: Picture, time: float) -> Faces | None:
         """Faces where faces were, in the surroundings of those lost just now, and large new ones; None: scan it all."""
-        faces = self._judge(frame, [_candidates(known, time) for known in self._known], most=1)
+        faces = self._judge_known(frame, time)
         certain = _at_least(faces, self._keep)
         lost = [known for known in self._known if known.reported and not _found_again(known, faces)]
         doubtful = [known for known in self._known if _found_again(known, faces) and not _found_again(known, certain)]
         squares = [self._search(frame, known) for known in (*lost, *doubtful)]
         if time - self._glanced >= GLANCE_SECONDS:
             self._glanced = time
-            squares += [square[None] for square in self._glance(frame)]
+            squares.append(self._glance(frame))
         if squares:
-            faces = best_faces(_joined([faces, self._judge(frame, squares)]))
+            faces = best_faces(_joined([faces, self._near.judge([frame], [np.concatenate(squares)])[0]]))
         return faces if all(_found_again(known, faces) for known in lost) else None
+
+    def _judge_known(self, frame: Picture, time: float) -> Faces:
+        if not self._known:
+            return no_faces()
+        squares = [_candidates(known, time) for known in self._known]
+        places = np.repeat(np.arange(len(squares)), [len(own) for own in squares])
+        return self._near.judge_places(frame, np.concatenate(squares), places)
 
     def _search(self, frame: Picture, known: _Known) -> NDArray[np.float32]:
         """P-Net's squares [n, 4] about the place of a lost face."""
@@ -133,17 +141,6 @@ class FollowingDetector:
             known = np.stack([known.box for known in self._known])
             squares = squares[overlaps(squares, known).max(axis=1) < 0.3]
         return squares
-
-    def _judge(self, frame: Picture, squares: Sequence[NDArray[np.float32]], *, most: int | None = None) -> Faces:
-        """R-Net and O-Net on groups of squares, each group with the part of the frame about it."""
-        groups = [group for group in squares if len(group)]
-        parts = [_part(frame, group, room=0.4 * float((group[:, 2] - group[:, 0]).max())) for group in groups]
-        inside = [(group, part) for group, part in zip(groups, parts, strict=True) if part.pixels.size]
-        if not inside:
-            return no_faces()
-        tables = [sums_of(part.pixels) for _, part in inside]
-        found = self._near.judge(tables, [part.inward(group) for group, part in inside], most=most)
-        return best_faces(_joined([_placed(faces, part) for faces, (_, part) in zip(found, inside, strict=True)]))
 
     def _remember(self, faces: Faces, time: float) -> None:
         known = []
@@ -222,11 +219,6 @@ def _reduced(picture: Picture, reduction: int) -> Picture:
 def _joined(parts: Sequence[Faces]) -> Faces:
     boxes, scores, points = ([getattr(part, name) for part in parts] for name in ("boxes", "scores", "landmarks"))
     return Faces(np.concatenate(boxes), np.concatenate(scores), np.concatenate(points))
-
-
-def _placed(faces: Faces, part: _Part) -> Faces:
-    points = faces.landmarks * np.float32(part.reduction) + part.corner
-    return Faces(part.outward(faces.boxes), faces.scores, points)
 
 
 def _at_least(faces: Faces, score: float) -> Faces:

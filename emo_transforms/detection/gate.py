@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch.nn import functional
 
+from emo_transforms.compiled import compiled
 from emo_transforms.detection.networks import one_thread
 from schemas.records import EmobeamError
 
@@ -68,12 +69,45 @@ def evidence(answers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
         maxima over 3x3, their means over 5x5; and bool [h, w] with ``n`` places: where the largest of 3x3 logits is
         above :data:`HOPELESS`.
     """
-    most = cv2.dilate(answers, np.ones((3, 3), np.uint8))
-    likely = np.asarray(most[..., 0] > HOPELESS)
-    places = np.flatnonzero(likely)
-    near, far = (cv2.blur(answers, (edge, edge), borderType=cv2.BORDER_REPLICATE) for edge in (3, 5))
-    found = [values.reshape(-1, 5).take(places, axis=0) for values in (answers, near, most, far)]
-    return np.concatenate(found, axis=1), likely
+    most = cv2.dilate(np.ascontiguousarray(answers[..., 0]), np.ones((3, 3), np.uint8))
+    likely = np.asarray(most > HOPELESS)
+    return _evidence(np.ascontiguousarray(answers), likely), likely
+
+
+@compiled
+def _evidence(answers: NDArray[np.float32], likely: NDArray[np.bool_]) -> NDArray[np.float32]:
+    rows, columns, width = answers.shape
+    found = np.empty((likely.sum(), 4 * width), np.float32)
+    # Of every column, two more on each side: the sums and maxima over three rows, the sums over five.
+    room = (columns + 4) * width
+    sums, tops, far = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    flat = answers.reshape(rows, columns * width)
+    number = 0
+    for y in range(rows):
+        if not likely[y].any():
+            continue
+        first, above, row = flat[max(y - 2, 0)], flat[max(y - 1, 0)], flat[y]
+        below, last = flat[min(y + 1, rows - 1)], flat[min(y + 2, rows - 1)]
+        for k in range(columns * width):
+            sums[k + 2 * width] = above[k] + row[k] + below[k]
+            far[k + 2 * width] = sums[k + 2 * width] + (first[k] + last[k])
+            tops[k + 2 * width] = max(above[k], row[k], below[k])
+        for values in (sums, tops, far):
+            for k in range(2 * width):
+                values[k] = values[2 * width + k % width]
+                values[(columns + 2) * width + k] = values[(columns + 1) * width + k % width]
+        for x in range(columns):
+            if likely[y, x]:
+                for k in range(width):
+                    at = (x + 2) * width + k
+                    before, after = at - width, at + width
+                    found[number, k] = row[x * width + k]
+                    found[number, k + width] = (sums[before] + sums[at] + sums[after]) / np.float32(9)
+                    found[number, k + 2 * width] = max(tops[before], tops[at], tops[after])
+                    wide = far[before] + far[at] + far[after] + (far[before - width] + far[after + width])
+                    found[number, k + 3 * width] = wide / np.float32(25)
+                number += 1
+    return found
 
 
 @lru_cache(maxsize=1)

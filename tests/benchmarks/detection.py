@@ -9,6 +9,7 @@ with an overlap of 0.5; *extra* are such faces of ours without a partner, in per
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -42,9 +43,10 @@ _EXTRA = Goal(at_most=2)
 
 @dataclass
 class Tally:
-    """CPU seconds by size and side, one value of each round; agreement by mode, kind of clip and clip."""
+    """CPU seconds by size and side, one value of each round; the same by clip; agreement by mode, kind and clip."""
 
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    clips: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
     agreement: dict[str, dict[str, dict[str, Agreement]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(dict))
@@ -70,12 +72,15 @@ def speed(clips: Mapping[str, Sequence[Path]], sides: Mapping[str, Side], decode
     """Rounds over all clips of a size."""
     for size, paths in clips.items():
         frames = {path: sampled_frames(path, settings, decoder) for path in paths}
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(repeats):
-            rounds = [contest(*pictures_and_times(frames[path]), sides, turn) for path in paths]
-            for name in sides:
-                seconds[name].append(sum(one.seconds[name] for one in rounds))
-        tally.seconds[size] = seconds
+        rounds = [
+            {path: contest(*pictures_and_times(frames[path]), sides, turn).seconds for path in paths}
+            for turn in range(repeats)
+        ]
+        tally.seconds[size] = {name: [sum(one[path][name] for path in paths) for one in rounds] for name in sides}
+        tally.clips[size] = {
+            path.stem: {name: [one[path][name] / len(frames[path]) for one in rounds] for name in sides}
+            for path in paths
+        }
         tally.frames[size] = sum(map(len, frames.values()))
 
 
@@ -94,10 +99,10 @@ def figures(tally: Tally) -> list[Figure]:
     for mode in (mode for mode in MODES if mode in tally.agreement):
         what = f"detection, {MODE_TEXT[mode]}"
         for size, seconds in tally.seconds.items():
-            per_frame = {
-                name: 1000 * sorted(values)[len(values) // 2] / tally.frames[size] for name, values in seconds.items()
-            }
-            note = f"{per_frame['plain']:.0f} to {per_frame[mode]:.1f} ms per frame"
+            per_frame = {name: [value / tally.frames[size] for value in values] for name, values in seconds.items()}
+            note = f"{_saved(per_frame, mode)} per frame"
+            if len(tally.clips[size]) > 1:
+                note += "; " + ", ".join(f"{clip} {_saved(own, mode)}" for clip, own in tally.clips[size].items())
             key = f"detection.{mode}.speed.{size}"
             found.append(
                 ratio_figure(
@@ -107,6 +112,11 @@ def figures(tally: Tally) -> list[Figure]:
         for kind, clips in tally.agreement[mode].items():
             found += agreement_figures(mode, kind, clips)
     return found
+
+
+def _saved(seconds: Mapping[str, Sequence[float]], mode: str) -> str:
+    plain, ours = (1000 * statistics.median(seconds[name]) for name in ("plain", mode))
+    return f"{plain:.0f} to {ours:.1f} ms"
 
 
 def agreement_figures(mode: str, kind: str, clips: Mapping[str, Agreement]) -> list[Figure]:
@@ -154,6 +164,7 @@ def measure(options: argparse.Namespace) -> Section:
     details = {
         "engine": settings.engine,
         "cpu_seconds": tally.seconds,
+        "cpu_seconds_per_frame": tally.clips,
         "frames": tally.frames,
         "agreement": {
             mode: {kind: {clip: found.as_json() for clip, found in clips.items()} for kind, clips in kinds_.items()}

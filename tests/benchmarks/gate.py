@@ -28,9 +28,11 @@ from torch import nn
 
 from emo_transforms.detection import mtcnn
 from emo_transforms.detection.area import sums_of
+from emo_transforms.detection.boxes import overlaps, square
 from emo_transforms.detection.gate import FACTOR, Gate, evidence, shipped_gate
-from emo_transforms.detection.mtcnn import MtcnnDetector, overlaps
+from emo_transforms.detection.mtcnn import MtcnnDetector
 from emo_transforms.detection.networks import MtcnnNetworks, one_thread
+from emo_transforms.detection.pyramid import Level, levels_of, mapped
 from emo_transforms.faces import Picture
 from emo_transforms.storage import write_json
 from schemas.config import DetectorConfig
@@ -159,10 +161,10 @@ def examples(frames: Iterator[Picture], rng: np.random.Generator) -> tuple[NDArr
     values, wanted = [], []
     for frame in frames:
         sums = sums_of(frame)
-        levels = mtcnn._levels(sums.size, detector.config.min_face, FACTOR)
+        levels = levels_of(sums.size, detector.config.min_face, FACTOR)
         looks = [mtcnn._Look(index, 0, np.ones(level.tiles, bool)) for index, level in enumerate(levels)]
         answers = detector._look([sums], levels, looks)
-        maps = [mtcnn._mapped(own, look.tiles, level) for own, look, level in zip(answers, looks, levels, strict=True)]
+        maps = [mapped(own, look.tiles, level) for own, look, level in zip(answers, looks, levels, strict=True)]
         faces = detector.detect([frame])[0].boxes
         open_here = np.zeros(maps[0].shape[:2], bool)
         for index in range(mtcnn.GATED_LEVELS):
@@ -182,7 +184,7 @@ def examples(frames: Iterator[Picture], rng: np.random.Generator) -> tuple[NDArr
 def _worth_a_look(
     answers: NDArray[np.float32],
     coarser: tuple[int, ...],
-    level: mtcnn._Level,
+    level: Level,
     detector: MtcnnDetector,
     faces: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
@@ -193,7 +195,7 @@ def _worth_a_look(
     places = np.stack([columns, rows], axis=1).astype(np.float32)
     boxes = np.concatenate([np.floor((2 * places + reach) / np.float32(level.scale)) for reach in (1, 12)], axis=1)
     edges = boxes[:, 2:] - boxes[:, :2]
-    squares = mtcnn._square(boxes + answers[rows, columns, 1:] * np.concatenate([edges, edges], axis=1))
+    squares = square(boxes + answers[rows, columns, 1:] * np.concatenate([edges, edges], axis=1))
     good = overlaps(squares, faces).max(axis=1) >= 0.5
     return _projected(rows[good], columns[good], answers.shape[:2], coarser)
 

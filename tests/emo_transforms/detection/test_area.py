@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from emo_transforms.detection.area import average_crops, average_level, average_tiles, level_grid, sums_of
+from emo_transforms.detection.area import average_crops, average_tiles, level_grid, sums_of
 from emo_transforms.faces import Picture
 
 TOLERANCE = 1e-4
@@ -29,8 +29,14 @@ def white(size: tuple[int, int]) -> Picture:
     return np.full((*size, 3), 255, np.uint8)
 
 
-def level_of(frame: Picture, level: tuple[int, int], padded: tuple[int, int] | None = None) -> NDArray[np.float32]:
-    return average_level(sums_of(frame), level_grid((frame.shape[0], frame.shape[1]), level, padded or level))
+def level_of(frame: Picture, level: tuple[int, int], edge: int = 40) -> NDArray[np.float32]:
+    """A whole level, put together from all its tiles: as many px as whole tiles have."""
+    rows, columns = (-(-length // edge) for length in level)
+    grid = level_grid((frame.shape[0], frame.shape[1]), level, (rows * edge, columns * edge))
+    tiles = average_tiles(sums_of(frame), grid, np.ones((rows, columns), bool), edge, edge)
+    assert tiles.dtype == np.float32
+    whole: NDArray[np.float32] = tiles.reshape(rows, columns, edge, edge, 3).transpose(0, 2, 1, 3, 4)
+    return whole.reshape(rows * edge, columns * edge, 3)
 
 
 edges = st.one_of(st.integers(1, 12), st.integers(13, 150))
@@ -40,17 +46,15 @@ pictures = st.builds(
 
 
 @settings(deadline=None, max_examples=80)
-@given(frame=pictures, level=st.tuples(edges, edges), beyond=st.tuples(st.integers(0, 40), st.integers(0, 40)))
+@given(frame=pictures, level=st.tuples(edges, edges), edge=st.integers(1, 42))
 def test_levels_are_those_of_adaptive_pooling_and_repeat_beyond_their_edge(
-    frame: Picture, level: tuple[int, int], beyond: tuple[int, int]
+    frame: Picture, level: tuple[int, int], edge: int
 ) -> None:
     rows, columns = level
-    found = level_of(frame, level, (rows + beyond[0], columns + beyond[1]))
-    assert found.dtype == np.float32
-    assert found.shape == (rows + beyond[0], columns + beyond[1], 3)
+    found = level_of(frame, level, edge)
     inner = found[:rows, :columns]
     np.testing.assert_allclose(inner, wanted(frame, level), rtol=0, atol=TOLERANCE)
-    padding = ((0, beyond[0]), (0, beyond[1]), (0, 0))
+    padding = ((0, len(found) - rows), (0, found.shape[1] - columns), (0, 0))
     np.testing.assert_array_equal(found, np.pad(inner, padding, mode="edge"))
 
 
@@ -58,10 +62,10 @@ def test_levels_are_those_of_adaptive_pooling_and_repeat_beyond_their_edge(
     ("frame", "level"),
     [
         ((720, 1280), (13, 22)),  # windows of thousands of pixels
-        ((720, 1280), (433, 769)),  # of a few, in several bands of rows
+        ((720, 1280), (433, 769)),  # of a few
         ((255, 16), (1, 16)),
         ((256, 1), (1, 1)),
-        ((257, 1), (1, 1)),  # the largest white window whose sum 16 bits hold
+        ((257, 1), (1, 1)),
         ((258, 1), (1, 1)),
         ((1, 257), (1, 1)),
         ((1, 258), (1, 1)),
@@ -76,30 +80,43 @@ def test_levels_are_those_of_adaptive_pooling_and_repeat_beyond_their_edge(
 @pytest.mark.parametrize("kind", [white, noise])
 def test_windows_of_any_area_are_exact(kind: type, frame: tuple[int, int], level: tuple[int, int]) -> None:
     picture: Picture = kind(frame)
-    np.testing.assert_allclose(level_of(picture, level), wanted(picture, level), rtol=0, atol=TOLERANCE)
+    found = level_of(picture, level)[: level[0], : level[1]]
+    np.testing.assert_allclose(found, wanted(picture, level), rtol=0, atol=TOLERANCE)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     frame=st.builds(lambda size, seed: noise(size, seed), st.tuples(edges, edges), st.integers(1, 9)),
     level=st.tuples(edges, edges),
-    edge=st.integers(1, 42),
-    data=st.data(),
+    count=st.tuples(st.integers(1, 4), st.integers(1, 5)),
+    step=st.integers(1, 20),
+    over=st.integers(0, 12),
+    seed=st.integers(0, 99),
 )
 def test_tiles_are_cut_from_a_level_to_the_bit(
-    frame: Picture, level: tuple[int, int], edge: int, data: st.DataObject
+    frame: Picture, level: tuple[int, int], count: tuple[int, int], step: int, over: int, seed: int
 ) -> None:
-    sums = sums_of(frame)
-    padded = (level[0] + edge, level[1] + edge)
-    grid = level_grid((frame.shape[0], frame.shape[1]), level, padded)
-    places = st.tuples(st.integers(0, level[0]), st.integers(0, level[1]))
-    corners = np.array(data.draw(st.lists(places, max_size=5)), np.int64).reshape(-1, 2)
-    whole = average_level(sums, grid)
-    room = np.full((len(corners) + 1, edge, edge, 3), -1, np.float32)
-    average_tiles(sums, grid, corners, edge, room[:-1])
-    for tile, (top, left) in zip(room[:-1], corners, strict=True):
-        np.testing.assert_array_equal(tile, whole[top : top + edge, left : left + edge])
+    """Overlapping ones too, whichever of them are marked."""
+    sums, edge = sums_of(frame), step + over
+    grid = level_grid((frame.shape[0], frame.shape[1]), level, (count[0] * step + over, count[1] * step + over))
+    whole = np.pad(level_of(frame, level, 1), ((0, 150), (0, 150), (0, 0)), mode="edge")
+    marked = np.random.default_rng(seed).random(count) < 0.5
+    room = np.full((np.count_nonzero(marked) + 1, edge, edge, 3), -1, np.float32)
+    average_tiles(sums, grid, marked, step, edge, room[:-1])
+    for tile, (row, column) in zip(room[:-1], np.argwhere(marked), strict=True):
+        np.testing.assert_array_equal(tile, whole[row * step :, column * step :][:edge, :edge])
     assert (room[-1] == -1).all()
+
+
+def test_tiles_that_do_not_fit_are_refused() -> None:
+    sums, grid = sums_of(noise((20, 30))), level_grid((20, 30), (10, 15), (12, 16))
+    assert average_tiles(sums, grid, np.ones((3, 4), bool), 4, 4).shape == (12, 4, 4, 3)
+    with pytest.raises(ValueError, match="reach beyond"):
+        average_tiles(sums, grid, np.ones((3, 4), bool), 4, 5)
+    with pytest.raises(ValueError, match="grid for"):
+        average_tiles(sums_of(noise((21, 30))), grid, np.ones((3, 4), bool), 4, 4)
+    with pytest.raises(ValueError, match="grid for"):
+        average_tiles(sums, grid, np.ones((3, 4), bool), 4, 4, np.empty((11, 4, 4, 3), np.float32))
 
 
 @st.composite
@@ -127,11 +144,12 @@ def test_crops_are_those_of_adaptive_pooling_whatever_their_neighbours(
         left, top, right, bottom = box
         reference = wanted(np.ascontiguousarray(frame[top:bottom, left:right]), (size, size))
         np.testing.assert_allclose(crop, reference, rtol=0, atol=TOLERANCE)
-        np.testing.assert_array_equal(crop, average_crops(sums, box[None], size)[0])
+        for source in (sums, frame):  # the table, and the pixels themselves
+            np.testing.assert_array_equal(crop, average_crops(source, box[None], size)[0])
 
 
 def test_large_crops_and_many_crops_are_exact() -> None:
-    """Windows above and below 257 px in one call, and more crops than one look-up takes."""
+    """Windows of all sizes in one call."""
     frame = noise((500, 900))
     frame[:, :450] = 255
     sums = sums_of(frame)
@@ -160,3 +178,11 @@ def test_crops_at_the_far_end_of_the_largest_pictures(size: tuple[int, int]) -> 
 def test_no_crops() -> None:
     found = average_crops(sums_of(noise((4, 4))), np.empty((0, 4), np.int64), 24)
     assert (found.shape, found.dtype) == ((0, 24, 24, 3), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 8, 5), (0, 0, 5, 7), (3, 2, 3, 5), (3, 5, 5, 5)])
+def test_boxes_beyond_the_frame_are_refused(box: tuple[int, ...]) -> None:
+    frame, boxes = noise((6, 7)), np.array([[0, 0, 7, 6], box])
+    for source in (frame, sums_of(frame)):
+        with pytest.raises(ValueError, match="beyond a frame of 7x6 px"):
+            average_crops(source, boxes, 24)

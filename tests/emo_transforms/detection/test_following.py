@@ -10,10 +10,11 @@ import av
 import numpy as np
 import pytest
 
+from emo_transforms.detection.boxes import overlaps
 from emo_transforms.detection.detectors import make_detector
 from emo_transforms.detection.following import GLANCE_SECONDS, SCAN_SECONDS, FollowingDetector
 from emo_transforms.detection.gate import shipped_gate
-from emo_transforms.detection.mtcnn import MtcnnDetector, overlaps
+from emo_transforms.detection.mtcnn import MtcnnDetector
 from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.engines import ENGINES
 from emo_transforms.faces import Faces, Picture

@@ -14,8 +14,9 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from skimage import data
 
+from emo_transforms.detection.boxes import overlaps
 from emo_transforms.detection.gate import shipped_gate
-from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces, overlaps
+from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces
 from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.engines import ENGINES
 from emo_transforms.faces import Faces, Picture
