@@ -27,7 +27,7 @@ import psutil
 from schemas.config import DecoderConfig
 from schemas.records import EmobeamError, InputError, Probe, Segment
 
-RING_BYTES = 64 << 20
+RING_BYTES = 24 << 20
 """Memory for pictures on their way from the child, unless two of them need more."""
 
 RING_SLOTS = 32
