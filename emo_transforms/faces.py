@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_transforms.resampling import resample_square
 from schemas.config import AlignConfig
 
 Picture = NDArray[np.uint8]
@@ -92,6 +91,8 @@ def in_square(points: NDArray[np.floating], box: NDArray[np.float32], margin: fl
 
 def crop_square(frame: Picture, box: NDArray[np.float32], margin: float, size: int) -> Picture:
     """See :func:`crop_face`; antialiased bilinear resampling."""
+    from emo_transforms.resampling import resample_square  # Numba takes a moment to load; planning never gets here
+
     return resample_square(frame, *square_box(box, margin), size)
 
 

@@ -22,14 +22,16 @@ def resample_square(frame: NDArray[np.uint8], left: float, top: float, edge: flo
         uint8 [size, size, 3].
 
     Raises:
-        ValueError: the square isn't finite.
+        ValueError: the square isn't finite or has no edge, or the frame has other channels than three.
     """
-    if not math.isfinite(left + top + edge):
-        raise ValueError(f"no square: left {left}, top {top}, edge {edge}")
+    if not math.isfinite(left + top + edge) or edge <= 0 or size <= 0:
+        raise ValueError(f"no square: left {left}, top {top}, edge {edge}, for {size} px")
     height, width = frame.shape[:2]
+    pixels = np.ascontiguousarray(frame, np.uint8).reshape(height, 3 * width)
+    pixels.flags.writeable = False  # loops are compiled for read-only frames
+    rows, columns = _taps(float(top), float(edge), size, height), _taps(float(left), float(edge), size, width)
     crop = np.empty((size, size, 3), np.uint8)
-    pixels = np.ascontiguousarray(frame).reshape(height, 3 * width)
-    _resample(pixels, *_taps(top, edge, size, height), *_taps(left, edge, size, width), crop.reshape(size, 3 * size))
+    _resample(pixels, *rows, *columns, crop.reshape(size, 3 * size))
     return crop
 
 

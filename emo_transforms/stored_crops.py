@@ -6,6 +6,7 @@ file it came from, so that a run resumes as it would on the videos themselves.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ from emo_transforms.crops import decode_crop
 from emo_transforms.faces import Picture, crop_five_points, fit_crop, square_box
 from emo_transforms.index import make_index
 from emo_transforms.listing import locate, uri_of
-from emo_transforms.resampling import resample_square
 from emo_transforms.sampling import CROPS_PER_SEGMENT
 from emo_transforms.shards import Footer, read_footer, read_rows
 from schemas.config import ExtractConfig, OriginConfig, shard_name
@@ -300,7 +300,12 @@ def network_crop(
     if align.margin >= config.crop_margin - 1e-9:
         return fit_crop(stored, size)
     left, top, edge = square_box(box, align.margin)
-    return resample_square(stored, left - corner[0], top - corner[1], edge, size)
+    from emo_transforms.resampling import resample_square  # Numba takes a moment to load; planning never gets here
+
+    # Beyond the stored picture the frame isn't black: its outermost pixels are repeated, as far as the filter reaches.
+    reach = math.ceil(max(edge / size, 1.0)) + 1
+    padded = np.pad(stored, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    return resample_square(padded, left - corner[0] + reach, top - corner[1] + reach, edge, size)
 
 
 def same_place(features: str, inputs: Sequence[str]) -> bool:

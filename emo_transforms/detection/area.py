@@ -19,7 +19,7 @@ from emo_transforms.compiled import compiled
 from emo_transforms.faces import Picture
 
 _LOW = 3
-"""Windows of so many rows are summed from the pixels: a table has twelve times their bytes."""
+"""Windows of up to so many rows are summed from the pixels, whose rows have a quarter of the bytes of a table's."""
 
 _NO_TABLE = np.empty((0, 0), np.int32)
 
@@ -45,8 +45,9 @@ class Sums:
 
 def sums_of(frame: Picture) -> Sums:
     """The table of a frame [H, W, 3]."""
+    pixels = _flat(frame)
     table = np.asarray(cv2.integral(frame, sdepth=cv2.CV_32S), np.int32)
-    return Sums(_flat(frame), table.reshape(len(table), -1))
+    return Sums(pixels, table.reshape(len(table), -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ def average_tiles(
     """
     count = np.count_nonzero(marked)
     tiles = np.empty((count, edge, edge, 3), np.float32) if out is None else out
-    if grid.frame != sums.size or tiles.shape != (count, edge, edge, 3):
+    if grid.frame != sums.size or tiles.shape != (count, edge, edge, 3) or not tiles.flags.c_contiguous:
         raise ValueError(f"a grid for {grid.frame} px and tiles {tiles.shape} for {count} of a frame of {sums.size} px")
     room = len(grid.rows[0]), len(grid.per_width) // 3
     if any((tiles - 1) * step + edge > length for tiles, length in zip(marked.shape, room, strict=True)):
@@ -112,7 +113,7 @@ def average_crops(source: Sums | Picture, boxes: NDArray[np.int64], size: int) -
         float32 [n, size, size, 3] in 0 to 255.
 
     Raises:
-        ValueError: a box is empty or reaches beyond the frame.
+        ValueError: a box is empty or reaches beyond the frame, which has other channels than three.
     """
     height, width = size_of(source)
     least, most = boxes.min(axis=0, initial=0), boxes.max(axis=0, initial=0)
@@ -120,7 +121,7 @@ def average_crops(source: Sums | Picture, boxes: NDArray[np.int64], size: int) -
         raise ValueError(f"boxes beyond a frame of {width}x{height} px, or empty ones")
     crops = np.empty((len(boxes), size, size, 3), np.float32)
     pixels, table = (source.pixels, source.table) if isinstance(source, Sums) else (_flat(source), _NO_TABLE)
-    _fill_crops(pixels, table, boxes, crops.reshape(len(boxes), size, 3 * size))
+    _fill_crops(pixels, table, np.ascontiguousarray(boxes, np.int64), crops.reshape(len(boxes), size, 3 * size))
     return crops
 
 
@@ -130,7 +131,10 @@ def size_of(source: Sums | Picture) -> tuple[int, int]:
 
 
 def _flat(frame: Picture) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(frame).reshape(frame.shape[0], -1)
+    """Rows of three channels; always read only, for which loops are compiled."""
+    flat = np.ascontiguousarray(frame, np.uint8).reshape(frame.shape[0], 3 * frame.shape[1])
+    flat.flags.writeable = False
+    return flat
 
 
 def _edges(length: int, count: int, padded: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -159,6 +163,7 @@ def _fill_tiles(
     edge = tiles.shape[1]
     room, sums = np.empty(pixels.shape[1], np.int32), np.empty(pixels.shape[1] + 3, np.int32)
     values = np.empty(len(left), np.float32)
+    low = _LOW if len(table) else len(pixels)
     rows, columns = marked.shape
     before = number = 0
     for row in range(rows):
@@ -173,8 +178,8 @@ def _fill_tiles(
                 while end < columns and marked[row, end]:
                     end += 1
                 own = slice(3 * start * step, 3 * ((end - 1) * step + edge))
-                reach = int(left[own.start]), int(right[own.stop - 3])
-                _sum_rows(pixels, table, top[y], bottom[y], reach, _LOW, room, sums)
+                reach = np.int64(left[own.start]), np.int64(right[own.stop - 3])
+                _sum_rows(pixels, table, top[y], bottom[y], reach, low, room, sums)
                 _average(sums, left[own], right[own], per_width[own], bottom[y] - top[y], values[own])
                 for tile in range(start, end):
                     tiles[number, y - row * step] = values[3 * tile * step : 3 * (tile * step + edge)]
@@ -212,7 +217,7 @@ def _sum_rows(
     table: NDArray[np.int32],
     top: int,
     bottom: int,
-    reach: tuple[int, int],
+    reach: tuple[np.int64 | int, np.int64 | int],
     low: int,
     room: NDArray[np.int32],
     sums: NDArray[np.int32],

@@ -20,14 +20,14 @@ def overlaps(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
 
 def suppress(boxes: Boxes, scores: NDArray[np.floating], overlap: float) -> NDArray[np.int64]:
     """Indices of boxes that no better one overlaps by more than ``overlap``, best first (torchvision's ``nms``)."""
-    order = np.argsort(-scores, kind="stable")
-    return order[_alone(np.ascontiguousarray(boxes, np.float32)[order], np.float64(overlap))]
+    order = _best_first(boxes, scores)
+    return order[_alone(np.ascontiguousarray(boxes[order], np.float32), float(overlap))]
 
 
 def suppress_contained(boxes: Boxes, scores: NDArray[np.floating], overlap: float = 0.7) -> NDArray[np.int64]:
     """The same with the overlap measured against the smaller of two boxes: a face holds no other one."""
-    order = np.argsort(-scores, kind="stable")
-    return order[_uncontained(np.ascontiguousarray(boxes, np.float32)[order], np.float64(overlap))]
+    order = _best_first(boxes, scores)
+    return order[_uncontained(np.ascontiguousarray(boxes[order], np.float32), float(overlap))]
 
 
 def square(boxes: Boxes) -> Boxes:
@@ -56,6 +56,12 @@ def inside(boxes: Boxes, size: tuple[int, int]) -> tuple[NDArray[np.int64], NDAr
     whole[:, :2] = np.maximum(whole[:, :2], 1) - 1
     whole[:, 2:] = np.minimum(whole[:, 2:], [width, height])
     return whole, (whole[:, 2] > whole[:, 0]) & (whole[:, 3] > whole[:, 1])
+
+
+def _best_first(boxes: Boxes, scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    if boxes.shape != (len(scores), 4):
+        raise ValueError(f"boxes {boxes.shape} with {len(scores)} scores")
+    return np.argsort(-scores, kind="stable")
 
 
 @compiled

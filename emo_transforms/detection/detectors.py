@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from emo_transforms.detection.following import FollowingDetector
 from emo_transforms.detection.gate import shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector
@@ -26,9 +28,17 @@ def make_detector(config: DetectorConfig, engine: str = "torch", device: str = "
         EmobeamError: facenet-pytorch or the engine is missing.
     """
     if config.mode == "exact":
-        return MtcnnDetector(config, MtcnnNetworks(engine, device), shipped_gate())
+        return _warm(MtcnnDetector(config, MtcnnNetworks(engine, device), shipped_gate()))
     every = replace(config, keep=0.0)
-    scanner = MtcnnDetector(every, MtcnnNetworks(engine, device), shipped_gate())
+    scanner = _warm(MtcnnDetector(every, MtcnnNetworks(engine, device), shipped_gate()))
     # A lost face is looked for in a few tiles: to miss it would cost more than to look at them all.
     near = MtcnnDetector(every, MtcnnNetworks(engine, device, _NEAR_BATCHES), None)
     return FollowingDetector(scanner, near, config.keep)
+
+
+def _warm(detector: MtcnnDetector) -> MtcnnDetector:
+    """Loads, or compiles, its loops now: else the first video would seem slow."""
+    frame = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    config = replace(detector.config, min_face=20, thresholds=(0.01, 0.01, 0.01), keep=0.0)
+    MtcnnDetector(config, detector.networks, shipped_gate()).detect([frame])
+    return detector

@@ -127,7 +127,7 @@ class FollowingDetector:
     def _search(self, frame: Picture, known: _Known) -> NDArray[np.float32]:
         """P-Net's squares [n, 4] about the place of a lost face."""
         edge = float((known.box[2:] - known.box[:2]).max())
-        part = _part(frame, known.box[None], room=0.75 * edge)
+        part = _part(frame, known.box, room=0.75 * edge)
         smallest = max(self._near.config.min_face, 0.7 * edge) / part.reduction
         return part.outward(self._near.scan([sums_of(part.pixels)], min_face=smallest)[0])
 
@@ -189,20 +189,16 @@ class _Part:
     corner: NDArray[np.float32]
     reduction: int
 
-    def inward(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes [n, 4] of the frame as those of the part."""
-        return (boxes - np.tile(self.corner, 2)) / np.float32(self.reduction)
-
     def outward(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The inverse of :meth:`inward`."""
+        """Boxes [n, 4] of the part as those of the frame."""
         return boxes * np.float32(self.reduction) + np.tile(self.corner, 2)
 
 
-def _part(frame: Picture, squares: NDArray[np.float32], room: float) -> _Part:
-    """The part of a frame about squares and ``room`` px beyond them."""
-    left, top = np.maximum(np.floor(squares[:, :2].min(axis=0) - room), 0).astype(int)
-    right, bottom = np.maximum(np.ceil(squares[:, 2:].max(axis=0) + room), 0).astype(int)
-    reduction = max(int((squares[:, 2] - squares[:, 0]).min() // _ENOUGH), 1)
+def _part(frame: Picture, box: NDArray[np.float32], room: float) -> _Part:
+    """The part of a frame about a box and ``room`` px beyond it."""
+    left, top = np.maximum(np.floor(box[:2] - room), 0).astype(int)
+    right, bottom = np.maximum(np.ceil(box[2:] + room), 0).astype(int)
+    reduction = max(int((box[2] - box[0]) // _ENOUGH), 1)
     pixels = np.ascontiguousarray(frame[top:bottom, left:right])
     return _Part(_reduced(pixels, reduction), np.array([left, top], np.float32), reduction)
 

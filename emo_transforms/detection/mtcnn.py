@@ -112,24 +112,30 @@ class MtcnnDetector:
         """
 
         def best(accepted: NDArray[np.intp], _: Boxes, scores: NDArray[np.float32]) -> NDArray[np.intp]:
-            order = np.lexsort((-scores, places[accepted]))
-            return order[np.unique(places[accepted][order], return_index=True)[1]]
+            theirs = places[accepted]
+            order = np.lexsort((-scores, theirs))
+            return order[np.unique(theirs[order], return_index=True)[1]]
 
         return self._judge([source], [squares], [best])[0]
 
     def _judge(self, sources: Sequence[Source], squares: Sequence[Boxes], choices: Sequence[_Choice]) -> list[Faces]:
         config = self.config
         refined = []
-        for (boxes, answers), choose in zip(_seen(self.networks.refine, sources, squares, 24), choices, strict=True):
-            accepted = np.flatnonzero(answers[:, 0] > _logit(config.thresholds[1]))
-            chosen = accepted[choose(accepted, boxes[accepted], answers[accepted, 0])]
-            refined.append(square(shift(boxes[chosen], answers[chosen, 1:5])))
+        found = _seen(self.networks.refine, sources, squares, 24)
+        for boxes, (there, answers), choose in zip(squares, found, choices, strict=True):
+            passed = answers[:, 0] > _logit(config.thresholds[1])
+            accepted, answers = there[passed], answers[passed]
+            chosen = choose(accepted, boxes[accepted], answers[:, 0])
+            refined.append(square(shift(boxes[accepted[chosen]], answers[chosen, 1:5])))
         found = _seen(self.networks.output, sources, refined, 48)
-        return [_faces(boxes, answers, config.thresholds[2], config.keep) for boxes, answers in found]
+        return [
+            _faces(boxes[there], answers, config.thresholds[2], config.keep)
+            for boxes, (there, answers) in zip(refined, found, strict=True)
+        ]
 
 
 _Choice = Callable[[NDArray[np.intp], Boxes, NDArray[np.float32]], NDArray[np.integer]]
-"""Which of the squares that R-Net accepts go on: given are their indices, boxes and logits."""
+"""Which of the squares that R-Net accepts go on, best first: given are their indices among all, boxes and logits."""
 
 
 def _unlike(_: NDArray[np.intp], boxes: Boxes, scores: NDArray[np.float32]) -> NDArray[np.integer]:
@@ -141,12 +147,12 @@ def _seen(
     sources: Sequence[Source],
     boxes: Sequence[Boxes],
     size: int,
-) -> list[tuple[Boxes, NDArray[np.float32]]]:
-    """For each frame: those of the boxes that lie in it, and what a network says of their crops."""
+) -> list[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """For each frame: the indices of the boxes with pixels in it, and what a network says of their crops."""
     places = [inside(own, size_of(source)) for own, source in zip(boxes, sources, strict=True)]
     crops = [average_crops(source, whole[there], size) for source, (whole, there) in zip(sources, places, strict=True)]
     answers = np.split(network(np.concatenate(crops)), np.cumsum([len(own) for own in crops])[:-1])
-    return [(own[there], said) for own, (_, there), said in zip(boxes, places, answers, strict=True)]
+    return [(np.flatnonzero(there), said) for (_, there), said in zip(places, answers, strict=True)]
 
 
 def _squares(levels: Sequence[Boxes]) -> Boxes:

@@ -17,7 +17,7 @@ _GATE_REACH = 2
 """So far, in places on each side, does an opened place reach."""
 
 _MAX_EDGE = 32765
-"""Longer edges are left alone: levels are told apart by 65536 px."""
+"""Larger frames hold no faces: P-Net's boxes of all levels lie side by side, 65536 px apart, when they are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +66,21 @@ def cut_tiles(sums: Sums, level: Level, marked: NDArray[np.bool_], out: NDArray[
 
 def mapped(answers: NDArray[np.float32], marked: NDArray[np.bool_], level: Level) -> NDArray[np.float32]:
     """P-Net's answers [n, 16, 16, 5] on the marked tiles as a map of the level's places, [rows, columns, 5]."""
+    corners = _corners(answers, marked)
     places = np.empty((*level.places, 5), np.float32)
     if not marked.all():
         places[:] = UNSEEN
-    _map(answers, np.argwhere(marked) * TILE_PLACES, places)
+    _map(answers, corners, places)
     return places
 
 
 def tiles_about(opened: NDArray[np.bool_], finer: Level) -> NDArray[np.bool_]:
-    """The tiles of the next finer level that hold a place about the opened ones [rows, columns] of this level."""
+    """The tiles of the next finer level that hold a place about the opened ones [rows, columns] of this level.
+
+    Place ``r`` of the finer level lies on place ``floor(r * rows / finer rows)`` of this one.
+    """
     marked = np.zeros(finer.tiles, np.bool_)
-    _mark(opened, finer.places, marked)
+    _mark(opened, finer.places, TILE_PLACES, marked)
     return marked
 
 
@@ -89,8 +93,15 @@ def proposals(
         answers: of P-Net on the marked tiles, [n, 16, 16, 5].
         least: logit of a proposal.
     """
-    corners = np.argwhere(marked) * TILE_PLACES
-    return _proposals(answers, corners, level.places, np.float32(level.scale), np.float32(least))
+    return _proposals(answers, _corners(answers, marked), level.places, np.float32(level.scale), np.float32(least))
+
+
+def _corners(answers: NDArray[np.float32], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The first place [row, column] of each marked tile."""
+    corners = np.ascontiguousarray(np.argwhere(marked)) * TILE_PLACES
+    if answers.shape != (len(corners), TILE_PLACES, TILE_PLACES, 5):
+        raise ValueError(f"answers {answers.shape} for {len(corners)} tiles")
+    return corners
 
 
 @compiled
@@ -126,14 +137,13 @@ def _map(answers: NDArray[np.float32], corners: NDArray[np.int64], places: NDArr
 
 
 @compiled
-def _mark(opened: NDArray[np.bool_], places: tuple[int, int], marked: NDArray[np.bool_]) -> None:
+def _mark(opened: NDArray[np.bool_], places: tuple[int, int], edge: int, marked: NDArray[np.bool_]) -> None:
     rows, columns = opened.shape
     for y in range(rows):
-        # Place r of the finer level lies on place floor(r * rows / places) of this one.
-        top = -((-max(y - _GATE_REACH, 0) * places[0]) // rows) // TILE_PLACES
-        bottom = (-((-min(y + _GATE_REACH + 1, rows) * places[0]) // rows) - 1) // TILE_PLACES
+        top = -((-max(y - _GATE_REACH, 0) * places[0]) // rows) // edge
+        bottom = (-((-min(y + _GATE_REACH + 1, rows) * places[0]) // rows) - 1) // edge
         for x in range(columns):
             if opened[y, x]:
-                left = -((-max(x - _GATE_REACH, 0) * places[1]) // columns) // TILE_PLACES
-                right = (-((-min(x + _GATE_REACH + 1, columns) * places[1]) // columns) - 1) // TILE_PLACES
+                left = -((-max(x - _GATE_REACH, 0) * places[1]) // columns) // edge
+                right = (-((-min(x + _GATE_REACH + 1, columns) * places[1]) // columns) - 1) // edge
                 marked[top : bottom + 1, left : right + 1] = True

@@ -62,7 +62,15 @@ def test_squares_far_away_are_black() -> None:
         assert not resample_square(noise(20, 20), left, top, 30, 8).any()
 
 
-@pytest.mark.parametrize("square", [(np.nan, 0, 5), (0, np.inf, 5), (0, 0, np.nan)])
+@pytest.mark.parametrize("square", [(np.nan, 0, 5), (0, np.inf, 5), (0, 0, np.nan), (0, 0, 0), (20, 20, -10)])
 def test_squares_that_are_none_are_refused(square: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="no square"):
         resample_square(noise(9, 9), *square, 8)
+    with pytest.raises(ValueError, match="no square"):
+        resample_square(noise(9, 9), 1, 1, 4, 0)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (9, 9, 4)])
+def test_frames_of_other_channels_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="reshape"):
+        resample_square(np.zeros(shape, np.uint8), 1, 1, 4, 8)

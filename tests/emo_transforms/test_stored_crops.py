@@ -183,6 +183,17 @@ def test_a_narrower_margin_is_the_inner_part() -> None:
     np.testing.assert_array_equal(direct, stored)
 
 
+@pytest.mark.parametrize(("edge", "margin", "stored"), [(20, 0.2, 0.25), (60, 0.29, 0.3), (200, 0.25, 0.3)])
+def test_the_edge_of_a_stored_crop_does_not_darken_the_picture(edge: int, margin: float, stored: float) -> None:
+    """What the filter reaches beyond it isn't black, for the frame wasn't."""
+    box = np.array([50.3, 40.6, 50.3 + edge, 40.6 + edge], np.float32)
+    backbone, align = BackboneConfig(input_size=112), AlignConfig(margin=margin)
+    config = replace(SECOND, backbone=backbone, align=align, origin=OriginConfig("x", stored))
+    grey = np.full((400, 400, 3), 200, np.uint8)
+    crop = network_crop(source_crop(grey, box, stored), box, LANDMARKS.reshape(10), config)
+    assert (crop == 200).all()
+
+
 def test_images_of_folders_are_taken_whole() -> None:
     official = face(1, (112, 112))
     config = replace(SECOND, align=AlignConfig("given"))

@@ -53,6 +53,13 @@ def test_overlaps_are_those_of_torchvision(one: Case, two: Case) -> None:
     np.testing.assert_allclose(overlaps(boxes, others), wanted, rtol=0, atol=1e-5)
 
 
+def test_boxes_without_scores_are_refused() -> None:
+    for suppressed in (lambda boxes, scores: suppress(boxes, scores, 0.5), suppress_contained):
+        for boxes, scores in ((np.zeros((3, 2)), np.zeros(3)), (np.zeros((3, 4)), np.zeros(2))):
+            with pytest.raises(ValueError, match="boxes"):
+                suppressed(boxes.astype(np.float32), scores)
+
+
 def test_squares_keep_the_centre_and_the_longer_edge() -> None:
     boxes = np.array([[0, 0, 10, 20], [5, 5, 9, 7]], np.float32)
     np.testing.assert_array_equal(square(boxes), [[-5, 0, 15, 20], [5, 4, 9, 8]])

@@ -14,7 +14,8 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from skimage import data
 
-from emo_transforms.detection.boxes import overlaps
+from emo_transforms.detection.area import sums_of
+from emo_transforms.detection.boxes import overlaps, square
 from emo_transforms.detection.gate import shipped_gate
 from emo_transforms.detection.mtcnn import MtcnnDetector, best_faces
 from emo_transforms.detection.networks import MtcnnNetworks
@@ -363,11 +364,23 @@ def test_a_frame_gives_the_same_bits_whatever_the_threads_and_neighbours(
 # --- boxes --------------------------------------------------------------------------------------------------
 
 
-def test_overlaps_are_intersections_over_unions() -> None:
-    boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 25]], np.float32)
-    others = np.array([[0, 0, 10, 10], [0, 0, 5, 10], [100, 100, 101, 101]], np.float32)
-    np.testing.assert_allclose(overlaps(boxes, others), [[1, 0.5, 0], [25 / 275, 0, 0]], rtol=1e-6)
-    assert overlaps(boxes[:0], others).shape == (0, 3)
+def test_of_the_squares_about_a_place_the_best_one_counts(mtcnn_networks: Networks) -> None:
+    """Whatever lies beyond the frame among them; each place has its own."""
+    frame = faces_side_by_side(3)
+    detector = MtcnnDetector(ALL, mtcnn_networks("torch"))
+    first, second = sorted(detector.detect([frame])[0].boxes, key=lambda box: float(box[0]))
+    beyond = np.array([5000, 10, 5060, 70], np.float32)
+    squares = square(np.stack([first, beyond, beyond, beyond, second + 3, second, beyond]))
+    places = np.array([0, 0, 0, 0, 1, 1, 2])
+    found = detector.judge_places(frame, squares, places)
+    assert len(found) == 2
+    assert overlaps(np.stack([first, second]), found.boxes).max(axis=1).min() > 0.8
+    # The same from the frame's table, and one place by itself.
+    assert_equal(found, detector.judge_places(sums_of(frame), squares, places))
+    alone = detector.judge_places(frame, squares[3:], places[3:])
+    assert len(alone) == 1
+    assert (overlaps(alone.boxes, found.boxes).max(axis=1) == 1).all()
+    assert len(detector.judge_places(frame, beyond[None], np.array([0]))) == 0
 
 
 def test_faces_in_better_ones_are_left_out() -> None:
