@@ -12,10 +12,9 @@ Boxes = NDArray[np.float32]
 
 def overlaps(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
     """Intersection over union [n, m] of boxes [n, 4] and [m, 4]."""
-    corners = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
-    common = np.maximum(corners, 0).prod(axis=2)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None] + (others[:, 2:] - others[:, :2]).prod(axis=1)
-    return np.asarray(common / np.maximum(areas - common, 1e-9), np.float32)
+    if boxes.shape[1:] != (4,) or others.shape[1:] != (4,):
+        raise ValueError(f"boxes {boxes.shape} and {others.shape}")
+    return _overlaps(np.ascontiguousarray(boxes, np.float32), np.ascontiguousarray(others, np.float32))
 
 
 def suppress(boxes: Boxes, scores: NDArray[np.floating], overlap: float) -> NDArray[np.int64]:
@@ -62,6 +61,20 @@ def _best_first(boxes: Boxes, scores: NDArray[np.floating]) -> NDArray[np.int64]
     if boxes.shape != (len(scores), 4):
         raise ValueError(f"boxes {boxes.shape} with {len(scores)} scores")
     return np.argsort(-scores, kind="stable")
+
+
+@compiled
+def _overlaps(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    found = np.empty((len(boxes), len(others)), np.float32)
+    for i in range(len(boxes)):
+        for j in range(len(others)):
+            one, other = boxes[i], others[j]
+            width = min(one[2], other[2]) - max(one[0], other[0])
+            height = min(one[3], other[3]) - max(one[1], other[1])
+            common = max(np.float32(0), width) * max(np.float32(0), height)
+            areas = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
+            found[i, j] = common / max(areas - common, np.float32(1e-9))
+    return found
 
 
 @compiled

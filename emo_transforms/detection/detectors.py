@@ -13,7 +13,7 @@ from emo_transforms.detection.networks import MtcnnNetworks
 from emo_transforms.faces import Detector
 from schemas.config import DetectorConfig
 
-_NEAR_BATCHES = (4, 4, 1)
+_NEAR_BATCHES = (4, 2, 1)
 """Tiles and crops per call where a frame has a face or two."""
 
 

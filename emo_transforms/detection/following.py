@@ -38,6 +38,9 @@ CUT_DIFFERENCE = 0.15
 """Mean change of brightness (of a full range of 1) from one frame to the next that counts as a cut."""
 
 _GLANCE_FACE = 24
+_STILL = 0.1
+"""A face that moves by less of its edge is looked for in one place."""
+
 _ENOUGH = 96
 """Edge of a face in px that is enough for the networks, which see it at 24 and 48 px."""
 
@@ -176,8 +179,11 @@ def _candidates(known: _Known, time: float) -> NDArray[np.float32]:
     """Squares where a face may be now: about where it was, and where it was going."""
     edge = (known.box[2:] - known.box[:2]).max()
     centre = _centre(known.box)
-    moved = centre + known.speed * np.float32(time - known.seen)
-    corner = np.stack([centre, (centre + moved) / 2, moved] if known.speed.any() else [centre]) - edge / 2
+    way = known.speed * np.float32(time - known.seen)
+    if np.abs(way).max() > _STILL * edge:
+        corner = np.stack([centre, centre + way / 2, centre + way]) - edge / 2
+    else:
+        corner = (centre + way / 2)[None] - edge / 2
     return np.concatenate([corner, corner + edge], axis=1).astype(np.float32)
 
 

@@ -108,13 +108,13 @@ class MtcnnDetector:
         """The same for one frame, where all but the best of the squares about a place are left out.
 
         Args:
-            places: [n], which place each of the squares [n, 4] is about.
+            places: [n], which place each of the squares [n, 4] is about, from 0.
         """
 
         def best(accepted: NDArray[np.intp], _: Boxes, scores: NDArray[np.float32]) -> NDArray[np.intp]:
             theirs = places[accepted]
             order = np.lexsort((-scores, theirs))
-            return order[np.unique(theirs[order], return_index=True)[1]]
+            return order[np.diff(theirs[order], prepend=-1) > 0]
 
         return self._judge([source], [squares], [best])[0]
 
@@ -151,8 +151,11 @@ def _seen(
     """For each frame: the indices of the boxes with pixels in it, and what a network says of their crops."""
     places = [inside(own, size_of(source)) for own, source in zip(boxes, sources, strict=True)]
     crops = [average_crops(source, whole[there], size) for source, (whole, there) in zip(sources, places, strict=True)]
-    answers = np.split(network(np.concatenate(crops)), np.cumsum([len(own) for own in crops])[:-1])
-    return [(np.flatnonzero(there), said) for (_, there), said in zip(places, answers, strict=True)]
+    answers, found, start = network(np.concatenate(crops)), [], 0
+    for (_, there), own in zip(places, crops, strict=True):
+        found.append((np.flatnonzero(there), answers[start : start + len(own)]))
+        start += len(own)
+    return found
 
 
 def _squares(levels: Sequence[Boxes]) -> Boxes:
