@@ -64,7 +64,7 @@ def eager_maps(plain: Backbone, crops: Sequence[Picture]) -> dict[str, NDArray[n
 
 
 def measure(options: argparse.Namespace) -> Section:
-    config = stage1_settings(engine=options.engine).config
+    config = stage1_settings(engine=options.engine, weights=options.backbone_weights).config
     tools = Tools(config)
     ours = tools.backbone
     assert ours is not None
@@ -110,6 +110,7 @@ def measure(options: argparse.Namespace) -> Section:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__, repeats=7)
     arguments.add_argument("--crops", type=int, default=128, help="in a round (default: 128)")
+    arguments.add_argument("--backbone-weights", default="", help="as for emobeam extract; untrained: at 224 px")
     run(arguments, measure, argv)
 
 

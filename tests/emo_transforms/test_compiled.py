@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from emo_transforms import resampling
 from emo_transforms.detection import area, boxes, gate, pyramid
@@ -61,12 +60,14 @@ def test_a_loop_is_kept_on_disk_until_its_file_changes(tmp_path: Path) -> None:
     assert len(kept(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", None])
-def test_what_is_kept_may_be_damaged(tmp_path: Path, content: bytes | None) -> None:
+def test_what_is_kept_may_be_damaged(tmp_path: Path) -> None:
     run(tmp_path, tmp_path)
     (file,) = kept(tmp_path)
-    file.write_bytes(file.read_bytes()[:-1] if content is None else content)
-    assert run(tmp_path, tmp_path) == "[0, 2, 4] 0"
+    whole = file.read_bytes()
+    for content in (b"", whole[:-1]):
+        file.write_bytes(content)
+        assert run(tmp_path, tmp_path) == "[0, 2, 4] 0"
+        assert file.read_bytes()[32:] != content[32:]
     assert run(tmp_path, tmp_path) == "[0, 2, 4] 1"
 
 

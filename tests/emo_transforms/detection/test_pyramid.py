@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from emo_transforms.detection.gate import UNSEEN
 from emo_transforms.detection.pyramid import Level, levels_of, mapped, proposals, tiles_about
 
-sizes = st.tuples(st.integers(30, 400), st.integers(30, 400))
+sizes = st.tuples(st.integers(30, 250), st.integers(30, 250))
 REACH = 2
 
 
@@ -32,7 +32,7 @@ def test_levels_shrink_to_the_last_in_which_a_face_fits() -> None:
     assert levels_of((400, 40000), 20.0, 0.709) == ()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(size=sizes, which=st.integers(0, 3), seed=st.integers(0, 99))
 def test_a_map_holds_the_answers_of_its_tiles_and_nothing_else(size: tuple[int, int], which: int, seed: int) -> None:
     levels = levels_of(size, 20.0, 0.709)
@@ -46,7 +46,7 @@ def test_a_map_holds_the_answers_of_its_tiles_and_nothing_else(size: tuple[int, 
     np.testing.assert_array_equal(found, wanted[: level.places[0], : level.places[1]])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(size=sizes, which=st.integers(0, 3), seed=st.integers(0, 99))
 def test_proposals_are_the_likely_places_in_px_of_the_frame(size: tuple[int, int], which: int, seed: int) -> None:
     levels = levels_of(size, 20.0, 0.709)
@@ -65,7 +65,7 @@ def test_proposals_are_the_likely_places_in_px_of_the_frame(size: tuple[int, int
     assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, np.float32(wanted).reshape(-1, 9).tolist()))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(size=sizes, opened=st.integers(0, 4), seed=st.integers(0, 99))
 def test_tiles_open_where_a_place_about_an_opened_one_lies_in_them(
     size: tuple[int, int], opened: int, seed: int
