@@ -27,12 +27,12 @@ def compiled(function: Loop) -> Loop:
     function only constants of its own file may be used: when that file changes, it is compiled anew.
     """
     loop: Any = numba.njit(function, nogil=True, error_model="numpy")
-    with contextlib.suppress(RuntimeError):  # neither the package's folder nor the user's own can be written
+    with contextlib.suppress(RuntimeError, OSError):  # no folder can be written, or the source lies in a zip file
         loop._cache = _Cache(function)
     return cast(Loop, loop)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Numba's cache with a file of its own for each loop, source, version, CPU and type of arguments.
 
     Numba numbers its files and writes down in another one which is which: processes that start together, or on a

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_a_loop_runs_where_no_folder_can_be_written(tmp_path: Path) -> None:
     (package / "__pycache__").write_text("")
     assert run(package, nowhere) == "[0, 2, 4] 0"
     assert not kept(tmp_path)
+
+
+def test_a_loop_runs_from_a_zip_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        archive.writestr("loops.py", LOOPS)
+    other = tmp_path / "other"
+    other.mkdir()
+    before = f"sys.path.insert(0, {str(tmp_path / 'package.zip')!r})"
+    assert run(other, tmp_path, before) == "[0, 2, 4] 0"
 
 
 def test_a_loop_runs_where_the_disk_is_full(tmp_path: Path) -> None:
