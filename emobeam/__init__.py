@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from emobeam.outputs import agree, events, export, report, summarise
     from emobeam.results import Annotated, Exported, Extracted, Findings, Predicted, Score
     from emobeam.rows import FeatureRows
+    from emobeam.schemas.records import EmobeamError, InputError, UsageError
     from emobeam.telling import EmobeamWarning
-    from schemas.records import EmobeamError, InputError, UsageError
 
 __all__ = [
     "Annotated",
@@ -54,7 +54,7 @@ _PLACES = {
     **dict.fromkeys(("agree", "events", "export", "report", "summarise"), "emobeam.outputs"),
     **dict.fromkeys(("load_features", "load_predictions"), "emobeam.loading"),
     **dict.fromkeys(("Annotated", "Exported", "Extracted", "Findings", "Predicted", "Score"), "emobeam.results"),
-    **dict.fromkeys(("EmobeamError", "InputError", "UsageError"), "schemas.records"),
+    **dict.fromkeys(("EmobeamError", "InputError", "UsageError"), "emobeam.schemas.records"),
     "FeatureRows": "emobeam.rows",
     "EmobeamWarning": "emobeam.telling",
 }

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.records import UsageError
+from emobeam.schemas.records import UsageError
 
 Place = str | os.PathLike[str]
 """A path or URI."""
@@ -33,7 +33,7 @@ def checked(command: str, told: Mapping[str, Any]) -> tuple[dict[str, Any], froz
     """
     import click
 
-    from pipelines.cli import cli
+    from emobeam.pipelines.cli import cli
 
     found = cli.commands[command]
     ctx = click.Context(found, info_name=command)

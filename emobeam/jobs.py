@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from emobeam.arguments import Place, checked, given
 from emobeam.results import Annotated, Extracted, Predicted, Score
-from schemas import config
+from emobeam.schemas import config
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,9 +74,9 @@ def extract(
     from emobeam.telling import Telling, quiet_imports
 
     with quiet_imports():
-        from pipelines.extract import run_extract
-        from pipelines.requests import extract_request
-        from pipelines.summary import extract_summary
+        from emobeam.pipelines.requests import extract_request
+        from emobeam.pipelines.stages.extract import run_extract
+        from emobeam.pipelines.stages.run_summary import extract_summary
 
     ui = Telling(progress=progress)
     request = extract_request(args, args["output"], tuple(beam_args), named=named)
@@ -132,10 +132,10 @@ def predict(
     from emobeam.telling import Telling, quiet_imports
 
     with quiet_imports():
-        from pipelines.predict import run_predict
-        from pipelines.predict_request import check_request
-        from pipelines.requests import predict_request
-        from pipelines.summary import predict_summary
+        from emobeam.pipelines.requests import predict_request
+        from emobeam.pipelines.stages.predict import run_predict
+        from emobeam.pipelines.stages.predict_request import check_request
+        from emobeam.pipelines.stages.run_summary import predict_summary
 
     ui = Telling(progress=progress)
     request = predict_request(args, args["features"], tuple(beam_args))
@@ -173,9 +173,9 @@ def annotate(
     from emobeam.telling import Telling, quiet_imports
 
     with quiet_imports():
-        from pipelines.annotate import run_annotate
-        from pipelines.requests import extract_request, predict_request
-        from pipelines.summary import annotate_summary
+        from emobeam.pipelines.requests import extract_request, predict_request
+        from emobeam.pipelines.stages.annotate import run_annotate
+        from emobeam.pipelines.stages.run_summary import annotate_summary
 
     args["features"] = args["features"] or args["output"].rstrip("/") + "/features"
     ui = Telling(progress=progress)
@@ -212,11 +212,11 @@ def score(
     The other options are those of the command, see ``emobeam score --help``.
 
     Raises:
-        UsageError, EmobeamError: see ``pipelines.score.run_score``.
+        UsageError, EmobeamError: see ``emobeam.pipelines.challenge.score.run_score``.
     """
     args, _ = checked("score", given(locals()))
-    from pipelines.score import run_score
-    from schemas.tasks import task_named
+    from emobeam.pipelines.challenge.score import run_score
+    from emobeam.schemas.tasks import task_named
 
     keys = ("partition", "post", "gate", "head", "thresholds", "output", "resamples", "seed")
     data = run_score(

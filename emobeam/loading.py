@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emo_transforms.columns import array_of
-from emo_transforms.exports.gather import (
+from emobeam.arguments import Place
+from emobeam.emo_transforms.cache.columns import array_of
+from emobeam.emo_transforms.cache.shards import read_rows
+from emobeam.emo_transforms.results.exports.gather import (
     OutputFolder,
     clip_rows,
     clip_schema,
@@ -21,13 +23,11 @@ from emo_transforms.exports.gather import (
     open_output,
     read_table,
 )
-from emo_transforms.shards import read_rows
-from emobeam.arguments import Place
+from emobeam.schemas.records import UsageError
+from emobeam.schemas.tables import map_column, predictions_schema
+from emobeam.schemas.task_form import Task
+from emobeam.schemas.tasks import task_named
 from emobeam.selection import cache_schema, columns_in, named_videos, select_shards
-from schemas.records import UsageError
-from schemas.tables import map_column, predictions_schema
-from schemas.task import Task
-from schemas.tasks import task_named
 
 if TYPE_CHECKING:
     import pandas as pd

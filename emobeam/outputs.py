@@ -9,10 +9,10 @@ from emobeam.arguments import Place, checked, given
 from emobeam.results import Exported, Findings
 
 if TYPE_CHECKING:
+    from emobeam.pipelines.results.agree import AgreeResult
+    from emobeam.pipelines.results.events import StudyResult
+    from emobeam.pipelines.results.report import ReportResult
     from emobeam.telling import Telling
-    from pipelines.agree import AgreeResult
-    from pipelines.events import StudyResult
-    from pipelines.report import ReportResult
 
 Limits = Mapping[str, float] | Sequence[str] | float
 """Thresholds: by output, as texts ``AU12=0.6``, or one number."""
@@ -40,11 +40,11 @@ def export(
     The other options are those of the command, see ``emobeam export --help``.
 
     Raises:
-        UsageError, EmobeamError: see ``pipelines.export.run_export``.
+        UsageError, EmobeamError: see ``emobeam.pipelines.results.export.run_export``.
     """
     args, _ = checked("export", given(locals()))
+    from emobeam.pipelines.results.export import ExportRequest, run_export
     from emobeam.telling import Telling
-    from pipelines.export import ExportRequest, run_export
 
     fields = ("output", "destination", "format", "tasks", "only", "media", "min_duration", "merge_gap")
     request = ExportRequest(**{key: args[key] for key in fields}, rate=args["rate"] or "")
@@ -76,13 +76,13 @@ def report(
         Where the page lies (``path``), and what is in it.
 
     Raises:
-        UsageError, EmobeamError: see ``pipelines.report.run_report``.
+        UsageError, EmobeamError: see ``emobeam.pipelines.results.report.run_report``.
     """
     told = given(locals())
     destination, told["out"] = told.pop("destination"), told["output"]
     args, _ = checked("report", told | {"output": destination})
+    from emobeam.pipelines.results.report import ReportRequest, run_report
     from emobeam.telling import Telling
-    from pipelines.report import ReportRequest, run_report
 
     names = ("output", "truth", "partition", "only", "videos", "thumbnails", "rate")
     request = ReportRequest(args["out"], *(args[name] for name in names))
@@ -114,13 +114,13 @@ def events(
         more: the command's other options (``baseline``, ``persons``, ``speech`` ...), with ``_`` for ``-``.
 
     Raises:
-        UsageError, EmobeamError: see ``pipelines.events.run_events``.
+        UsageError, EmobeamError: see ``emobeam.pipelines.results.events.run_events``.
     """
     told = given(locals())
     args, _ = checked("events", told | {"thresholds": _limits(thresholds), "off": _limits(off)})
+    from emobeam.pipelines.requests import study_config
+    from emobeam.pipelines.results.events import run_events
     from emobeam.telling import Telling
-    from pipelines.events import run_events
-    from pipelines.requests import study_config
 
     ui = Telling(progress=progress)
     done = run_events(args["output"], study_config(args), destination=args["destination"] or "", ui=ui)
@@ -150,9 +150,9 @@ def summarise(
     """
     told = given(locals())
     args, _ = checked("summarise", told | {"thresholds": _limits(thresholds), "off": _limits(off)})
+    from emobeam.pipelines.requests import study_config
+    from emobeam.pipelines.results.summarise import run_summarise
     from emobeam.telling import Telling
-    from pipelines.requests import study_config
-    from pipelines.summarise import run_summarise
 
     ui = Telling(progress=progress)
     done = run_summarise(
@@ -197,9 +197,9 @@ def agree(
     told = given(locals())
     told["style"] = told.pop("format")
     args, _ = checked("agree", told | {"thresholds": _limits(thresholds), "off": _limits(off)})
+    from emobeam.pipelines.requests import agree_config, study_config
+    from emobeam.pipelines.results.agree import run_agree
     from emobeam.telling import Telling
-    from pipelines.agree import run_agree
-    from pipelines.requests import agree_config, study_config
 
     ui = Telling(progress=progress)
     done = run_agree(

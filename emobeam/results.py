@@ -46,7 +46,7 @@ class _Run:
         """The outcome of every video: a row of ``videos.parquet`` each."""
         import pandas as pd
 
-        from schemas.tables import VIDEOS
+        from emobeam.schemas.tables import VIDEOS
 
         return pd.DataFrame(list(self.videos), columns=VIDEOS.names)
 
@@ -162,7 +162,7 @@ class Findings:
     """Events or summaries.
 
     Attributes:
-        table: Arrow table, see ``emo_transforms.studies.tables``.
+        table: Arrow table, see ``emobeam.emo_transforms.results.studies.tables``.
         summary: settings, counts and warnings, as the command prints them with ``--json``.
         failed: videos that could not be read, with the reason.
     """

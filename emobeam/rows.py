@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from emo_transforms.shards import read_rows
+from emobeam.emo_transforms.cache.shards import read_rows
+from emobeam.schemas.tables import map_column
 from emobeam.selection import columns_in, select_shards
-from schemas.tables import map_column
 
 
 class FeatureRows(IterableDataset[dict[str, Any]]):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from emo_transforms.abaw.keys import match_names
-from emo_transforms.cache import read_dataset, shard_uri
-from emo_transforms.index import make_index
-from schemas.records import UsageError
-from schemas.tables import feature_schema
+from emobeam.emo_transforms.cache.dataset import read_dataset, shard_uri
+from emobeam.emo_transforms.cache.index import make_index
+from emobeam.schemas.records import UsageError
+from emobeam.schemas.row_keys import match_names
+from emobeam.schemas.tables import feature_schema
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.console import Ui, make_ui
+from emobeam.pipelines.console import Ui, make_ui
 
 _PACKAGES = ("emobeam", "pipelines", "runners", "emo_transforms", "schemas", "contextlib")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from pipelines.commands import (
-    abaw,
+from emobeam.pipelines.commands import (
+    challenge,
     compare,
     models,
     options,
@@ -30,10 +30,10 @@ from pipelines.commands import (
     studies,
     train,
 )
-from pipelines.commands.help_text import JOBS, SectionedCommand, finish
-from pipelines.stopping import Stops
-from runners.beam_noise import quieten
-from schemas.records import EmobeamError
+from emobeam.pipelines.commands.help_text import JOBS, SectionedCommand, finish
+from emobeam.pipelines.stopping import Stops
+from emobeam.runners.beam_noise import quieten
+from emobeam.schemas.records import EmobeamError
 
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
 
@@ -78,10 +78,10 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
       emobeam annotate videos/ --output out/ --head heads/va --head heads/expr --workers 4
       emobeam annotate videos/ --output out/ --task au --edition 8 --template sample.txt
     """
-    from pipelines.annotate import run_annotate
-    from pipelines.console import make_ui
-    from pipelines.requests import extract_request, predict_request
-    from pipelines.summary import annotate_summary, show
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.requests import extract_request, predict_request
+    from emobeam.pipelines.stages.annotate import run_annotate
+    from emobeam.pipelines.stages.run_summary import annotate_summary, show
 
     args["features"] = args["features"] or args["output"].rstrip("/") + "/features"
     stage1 = extract_request(args, args["features"], ctx.obj, named=_named(ctx))
@@ -113,10 +113,10 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
       emobeam extract videos/ --store maps,crops --output features/
       emobeam extract features/ --backbone-weights enet_b0_8_va_mtl --output features2/
     """
-    from pipelines.console import make_ui
-    from pipelines.extract import run_extract
-    from pipelines.requests import extract_request
-    from pipelines.summary import extract_summary, show
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.requests import extract_request
+    from emobeam.pipelines.stages.extract import run_extract
+    from emobeam.pipelines.stages.run_summary import extract_summary, show
 
     request = extract_request(args, args["output"], ctx.obj, named=_named(ctx))
     result = run_extract(request, make_ui(quiet=args["quiet"], fps=request.dataset.config.sampling.fps))
@@ -140,12 +140,12 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     Example:
       emobeam predict features/ --head heads/au --output out/ --edition 8
     """
-    from emo_transforms.cache import read_dataset
-    from pipelines.console import make_ui
-    from pipelines.predict import run_predict
-    from pipelines.predict_request import check_request
-    from pipelines.requests import predict_request
-    from pipelines.summary import predict_summary, show
+    from emobeam.emo_transforms.cache.dataset import read_dataset
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.requests import predict_request
+    from emobeam.pipelines.stages.predict import run_predict
+    from emobeam.pipelines.stages.predict_request import check_request
+    from emobeam.pipelines.stages.run_summary import predict_summary, show
 
     request = predict_request(args, args["features"], ctx.obj, named=_named(ctx))
     check_request(request)
@@ -177,8 +177,8 @@ def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json:
       emobeam inspect shipped
       emobeam inspect "8th ABAW Annotations/" --task au
     """
-    from pipelines.inspect.describe import describe
-    from pipelines.inspect.text import print_description
+    from emobeam.pipelines.inspect.describe import describe
+    from emobeam.pipelines.inspect.text import print_description
 
     description = describe(path, rebuild=rebuild, task=task or "", features=features)
     if as_json:
@@ -188,10 +188,10 @@ def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json:
 
 
 for command in (
-    abaw.submit,
-    abaw.validate,
-    abaw.score,
-    abaw.tune,
+    challenge.submit,
+    challenge.validate,
+    challenge.score,
+    challenge.tune,
     train.train,
     compare.compare,
     plan.plan,
@@ -244,9 +244,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(error: EmobeamError) -> int:
-    from emo_transforms.storage import OutputError
-    from runners.dataflow import Detached
-    from runners.local import RunStopped
+    from emobeam.emo_transforms.storage import OutputError
+    from emobeam.runners.engines.dataflow import Detached
+    from emobeam.runners.local import RunStopped
 
     if isinstance(error, Detached):
         return 0

@@ -33,7 +33,7 @@ class Ui(Protocol):
         """A stretch of work begins: so many frames (or another measure) in so many pieces."""
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
-        """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see runners.local), or
+        """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see emobeam.runners.local), or
         ``earlier``: so many ``frames`` were done by an earlier run, and tell nothing of the speed of this one."""
 
     def finish(self) -> None:

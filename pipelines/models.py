@@ -13,21 +13,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emo_transforms import storage
-from emo_transforms.backbones.catalogue import CATALOGUE, Entry, entry, ready_outputs
-from emo_transforms.backbones.checkpoints import fit_names, read_with_kind
-from emo_transforms.backbones.fetch import Fetched, fetch, models_folder
-from emo_transforms.backbones.notes import NOTE_KEY, NetworkInfo
-from emo_transforms.backbones.pickle_policy import told
-from emo_transforms.backbones.timm_vectors import TimmVectors, scores_length
-from emo_transforms.backbones.vectors import classifier, source_of
-from emo_transforms.heads.config import config_from_json
-from emo_transforms.heads.files import CARD_FILE, CONFIG_FILE
-from emo_transforms.marks import marks_of
-from emo_transforms.shipped import is_shipped, read_shipped, shipped
-from emo_transforms.weights import tensors_sha256
-from pipelines.console import Ui, size_text
-from schemas.records import EmobeamError, UsageError
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.networks.backbones.published.catalogue import CATALOGUE, Entry, entry, ready_outputs
+from emobeam.emo_transforms.networks.backbones.published.fetching import Fetched, fetch, models_folder
+from emobeam.emo_transforms.networks.backbones.sources import classifier, source_of
+from emobeam.emo_transforms.networks.backbones.timm_vectors import TimmVectors, scores_length
+from emobeam.emo_transforms.networks.checkpoints.pickle_policy import told
+from emobeam.emo_transforms.networks.checkpoints.reading import fit_names, read_with_kind
+from emobeam.emo_transforms.networks.checkpoints.weight_notes import NOTE_KEY, NetworkInfo
+from emobeam.emo_transforms.networks.heads.config import config_from_json
+from emobeam.emo_transforms.networks.heads.files import CARD_FILE, CONFIG_FILE
+from emobeam.emo_transforms.networks.heads.output_quality import marks_of
+from emobeam.emo_transforms.networks.shipped import is_shipped, read_shipped, shipped
+from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
+from emobeam.pipelines.console import Ui, size_text
+from emobeam.schemas.records import EmobeamError, UsageError
 
 
 def describe_shipped() -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _scores(names: tuple[str, ...]) -> str:
 
 
 def fetch_model(name: str, *, accepted: bool, folder: str, ui: Ui, sha256: str = "") -> Fetched:
-    """Fetches a model of the catalogue; see :func:`emo_transforms.backbones.fetch.fetch`."""
+    """Fetches a model of the catalogue; see :func:`.networks.backbones.published.fetching.fetch`."""
     model = entry(name)
     begun = False
 
@@ -163,7 +163,7 @@ def convert(file: str, output: str, *, architecture: str = "") -> dict[str, Any]
     """Writes a checkpoint of any form as safetensors; nothing in it is executed.
 
     Args:
-        file: a checkpoint, see :func:`emo_transforms.backbones.checkpoints.read_checkpoint`.
+        file: a checkpoint, see :func:`emobeam.emo_transforms.networks.checkpoints.reading.read_checkpoint`.
         output: a ``.safetensors`` file, local or any fsspec URI.
         architecture: a timm model, ``mobilefacenet``, ``ddamfn``, or a name of the catalogue: the tensors have to fit
             it exactly and are written by its names, with the network noted in the file; of a name of the catalogue
@@ -221,7 +221,7 @@ def _fitting(state: dict[str, Tensor], file: str, architecture: str) -> dict[str
 def run_pack(
     output: str, *, backbone: str = "", heads: Sequence[str] = (), name: str = "", architecture: str = "", ui: Ui
 ) -> dict[str, Any]:
-    """Packs weights into a folder; see :mod:`emo_transforms.packing`.
+    """Packs weights into a folder; see :mod:`emobeam.emo_transforms.networks.packing`.
 
     Returns:
         What the folder holds now, as plain JSON data.
@@ -230,7 +230,7 @@ def run_pack(
         UsageError: nothing to pack, a backbone without a name, or a folder that isn't local.
         EmobeamError: see there.
     """
-    from emo_transforms.packing import pack_backbone, pack_head
+    from emobeam.emo_transforms.networks.packing import pack_backbone, pack_head
 
     if not backbone and not heads:
         raise UsageError("--backbone FILE or --head HEAD: say what to pack")

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.records import UsageError
+from emobeam.schemas.records import UsageError
 
 if TYPE_CHECKING:
-    from emo_transforms.studies.comparing import AgreeConfig
-    from emo_transforms.studies.study import StudyConfig
-    from pipelines.extract import ExtractRequest
-    from pipelines.predict_request import PredictRequest
-    from runners.presets import EngineConfig
-    from schemas.records import Video
+    from emobeam.emo_transforms.results.studies.agreement.comparing import AgreeConfig
+    from emobeam.emo_transforms.results.studies.study import StudyConfig
+    from emobeam.pipelines.stages.extract import ExtractRequest
+    from emobeam.pipelines.stages.predict_request import PredictRequest
+    from emobeam.runners.engines.presets import EngineConfig
+    from emobeam.schemas.records import Video
 
 _ALIGN = {"style": "align", "margin": "margin"}
 """Options by the setting they make."""
@@ -33,7 +33,7 @@ def extract_request(
     """What stage 1 is asked for.
 
     Args:
-        args: values of the options of ``emobeam extract`` by the names of ``pipelines.commands.options``.
+        args: values of the options of ``emobeam extract`` by the names of ``emobeam.pipelines.commands.options``.
         output: folder of the cache.
         beam_args: what goes to Beam.
         named: those of the options that the user has set; the others hold their defaults.
@@ -41,8 +41,8 @@ def extract_request(
     Raises:
         UsageError, EmobeamError: the options contradict each other, or an input can't be found.
     """
-    from emo_transforms.planning import find_videos
-    from emo_transforms.stored_crops import config_from, origin_of, same_place
+    from emobeam.emo_transforms.cache.stored_crops import config_from, origin_of, same_place
+    from emobeam.emo_transforms.extraction.video_plans import find_videos
 
     # Mistakes in the inputs are told before anything heavy is loaded.
     crops = args["crops"]
@@ -59,12 +59,12 @@ def extract_request(
     if store == ("crops",) and {"backbone", "backbone_weights", "input_size"} & set(named):
         raise UsageError("--store crops alone runs no backbone; leave the backbone's options out, or add what it gives")
 
-    from emo_transforms.backbones import named as named_backbone
-    from emo_transforms.engines import resolve_engine
-    from pipelines.extract import ExtractRequest, resolve_config
-    from runners.beam_options import check_beam_args
-    from runners.local import local_config
-    from schemas import config
+    from emobeam.emo_transforms.networks.backbones import named as named_backbone
+    from emobeam.emo_transforms.networks.engines import resolve_engine
+    from emobeam.pipelines.stages.extract import ExtractRequest, resolve_config
+    from emobeam.runners.beam_options import check_beam_args
+    from emobeam.runners.local import local_config
+    from emobeam.schemas import config
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
@@ -110,7 +110,7 @@ def extract_request(
 
 def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
     """A file that the command names must be there; one that a table names may fail as any other input."""
-    from emo_transforms.listing import locate, uri_of
+    from emobeam.emo_transforms.inputs.listing import locate, uri_of
 
     uris = {video.uri for video in videos}
     missing = []
@@ -147,10 +147,10 @@ def predict_request(
         command: ``predict`` or ``annotate``; only ``predict`` takes ``only`` for itself.
         named: options that the user has set; ``faces`` among them takes nobody over from earlier tables.
     """
-    from pipelines.predict_request import PredictRequest
-    from runners.beam_options import check_beam_args
-    from runners.local import local_config
-    from schemas.config import PredictConfig
+    from emobeam.pipelines.stages.predict_request import PredictRequest
+    from emobeam.runners.beam_options import check_beam_args
+    from emobeam.runners.local import local_config
+    from emobeam.schemas.config import PredictConfig
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
@@ -190,8 +190,8 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
     _check_engine_options(runner, args)
     if runner == "direct":
         return None
-    from runners.dataflow import DataflowConfig
-    from runners.presets import EngineConfig, worker_environment
+    from emobeam.runners.engines.dataflow import DataflowConfig
+    from emobeam.runners.engines.presets import EngineConfig, worker_environment
 
     dataflow = None
     if runner == "dataflow":
@@ -212,13 +212,13 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
 
 def _place(uri: str, engine: EngineConfig | None) -> str:
     """Workers of another engine start in another folder, so what is below this one is named in full for them."""
-    from emo_transforms.storage import is_local, local_path
+    from emobeam.emo_transforms.storage import is_local, local_path
 
     return str(local_path(uri).absolute()) if engine is not None and is_local(uri) else uri
 
 
 def _head_place(head: str, engine: EngineConfig | None) -> str:
-    from emo_transforms.shipped import SHIPPED, UNTRAINED
+    from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED
 
     return head if head in (SHIPPED, UNTRAINED) else _place(head, engine)
 
@@ -244,9 +244,9 @@ def _check_engine_options(runner: str, args: Mapping[str, Any]) -> None:
 
 
 def study_config(args: Mapping[str, Any]) -> StudyConfig:
-    """What events and summaries are asked for, by the names of ``pipelines.commands.studies``."""
-    from emo_transforms.studies.baseline import BaselineConfig
-    from emo_transforms.studies.study import StudyConfig
+    """What events and summaries are asked for, by the names of ``emobeam.pipelines.commands.studies``."""
+    from emobeam.emo_transforms.results.studies.baseline import BaselineConfig
+    from emobeam.emo_transforms.results.studies.study import StudyConfig
 
     names = ("min_duration", "merge_gap", "persons", "speech", "speech_tier", "only", "fps")
     return StudyConfig(
@@ -264,9 +264,9 @@ def study_config(args: Mapping[str, Any]) -> StudyConfig:
 
 
 def agree_config(args: Mapping[str, Any]) -> AgreeConfig:
-    """How predictions are compared with human coding, by the names of ``pipelines.commands.studies``."""
-    from emo_transforms.studies.comparing import AgreeConfig
-    from emo_transforms.studies.matching import MatchConfig
+    """How predictions are compared with human coding, by the names of ``emobeam.pipelines.commands.studies``."""
+    from emobeam.emo_transforms.results.studies.agreement.comparing import AgreeConfig
+    from emobeam.emo_transforms.results.studies.agreement.matching import MatchConfig
 
     return AgreeConfig(
         match=MatchConfig(by=args["match"], iou=args["iou"], tolerance=args["tolerance"]),

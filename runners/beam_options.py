@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-from runners.presets import owned_options, split_spark_settings
-from schemas.records import UsageError
+from emobeam.runners.engines.presets import owned_options, split_spark_settings
+from emobeam.schemas.records import UsageError
 
 _OURS = ("runner", "direct_num_workers", "direct_running_mode")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emo_transforms.exchange import Exchange
-from runners.beats import Heard, Listener
-from runners.boot import versions
-from runners.jars import minor
-from runners.local import RunStopped
+from emobeam.emo_transforms.storage.run_mailbox import Exchange
+from emobeam.runners.engines.jars import minor
+from emobeam.runners.local import RunStopped
+from emobeam.runners.worker_boot import versions
+from emobeam.runners.worker_progress import Heard, Listener
 
 _CALLED = {"python": "Python", "apache-beam": "Beam", "emobeam": "emobeam"}
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from emo_transforms.scratch import scratch_prefix
-from runners.worker import Job, send
-from schemas.records import EmobeamError
+from emobeam.emo_transforms.storage.scratch import scratch_prefix
+from emobeam.runners.local_worker import Job, send
+from emobeam.schemas.records import EmobeamError
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 3
@@ -197,7 +197,7 @@ class LocalPool:
         with open(log, "wb") as file:
             output = None if self.config.verbose else file
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "runners.worker", str(write_end)],
+                [sys.executable, "-P", "-m", "emobeam.runners.local_worker", str(write_end)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

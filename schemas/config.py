@@ -11,13 +11,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from schemas.records import Fingerprint
+from emobeam.schemas.records import Fingerprint
 
 STAGE1_REVISION = 4
 """Raised by hand whenever a change of stage 1's code changes the bytes of a shard."""
 
 AUGMENTATION_REVISION = 1
-"""Raised by hand whenever ``emo_transforms.augment`` draws or makes other pictures; part of ``cache_id`` with views."""
+"""Raised by hand whenever ``.faces.augmented_views`` draws or makes other pictures; part of ``cache_id`` with views."""
 
 SCHEMA_VERSION = 1
 """Version of the cache layout (dataset.json, shard columns and footers)."""
@@ -28,7 +28,7 @@ class BackboneConfig:
     """The frozen network and how pictures enter it. All of it is part of ``features_id``.
 
     Attributes:
-        name: timm's model name, or another of ``emo_transforms.backbones``; ``none`` where no network runs.
+        name: timm's model name, or another of ``.networks.backbones``; ``none`` where no network runs.
         weights: where the weights came from, for people (``untrained``, a path, ``timm:TAG``).
         weights_sha256: digest of the tensors themselves (not of the file).
         input_size: edge of the square input in px.
@@ -110,7 +110,7 @@ class DetectorConfig:
         factor: ratio of the image pyramid.
         keep: faces below this score are dropped.
         mode: ``exact`` (every frame for itself) or ``track`` (short cuts through time, see
-            ``emo_transforms.detection.following``).
+            ``emobeam.emo_transforms.faces.detection.following``).
     """
 
     name: str = "mtcnn"
@@ -157,11 +157,11 @@ class ExtractConfig:
     Attributes:
         source: ``video``, or the layout of a folder of crops: ``affwild2``, ``emi``, ``bah``,
             ``people``.
-        engine: what runs the networks (``emo_transforms.engines``), a concrete one.
+        engine: what runs the networks (``emobeam.emo_transforms.networks.engines``), a concrete one.
         kernel_batch: crops per call of the backbone, the last call padded.
         maps: feature maps to store, by stride.
         store: of ``maps``, ``crops``, ``embedding``, ``scores``; empty stands for what the backbone gives
-            (``emo_transforms.backbones.outputs_of``) and is filled in before a run begins.
+            (``emobeam.emo_transforms.networks.backbones.outputs_of``) and is filled in before a run begins.
         views: augmented views of each face beside the plain one.
         origin: with crops stored in another cache as input, that cache; ``source``, ``sampling``, ``decoder`` and
             ``detector`` are then those with which its crops were made.

@@ -52,7 +52,7 @@ class Video:
     Attributes:
         id: path below the input root without extension, ``/`` kept. Text, always.
         uri: where it lies (anything fsspec can open).
-        kind: ``video``, ``crops``, ``people`` (rows of a person's file, see ``emo_transforms.people_folders``) or
+        kind: ``video``, ``crops``, ``people`` (rows of a person's file, see ``.inputs.people_folders``) or
             ``cache`` (crops stored in another cache).
         subject: who in the video is meant (``left``, ``right``, or a name), several separated by commas (``,left``
             means the main face and the left one); ``""`` if no one was named.

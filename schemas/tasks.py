@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from schemas.records import UsageError
-from schemas.task import KeyStyle, LabelLayout, OutputGroup, SubmissionForm, Task
+from emobeam.schemas.records import UsageError
+from emobeam.schemas.task_form import KeyStyle, LabelLayout, OutputGroup, SubmissionForm, Task
 
 __all__ = ["TASKS", "KeyStyle", "LabelLayout", "OutputGroup", "SubmissionForm", "Task", "task_named"]
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from emo_transforms.video_open import Progress, idle
-from emo_transforms.video_pyav import decode_pyav
-from schemas.config import DecoderConfig
-from schemas.records import Segment
+from emobeam.emo_transforms.video.opening import Progress, idle
+from emobeam.emo_transforms.video.pyav_decoder import decode_pyav
+from emobeam.schemas.config import DecoderConfig
+from emobeam.schemas.records import Segment
 
 Frames = Iterator[tuple[int, npt.NDArray[np.uint8]]]
 

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from emo_transforms.cache import Dataset, open_dataset
-from schemas.config import ExtractConfig, SamplingConfig
-from schemas.tables import map_column
-from schemas.tasks import TASKS
+from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
+from emobeam.schemas.config import ExtractConfig, SamplingConfig
+from emobeam.schemas.tables import map_column
+from emobeam.schemas.tasks import TASKS
 from tests.clips import astronaut, write
 from tests.emo_transforms.training.data import FOLDERS, STEP, write_rows
 

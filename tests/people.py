@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines.people_files import crops_schema
-from schemas.tasks import TASKS
+from emobeam.pipelines.training.people_files import crops_schema
+from emobeam.schemas.tasks import TASKS
 
 UNITS = TASKS["au"].outputs
 

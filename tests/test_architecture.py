@@ -89,7 +89,9 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", ["--help", "annotate --help", "extract --help", "predict --help", "--version"])
 def test_help_is_fast(arguments: str) -> None:
-    loaded = loaded_by(f"from pipelines.cli import main; sys.argv = ['emobeam', *'{arguments}'.split()]; main()")
+    loaded = loaded_by(
+        f"from emobeam.pipelines.cli import main; sys.argv = ['emobeam', *'{arguments}'.split()]; main()"
+    )
     assert {"pipelines", "click"} <= loaded
     assert not loaded & {*HEAVY, "pandas", "numpy", "decord"}
 
@@ -100,7 +102,7 @@ def test_the_python_interface_is_there_at_once() -> None:
 
 
 def test_records_and_configuration_load_nothing_heavy() -> None:
-    modules = "schemas.config, schemas.records, schemas.tasks"
+    modules = "emobeam.schemas.config, emobeam.schemas.records, emobeam.schemas.tasks"
     assert not loaded_by(f"import {modules}") & {*HEAVY, "numpy", "pandas"}
 
 

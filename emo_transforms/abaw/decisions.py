@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from schemas.records import UsageError
-from schemas.tasks import TASKS, Task
+from emobeam.schemas.records import UsageError
+from emobeam.schemas.tasks import TASKS, Task
 
 
 def checked_thresholds(task: Task, thresholds: Sequence[float] = ()) -> npt.NDArray[np.float32]:

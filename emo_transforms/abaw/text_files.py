@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from emo_transforms import storage
-from schemas.records import EmobeamError
+from emobeam.emo_transforms import storage
+from emobeam.schemas.records import EmobeamError
 
 
 def read_lines(uri: str, *, strip: bool = True) -> Iterator[tuple[int, str]]:

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emo_transforms.storage import atomic_file
+from emobeam.emo_transforms.storage import atomic_file
 
 
 def draw_curves(uri: str, title: str, measure: str, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> None:

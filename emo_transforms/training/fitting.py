@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from emo_transforms import storage
-from schemas.records import EmobeamError, UsageError
+from emobeam.emo_transforms import storage
+from emobeam.schemas.records import EmobeamError, UsageError
 
 STATE_FILE = "state.pt"
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import fsspec
 import pandas as pd
 
-from emo_transforms.abaw.keys import SUBJECTS, match_names
-from emo_transforms.abaw.labels import VideoLabels, label_sources, partitions, read_labels
-from schemas.records import EmobeamError, UsageError
-from schemas.tasks import Task
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, label_sources, partitions, read_labels
+from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.row_keys import SUBJECTS, match_names
+from emobeam.schemas.tasks import Task
 
 _PART = re.compile(r"(?:[-_ ]?part[-_ ]?\d+|(?<=\d)-\d{1,3}|_\d{1,3})$", re.IGNORECASE)
 """The number of a part at the end of a name: ``_part2``, ``video12-1``, ``video45_1``."""

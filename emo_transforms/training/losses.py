@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emo_transforms.heads.head import activate
-from emo_transforms.training.recipe import Recipe
-from schemas.tasks import OutputGroup, Task
+from emobeam.emo_transforms.networks.heads.head import activate
+from emobeam.emo_transforms.training.heads.recipe import Recipe
+from emobeam.schemas.tasks import OutputGroup, Task
 
 _TINY = 1e-8
 

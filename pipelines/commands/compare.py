@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from pipelines.commands.help_text import TRAINING, SectionedCommand
-from pipelines.commands.options import task_option
-from pipelines.commands.train import is_number, seeds_of
+from emobeam.pipelines.commands.help_text import TRAINING, SectionedCommand
+from emobeam.pipelines.commands.options import task_option
+from emobeam.pipelines.commands.train import is_number, seeds_of
 
 
 @click.command(
@@ -94,14 +94,14 @@ def compare(features: tuple[str, ...], **args: Any) -> None:
       emobeam compare features/ --task au --labels labels/ --output au/ --levels 1 --architectures tam-clip,frame
       emobeam compare small/ large/ --task expr --labels labels/ --output expr/ --recipe paper --truth labels/
     """
-    from pipelines.compare import CompareRequest, run_compare
-    from pipelines.compare_output import print_results
-    from pipelines.console import make_ui
-    from pipelines.train import resolve_device
-    from pipelines.train_output import TrainRequest
-    from runners.local import local_config
-    from schemas.records import UsageError
-    from schemas.tasks import task_named
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.training.compare import CompareRequest, run_compare
+    from emobeam.pipelines.training.comparison_text import print_results
+    from emobeam.pipelines.training.train import resolve_device
+    from emobeam.pipelines.training.train_output import TrainRequest
+    from emobeam.runners.local import local_config
+    from emobeam.schemas.records import UsageError
+    from emobeam.schemas.tasks import task_named
 
     settings = list(args["settings"])
     if args["epochs"] is not None:
@@ -114,7 +114,7 @@ def compare(features: tuple[str, ...], **args: Any) -> None:
         levels = tuple(int(part) for part in args["levels"].split(",") if part.strip())
     except ValueError:
         raise UsageError(f"--levels {args['levels']}: expected numbers separated by commas") from None
-    from emo_transforms.training.recipe import RECIPES
+    from emobeam.emo_transforms.training.heads.recipe import RECIPES
 
     train = TrainRequest(
         features[0],

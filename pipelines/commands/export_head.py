@@ -21,7 +21,7 @@ def export(head: str, output: str, as_json: bool) -> None:
     Example:
       emobeam models export heads/au --output au.onnx
     """
-    from pipelines.export_head import run_export
+    from emobeam.pipelines.export_head import run_export
 
     done = run_export(head, output)
     if as_json:

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from pipelines.commands import export_head
-from schemas.wording import counted
+from emobeam.pipelines.commands import export_head
+from emobeam.schemas.wording import counted
 
 
 @click.group(invoke_without_command=True, short_help="Weights: list, show, fetch, convert, pack.")
@@ -44,7 +44,7 @@ def list_(as_json: bool = False) -> None:
     Example:
       emobeam models list --json
     """
-    from pipelines.models import describe_models, describe_shipped, print_models, print_shipped
+    from emobeam.pipelines.models import describe_models, describe_shipped, print_models, print_shipped
 
     ours, described = describe_shipped(), describe_models()
     if as_json:
@@ -70,7 +70,7 @@ def show(card: bool, as_json: bool) -> None:
     """
     from pathlib import Path
 
-    from pipelines.models import describe_shipped, print_shipped
+    from emobeam.pipelines.models import describe_shipped, print_shipped
 
     data = describe_shipped()
     if card:
@@ -110,8 +110,8 @@ def pack(
       emobeam train features/ --task au --labels labels/ --output heads/au
       emobeam models pack --head heads/au --output lab/
     """
-    from pipelines.console import make_ui
-    from pipelines.models import run_pack
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.models import run_pack
 
     done = run_pack(
         output, backbone=backbone, heads=heads, name=name, architecture=architecture, ui=make_ui(quiet=quiet)
@@ -157,8 +157,8 @@ def fetch(name: str, accept_licence: bool, output: str, sha256: str, as_json: bo
       emobeam models fetch mbf_va_mtl --accept-licence --output weights/
       emobeam extract videos/ --backbone-weights weights/mbf_va_mtl.pt --output features/
     """
-    from pipelines.console import make_ui
-    from pipelines.models import fetch_model
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.models import fetch_model
 
     result = fetch_model(name, accepted=accept_licence, folder=output, ui=make_ui(quiet=quiet), sha256=sha256)
     if as_json:
@@ -190,7 +190,7 @@ def convert(file: str, output: str, architecture: str, as_json: bool, quiet: boo
     Example:
       emobeam models convert enet_b0_8_va_mtl.pt --output enet.safetensors --architecture enet_b0_8_va_mtl
     """
-    from pipelines.models import convert as run_convert
+    from emobeam.pipelines.models import convert as run_convert
 
     done = run_convert(file, output, architecture=architecture)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from schemas.tasks import TASKS
+from emobeam.schemas.tasks import TASKS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pipelines.commands.options import task_option
-from schemas.records import InputError
+from emobeam.pipelines.commands.options import task_option
+from emobeam.schemas.records import InputError
 
 
 @click.command(short_help="The clip again, with boxes, landmarks and live bars.")
@@ -57,9 +57,9 @@ def overlay(ctx: click.Context, /, clip: str, output: str, **args: Any) -> None:
       emobeam overlay talk.mp4 out/
       emobeam overlay videos/day1/pair.mp4 out/ --task au --faces 0,1 --start 60 --end 90 --output pair.mp4
     """
-    from emo_transforms.overlay.video_file import Encoding
-    from pipelines.console import make_ui
-    from pipelines.overlay import OverlayRequest, overlay_text, run_overlay
+    from emobeam.emo_transforms.results.overlay.video_file import Encoding
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.results.overlay import OverlayRequest, overlay_text, run_overlay
 
     as_json, quiet = args.pop("as_json"), args.pop("quiet")
     encoding = Encoding(crf=args.pop("crf"))

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pipelines.commands import options
-from pipelines.commands.help_text import JOBS, SectionedCommand
+from emobeam.pipelines.commands import options
+from emobeam.pipelines.commands.help_text import JOBS, SectionedCommand
 
 
 @click.command(cls=SectionedCommand, sections=JOBS, short_help="What extract will take: hours, cache, memory.")
@@ -41,9 +41,9 @@ def plan(ctx: click.Context, /, **args: Any) -> None:
     Example:
       emobeam plan videos/ --runner flink --workers 64
     """
-    from pipelines.console import make_ui
-    from pipelines.plan import PlanRequest, plan_text, run_plan
-    from pipelines.requests import extract_request
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.requests import extract_request
+    from emobeam.pipelines.stages.plan import PlanRequest, plan_text, run_plan
 
     ui = make_ui(quiet=args["quiet"])
     named = [n for n in args if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.help_text import TRAINING, SectionedCommand
-from schemas.records import UsageError
+from emobeam.pipelines.commands.help_text import TRAINING, SectionedCommand
+from emobeam.schemas.records import UsageError
 
 if TYPE_CHECKING:
-    from pipelines.console import Ui
+    from emobeam.pipelines.console import Ui
 
 
 @click.command(cls=SectionedCommand, sections=TRAINING, short_help="A backbone, trained on labelled face images.")
@@ -95,8 +95,8 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
       emobeam pretrain renders/ pseudo/ --output units-128/
       emobeam pretrain renders/ pseudo/ --start units-128/backbone.safetensors --input-size 224 --output units/
     """
-    from emo_transforms.people_folders import is_people_folder
-    from pipelines.console import make_ui
+    from emobeam.emo_transforms.inputs.people_folders import is_people_folder
+    from emobeam.pipelines.console import make_ui
 
     quiet, as_json = args.pop("quiet"), args.pop("as_json")
     direct = {"input_size": "input_size", "batch": "batch", "epochs": "epochs", "sam": "sam", "precision": "precision"}
@@ -124,7 +124,7 @@ _Show = Callable[[Mapping[str, Any], str], None]
 
 
 def _expressions(args: dict[str, Any], ui: Ui) -> tuple[dict[str, Any], _Show]:
-    from pipelines.pretrain import PretrainRequest, print_pretrained, run_pretrain
+    from emobeam.pipelines.training.pretrain import PretrainRequest, print_pretrained, run_pretrain
 
     if len(args["data"]) > 1:
         raise UsageError("DATA: only folders of crops of people (people/*.parquet) can be several; name one")
@@ -137,7 +137,11 @@ def _expressions(args: dict[str, Any], ui: Ui) -> tuple[dict[str, Any], _Show]:
 
 
 def _units(folders: list[str], args: dict[str, Any], ui: Ui) -> tuple[dict[str, Any], _Show]:
-    from pipelines.pretrain_units import PretrainUnitsRequest, print_pretrained_units, run_pretrain_units
+    from emobeam.pipelines.training.pretrain_units import (
+        PretrainUnitsRequest,
+        print_pretrained_units,
+        run_pretrain_units,
+    )
 
     if others := sorted(set(args["data"]) - set(folders)):
         raise UsageError(f"DATA {others[0]}: holds no crops of people, but the other does; they can't go together")

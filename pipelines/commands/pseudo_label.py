@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from schemas.wording import counted
+from emobeam.schemas.wording import counted
 
 
 @click.command("pseudo-label", short_help="Real faces, labelled by a teacher.")
@@ -52,9 +52,9 @@ def pseudo_label(ctx: click.Context, /, **args: Any) -> None:
       emobeam pseudo-label portraits/ --teacher face_landmarker.task --clips 4 --model ict_light.npz --output moving/
       emobeam pseudo-label features/ --teacher face_landmarker.task --output labelled-clips/
     """
-    from emo_transforms.teaching.people import LabelConfig
-    from pipelines.console import make_ui
-    from pipelines.pseudo_label import PseudoLabelRequest, run_pseudo_label
+    from emobeam.emo_transforms.training.material.labelling.labelled_people import LabelConfig
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.training.pseudo_label import PseudoLabelRequest, run_pseudo_label
 
     config = LabelConfig(args["size"], args["clips"], args["seconds"], args["fps"], not args["clean"], args["seed"])
     request = PseudoLabelRequest(

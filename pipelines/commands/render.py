@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from schemas.wording import counted
+from emobeam.schemas.wording import counted
 
 
 @click.command(short_help="Faces with known action units, rendered.")
@@ -39,9 +39,9 @@ def render(**args: Any) -> None:
     Example:
       emobeam render ict_light.npz --people 500 --pictures 40 --output renders/
     """
-    from emo_transforms.rendering.people import RenderConfig
-    from pipelines.console import make_ui
-    from pipelines.render import RenderRequest, run_render
+    from emobeam.emo_transforms.training.material.rendering.people import RenderConfig
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.training.render import RenderRequest, run_render
 
     config = RenderConfig(
         args["size"], args["pictures"], args["clips"], args["seconds"], args["fps"], not args["clean"], args["seed"]

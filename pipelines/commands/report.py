@@ -59,8 +59,8 @@ def report(
       emobeam report out/
       emobeam report out/ --truth "8th ABAW Annotations/" --partition validation --output va.html
     """
-    from pipelines.console import make_ui, size_text
-    from pipelines.report import ReportRequest, run_report
+    from emobeam.pipelines.console import make_ui, size_text
+    from emobeam.pipelines.results.report import ReportRequest, run_report
 
     request = ReportRequest(out, output, truth, partition, only, videos, thumbnails, rate)
     result = run_report(request, make_ui(quiet=quiet))

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pipelines.commands.options import task_option
-from schemas.wording import counted
+from emobeam.pipelines.commands.options import task_option
+from emobeam.schemas.wording import counted
 
 _DURATION = click.FloatRange(min=0)
 
@@ -53,8 +53,8 @@ def export(ctx: click.Context, /, as_json: bool, quiet: bool, **args: Any) -> No
     Example:
       emobeam export out/ --format csv --rate native --output tables/
     """
-    from pipelines.console import make_ui
-    from pipelines.export import ExportRequest, run_export
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.results.export import ExportRequest, run_export
 
     args["rate"] = args["rate"] or ""
     result = run_export(ExportRequest(**args), make_ui(quiet=quiet))

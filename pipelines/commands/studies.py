@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipelines.commands.options import FRACTION, task_option
-from schemas.wording import counted
+from emobeam.pipelines.commands.options import FRACTION, task_option
+from emobeam.schemas.wording import counted
 
 if TYPE_CHECKING:
-    from emo_transforms.studies.study import StudyConfig
-    from pipelines.events import StudyResult
+    from emobeam.emo_transforms.results.studies.study import StudyConfig
+    from emobeam.pipelines.results.events import StudyResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -111,8 +111,8 @@ def events(ctx: click.Context, /, output: str, destination: str, as_json: bool, 
       emobeam events out/ --output events.csv
       emobeam events out/ --threshold AU12=0.6 --off AU12=0.4 --baseline median --output events.parquet
     """
-    from pipelines.console import make_ui
-    from pipelines.events import run_events
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.results.events import run_events
 
     result = run_events(output, _config(args), destination=destination, keep=False, ui=make_ui(quiet=quiet))
     lines = [
@@ -156,8 +156,8 @@ def summarise(
       emobeam summarise out/ --by person --persons people.csv --output people-au.csv
       emobeam summarise out/ --by segment --segments tasks.csv --speech speech.csv --output tasks-au.parquet
     """
-    from pipelines.console import make_ui
-    from pipelines.summarise import run_summarise
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.results.summarise import run_summarise
 
     result = run_summarise(
         output,
@@ -239,9 +239,9 @@ def agree(
       emobeam agree out/ --human coding/ --output agreement/
       emobeam agree out/ --human coder1.csv --task va --human-range 1 9 --json
     """
-    from pipelines.agree import print_agreement, run_agree
-    from pipelines.console import make_ui
-    from pipelines.requests import agree_config
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.requests import agree_config
+    from emobeam.pipelines.results.agree import print_agreement, run_agree
 
     result = run_agree(
         output,
@@ -267,7 +267,7 @@ def agree(
 
 
 def _config(args: Mapping[str, Any]) -> StudyConfig:
-    from pipelines.requests import study_config
+    from emobeam.pipelines.requests import study_config
 
     return study_config(args)
 

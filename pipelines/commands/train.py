@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.help_text import TRAINING, SectionedCommand
-from pipelines.commands.options import task_option
-from schemas.records import UsageError
+from emobeam.pipelines.commands.help_text import TRAINING, SectionedCommand
+from emobeam.pipelines.commands.options import task_option
+from emobeam.schemas.records import UsageError
 
 if TYPE_CHECKING:
-    from schemas.tasks import Task
+    from emobeam.schemas.tasks import Task
 
 
 @click.command(cls=SectionedCommand, sections=TRAINING, short_help="Fit a head on a feature cache.")
@@ -112,13 +112,13 @@ def train(features: str, **args: Any) -> None:
       emobeam train clips-features/ --task au --labels clips/ --output heads/au --experimental AU15,AU24
       emobeam train features/ --task expr --labels labels/ --output heads/expr --recipe paper --set batch=64
     """
-    from emo_transforms.cache import read_dataset
-    from emo_transforms.people_folders import people_below
-    from emo_transforms.training.recipe import recipe_named, window_length
-    from pipelines.console import command, make_ui
-    from pipelines.train import resolve_device, run_train
-    from pipelines.train_output import TrainRequest, train_text
-    from schemas.tasks import task_named
+    from emobeam.emo_transforms.cache.dataset import read_dataset
+    from emobeam.emo_transforms.inputs.people_folders import people_below
+    from emobeam.emo_transforms.training.heads.recipe import recipe_named, window_length
+    from emobeam.pipelines.console import command, make_ui
+    from emobeam.pipelines.training.train import resolve_device, run_train
+    from emobeam.pipelines.training.train_output import TrainRequest, train_text
+    from emobeam.schemas.tasks import task_named
 
     settings = list(args.pop("settings"))
     for key in ("architecture", "levels", "form", "epochs"):

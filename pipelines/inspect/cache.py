@@ -10,18 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emo_transforms import storage
-from emo_transforms.cache import Dataset, read_dataset, read_failures, shard_uri
-from emo_transforms.index import make_index, read_index, rebuild_index
-from emo_transforms.shards import read_footer
-from pipelines.console import command
-from pipelines.inspect.problems import Problem, extract_command, named, run_records, sizes_below
-from schemas.records import EmobeamError
-from schemas.tables import VIDEOS
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset, read_failures, shard_uri
+from emobeam.emo_transforms.cache.index import make_index, read_index, rebuild_index
+from emobeam.emo_transforms.cache.shards import read_footer
+from emobeam.pipelines.console import command
+from emobeam.pipelines.inspect.problems import Problem, extract_command, named, run_records, sizes_below
+from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.tables import VIDEOS
 
 
 def describe_cache(path: str, *, rebuild: bool) -> dict[str, Any]:
-    """A cache as plain data; see :func:`pipelines.inspect.describe.describe`."""
+    """A cache as plain data; see :func:`emobeam.pipelines.inspect.describe.describe`."""
     dataset = read_dataset(path)
     runs = run_records(path)
     again = extract_command(path, dataset.config, runs)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from emo_transforms import storage
-from emo_transforms.people_folders import people_below
-from emo_transforms.shipped import SHIPPED, ShippedHead, shipped
-from pipelines.inspect.cache import describe_cache
-from pipelines.inspect.labels import describe_labels
-from pipelines.inspect.output import describe_output
-from pipelines.inspect.people import describe_people
-from schemas.records import EmobeamError, UsageError
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.inputs.people_folders import people_below
+from emobeam.emo_transforms.networks.shipped import SHIPPED, ShippedHead, shipped
+from emobeam.pipelines.inspect.cache import describe_cache
+from emobeam.pipelines.inspect.labels import describe_labels
+from emobeam.pipelines.inspect.output import describe_output
+from emobeam.pipelines.inspect.people import describe_people
+from emobeam.schemas.records import EmobeamError, UsageError
 
 
 def describe(path: str, *, rebuild: bool = False, task: str = "", features: str = "") -> dict[str, Any]:
@@ -44,7 +44,7 @@ def describe(path: str, *, rebuild: bool = False, task: str = "", features: str 
     if kind == "output":
         return describe_output(path)
     if kind == "head":
-        from pipelines.inspect.head import describe_head  # loads torch
+        from emobeam.pipelines.inspect.head import describe_head  # loads torch
 
         return describe_head(path, features)
     if kind == "people":

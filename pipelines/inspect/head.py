@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from emo_transforms import storage
-from emo_transforms.cache import read_dataset
-from emo_transforms.heads.config import HeadConfig, config_from_json, config_to_json
-from emo_transforms.heads.costs import describe as describe_cost
-from emo_transforms.heads.files import BACKBONE_FILE, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, check_head, load_head
-from pipelines.console import command
-from pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
-from schemas.records import EmobeamError
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.cache.dataset import read_dataset
+from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_from_json, config_to_json
+from emobeam.emo_transforms.networks.heads.costs import describe as describe_cost
+from emobeam.emo_transforms.networks.heads.files import (
+    BACKBONE_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    check_head,
+    load_head,
+)
+from emobeam.pipelines.console import command
+from emobeam.pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
+from emobeam.schemas.records import EmobeamError
 
 _LONG = ("trained_on", "tuned_on", "metrics", "provenance")
 
 
 def describe_head(path: str, features: str = "") -> dict[str, Any]:
-    """A head as plain data; see :func:`pipelines.inspect.describe.describe`.
+    """A head as plain data; see :func:`emobeam.pipelines.inspect.describe.describe`.
 
     Args:
         features: URI of a cache: does the head fit it?

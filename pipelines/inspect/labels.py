@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from emo_transforms.abaw.statistics import label_statistics, labelled_tasks
-from emo_transforms.abaw.unlabelled import where_marked
-from schemas.records import EmobeamError
-from schemas.tasks import TASKS, OutputGroup, task_named
+from emobeam.emo_transforms.abaw.labels.label_statistics import label_statistics, labelled_tasks
+from emobeam.emo_transforms.abaw.labels.unlabelled_rows import where_marked
+from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.tasks import TASKS, OutputGroup, task_named
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -25,7 +25,7 @@ def describe_labels(uri: str, task: str = "") -> dict[str, Any]:
 
     Returns:
         ``kind`` (``labels``), ``path``, and in ``tasks`` by name the partitions of each, see
-        :func:`emo_transforms.abaw.statistics.label_statistics`.
+        :func:`emobeam.emo_transforms.abaw.labels.label_statistics.label_statistics`.
 
     Raises:
         EmobeamError: there are no annotations, or they can't be read.

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from emo_transforms import storage
-from emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
-from emo_transforms.cache import read_dataset
-from emo_transforms.index import make_index
-from emo_transforms.parts import part_name
-from emo_transforms.tables_in import Listing, list_parts, marks_of_parts
-from pipelines.console import command
-from pipelines.inspect.problems import (
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
+from emobeam.emo_transforms.cache.dataset import read_dataset
+from emobeam.emo_transforms.cache.index import make_index
+from emobeam.emo_transforms.prediction.parts import part_name
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, marks_of_parts
+from emobeam.pipelines.challenge.score import edition_of
+from emobeam.pipelines.console import command
+from emobeam.pipelines.inspect.problems import (
     Problem,
     changed_at,
     extract_command,
@@ -27,16 +28,15 @@ from pipelines.inspect.problems import (
     run_records,
     sizes_below,
 )
-from pipelines.score import edition_of
-from schemas.records import EmobeamError, UsageError
-from schemas.tables import SOURCES
-from schemas.tasks import TASKS, task_named
+from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tables import SOURCES
+from emobeam.schemas.tasks import TASKS, task_named
 
 _LATE = 1.0  # s; two files of one run may be written in either order
 
 
 def describe_output(path: str) -> dict[str, Any]:
-    """A folder of predictions as plain data; see :func:`pipelines.inspect.describe.describe`."""
+    """A folder of predictions as plain data; see :func:`emobeam.pipelines.inspect.describe.describe`."""
     run = storage.read_json(storage.join(path, "run.json"))
     if not isinstance(run, dict):
         raise EmobeamError(f"{path}/run.json: not the record of a run")

@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from emo_transforms import storage
-from emo_transforms.people_folders import clips_of, people_files, read_columns
-from pipelines.console import duration_text, size_text
-from schemas.tasks import task_named
-from schemas.wording import counted
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.inputs.people_folders import clips_of, people_files, read_columns
+from emobeam.pipelines.console import duration_text, size_text
+from emobeam.schemas.tasks import task_named
+from emobeam.schemas.wording import counted
 
 PRESENT = 0.3
 """Activation from which a unit counts as present, as in training."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from emo_transforms import storage
-from emo_transforms.shipped import SHIPPED, UNTRAINED, shipped
-from pipelines.console import command
-from schemas.config import ExtractConfig, SamplingConfig
-from schemas.records import EmobeamError
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped
+from emobeam.pipelines.console import command
+from emobeam.schemas.config import ExtractConfig, SamplingConfig
+from emobeam.schemas.records import EmobeamError
 
 Level = Literal["error", "warning", "note"]
 
@@ -147,7 +147,7 @@ def _named_head(task: str, head: Mapping[str, Any], *, random: bool) -> str:
 
 
 def _usual_weights(backbone: str) -> str:
-    """The weights that extract takes of a backbone where none are named, see ``emo_transforms.backbones.named``."""
+    """The weights that extract takes of a backbone where none are named, see ``.networks.backbones.named``."""
     found = shipped()
     return found.name if backbone == found.architecture else UNTRAINED
 

@@ -8,18 +8,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from emo_transforms.shipped import told_weights
-from pipelines.console import duration_text, size_text
-from pipelines.inspect.labels import print_labels
-from pipelines.inspect.people import print_people
-from schemas.wording import counted
+from emobeam.emo_transforms.networks.shipped import told_weights
+from emobeam.pipelines.console import duration_text, size_text
+from emobeam.pipelines.inspect.labels import print_labels
+from emobeam.pipelines.inspect.people import print_people
+from emobeam.schemas.wording import counted
 
 _WIDTH = 16
 _NAMED = 10
 
 
 def print_description(description: Mapping[str, Any]) -> None:
-    """Prints a description of :func:`pipelines.inspect.describe.describe` as tables, the problems last."""
+    """Prints a description of :func:`emobeam.pipelines.inspect.describe.describe` as tables, the problems last."""
     if description["kind"] == "labels":
         print_labels(dict(description))
         return

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emo_transforms.backbones import Backbone, embed, feature_maps, load_backbone
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.extraction import Tools
-from emo_transforms.faces import crop_face
-from schemas.config import BackboneConfig, ExtractConfig
+from emobeam.emo_transforms.extraction.segments import Tools
+from emobeam.emo_transforms.faces.crops import crop_face
+from emobeam.emo_transforms.networks.backbones import Backbone, embed, feature_maps, load_backbone
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
 from tests.benchmarks.material import Picture, one_face, pictures_and_times, sampled_frames
 from tests.benchmarks.measure import as_worker, cpus, interleaved, parser, run, stage1_settings, timed

@@ -21,11 +21,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from emo_transforms.extract import ExtractSegments
-from emo_transforms.extraction import Tools, extract_segment
-from runners.worker import PipeReporter
-from schemas.config import ExtractConfig
-from schemas.records import Segment
+from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
+from emobeam.emo_transforms.extraction.transforms import ExtractSegments
+from emobeam.runners.local_worker import PipeReporter
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.records import Segment
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, more_figure
 from tests.benchmarks.material import segments_of, standard_clip
 from tests.benchmarks.measure import (
@@ -50,7 +50,7 @@ def run_loop(segments: Sequence[Segment], tools: Tools, features: str) -> None:
 def run_beam(
     segments: Sequence[Segment], config: ExtractConfig, features: str, shared: Shared, reporter: PipeReporter
 ) -> None:
-    """The pipeline a worker runs over a slice (see ``pipelines.extract.ExtractJob``)."""
+    """The pipeline a worker runs over a slice (see ``emobeam.pipelines.stages.extract.ExtractJob``)."""
     extract = ExtractSegments(config, features, shared, threads=1, reporter=reporter)
     with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions([])) as pipeline:
         _ = pipeline | beam.Create(segments, reshuffle=False) | extract

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.cache import Dataset, shard_uri
-from emo_transforms.extraction import Tools, extract_segment
-from emo_transforms.predict import HeadSpec, PredictTools, load_tools, predict_video
-from emo_transforms.shards import ShardWriter, maps_of, read_footer, read_rows
-from emo_transforms.storage import atomic_file
-from schemas.config import PredictConfig
-from schemas.records import VideoFeatures
-from schemas.tables import feature_schema, map_column
+from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
+from emobeam.emo_transforms.cache.shards import ShardWriter, maps_of, read_footer, read_rows
+from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
+from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools, predict_video
+from emobeam.emo_transforms.storage import atomic_file
+from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.records import VideoFeatures
+from emobeam.schemas.tables import feature_schema, map_column
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
 from tests.benchmarks.material import loop_clip, segments_of, standard_clip
 from tests.benchmarks.measure import Spent, as_worker, cpus, interleaved, parser, run, stage1_settings, timed, walls

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.sampling import plan_segments
-from schemas.config import DecoderConfig, SamplingConfig
-from schemas.records import Fingerprint, InputError, Segment, Video
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.emo_transforms.video.sampling import plan_segments
+from emobeam.schemas.config import DecoderConfig, SamplingConfig
+from emobeam.schemas.records import Fingerprint, InputError, Segment, Video
 from tests import clips
 
 DECODERS = ("pyav", "decord")

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.extraction import Tools
+from emobeam.emo_transforms.extraction.segments import Tools
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from tests.benchmarks.agreement import Agreement, pairs_of, total
 from tests.benchmarks.detectors import Ours, Plain, Side, contest
 from tests.benchmarks.figures import Figure, Goal, Section, ratio_figure, share_figure

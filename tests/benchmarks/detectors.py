@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
-from emo_transforms.extraction import DETECT_BYTES, DETECT_FRAMES, Tools
-from schemas.config import DetectorConfig
+from emobeam.emo_transforms.extraction.segments import DETECT_BYTES, DETECT_FRAMES, Tools
+from emobeam.schemas.config import DetectorConfig
 from tests.benchmarks.agreement import Found
 from tests.benchmarks.material import Picture
 

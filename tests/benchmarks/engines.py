@@ -29,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runners.jars import versions_in
+from emobeam.runners.engines.jars import versions_in
 from tests.benchmarks.figures import table
 from tests.benchmarks.measure import machine_facts
 from tests.clips import face, portrait
@@ -42,13 +42,13 @@ _MARKS = ("<!-- figures -->", "<!-- /figures -->")
 
 _LOOP = """
 import sys
-from emo_transforms.cache import open_dataset
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.engines import resolve_engine
-from emo_transforms.extraction import Tools, extract_segment
-from emo_transforms.planning import find_videos, fingerprint_of, plan_video
-from pipelines.extract import resolve_config
-from schemas.config import ExtractConfig
+from emobeam.emo_transforms.cache.dataset import open_dataset
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.emo_transforms.networks.engines import resolve_engine
+from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
+from emobeam.emo_transforms.extraction.video_plans import find_videos, fingerprint_of, plan_video
+from emobeam.pipelines.stages.extract import resolve_config
+from emobeam.schemas.config import ExtractConfig
 import torch
 
 torch.set_num_threads(1)

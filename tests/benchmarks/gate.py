@@ -6,7 +6,7 @@ FOLDER is the Face Research Lab London set (``neutral/``, ``smiling/``: pictures
 heads are pasted, from 40 px to two thirds of the frame wide, turned, darkened, blurred and compressed, into pictures
 without faces from scikit-image and scikit-learn; some stick out of the frame. What is to be learnt: about which places
 of a level does P-Net propose a box on the next finer level that is half on a face of the whole cascade. People of the
-test side of ``emo_transforms/shipped/split.json`` and every third background are left out and tell what the gate is
+test side of ``shipped/split.json`` and every third background are left out and tell what the gate is
 worth: *found* is the share of the ungated cascade's faces, *tiles* the share of P-Net's work that is left.
 """
 
@@ -26,16 +26,16 @@ from PIL import Image
 from safetensors.numpy import save_file
 from torch import nn
 
-from emo_transforms.detection import mtcnn
-from emo_transforms.detection.area import sums_of
-from emo_transforms.detection.boxes import overlaps, square
-from emo_transforms.detection.gate import FACTOR, Gate, evidence, shipped_gate
-from emo_transforms.detection.mtcnn import MtcnnDetector
-from emo_transforms.detection.networks import MtcnnNetworks, one_thread
-from emo_transforms.detection.pyramid import Level, levels_of, mapped
-from emo_transforms.faces import Picture
-from emo_transforms.storage import write_json
-from schemas.config import DetectorConfig
+from emobeam.emo_transforms.faces.crops import Picture
+from emobeam.emo_transforms.faces.detection import mtcnn
+from emobeam.emo_transforms.faces.detection.area_averages import sums_of
+from emobeam.emo_transforms.faces.detection.boxes import overlaps, square
+from emobeam.emo_transforms.faces.detection.gate import FACTOR, Gate, evidence, shipped_gate
+from emobeam.emo_transforms.faces.detection.mtcnn import MtcnnDetector
+from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks, one_thread
+from emobeam.emo_transforms.faces.detection.pyramid import Level, levels_of, mapped
+from emobeam.emo_transforms.storage import write_json
+from emobeam.schemas.config import DetectorConfig
 from tests.benchmarks.agreement import Agreement, Found, pairs_of, total
 from tests.benchmarks.weights.split import london_test
 

@@ -13,10 +13,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.planning import fingerprint_of, plan_video
-from schemas.config import ExtractConfig
-from schemas.records import Segment, Video
+from emobeam.emo_transforms.extraction.video_plans import fingerprint_of, plan_video
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.records import Segment, Video
 from tests import clips
 
 Picture = NDArray[np.uint8]

@@ -22,13 +22,13 @@ import click
 import psutil
 import torch
 
-from emo_transforms.cache import Dataset
-from emo_transforms.storage import write_json
-from pipelines import cli
-from pipelines.records import versions
-from pipelines.requests import extract_request
-from runners.local import ALLOCATOR
-from schemas.records import EmobeamError
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.storage import write_json
+from emobeam.pipelines import cli
+from emobeam.pipelines.requests import extract_request
+from emobeam.pipelines.run_origin import versions
+from emobeam.runners.local import ALLOCATOR
+from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.figures import Section, goal_text, table, to_json, value_text
 from tests.benchmarks.material import carphone
 

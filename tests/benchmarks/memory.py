@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emo_transforms.cache import Dataset
+from emobeam.emo_transforms.cache.dataset import Dataset
 from tests.benchmarks.figures import Figure, Goal, Section
 from tests.benchmarks.material import loop_clip, scale_clip, several_faces, video_seconds
 from tests.benchmarks.measure import MODE_TEXT, as_worker, detector_modes, parser, run, stage1_settings

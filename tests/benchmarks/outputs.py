@@ -22,13 +22,13 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from emo_transforms.cache import Dataset
-from emo_transforms.extraction import Tools, extract_segment
-from emo_transforms.faces import Faces, Picture
-from emo_transforms.parts import part_uri
-from emo_transforms.predict import HeadSpec, PredictTools, load_tools, predict_video
-from schemas.config import DetectorConfig, PredictConfig
-from schemas.records import VideoFeatures
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
+from emobeam.emo_transforms.faces.crops import Faces, Picture
+from emobeam.emo_transforms.prediction.parts import part_uri
+from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools, predict_video
+from emobeam.schemas.config import DetectorConfig, PredictConfig
+from emobeam.schemas.records import VideoFeatures
 from tests.benchmarks.figures import Figure, Goal, Section
 from tests.benchmarks.material import one_face, real_clips, segments_of, wide_portrait
 from tests.benchmarks.measure import MODE_TEXT, as_worker, detector_modes, parser, run, stage1_settings

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.console import make_ui
-from pipelines.report import ReportRequest, run_report
-from tests.emo_transforms.report.browser import browser, chromium, page_of
-from tests.emo_transforms.report.outputs import write_cache, write_collection
+from emobeam.pipelines.console import make_ui
+from emobeam.pipelines.results.report import ReportRequest, run_report
+from tests.emo_transforms.results.report.browser import browser, chromium, page_of
+from tests.emo_transforms.results.report.outputs import write_cache, write_collection
 
 GOAL_BYTES, GOAL_SECONDS = 30_000_000, 3.0
 

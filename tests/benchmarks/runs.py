@@ -12,11 +12,11 @@ from typing import Any
 
 import psutil
 
-from emo_transforms.cache import Dataset
-from emo_transforms.planning import find_videos
-from pipelines.extract import ExtractRequest, run_extract
-from runners.local import LocalConfig, LocalPool
-from schemas.records import EmobeamError
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.video_plans import find_videos
+from emobeam.pipelines.stages.extract import ExtractRequest, run_extract
+from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.measure import Spent, cpu_seconds, timed
 
 
@@ -107,12 +107,12 @@ class PeakMemory:
         while not self._end.wait(0.05):
             for child in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):
-                    if "runners.worker" not in child.cmdline():
+                    if "emobeam.runners.local_worker" not in child.cmdline():
                         continue  # the launcher's own probing
                     self.worker = max(self.worker, _peak_mb(child))
                     for grandchild in child.children():
                         # Between fork and exec it still is its parent, peak and all.
-                        if "emo_transforms.decoding_child" not in grandchild.cmdline():
+                        if "emobeam.emo_transforms.video.decoding_child" not in grandchild.cmdline():
                             continue
                         self.decoder = max(self.decoder, _peak_mb(grandchild))
 

@@ -18,9 +18,9 @@ VIDEOS = 141
 
 _STEP = """
 import resource, sys, time
-from emo_transforms.abaw.scoring import score
-from emo_transforms.abaw.tuning import tune
-from schemas.tasks import task_named
+from emobeam.emo_transforms.abaw.scoring.scores import score
+from emobeam.emo_transforms.abaw.scoring.tuning import tune
+from emobeam.schemas.tasks import task_named
 step, truth, predictions = sys.argv[1:]
 begin = time.perf_counter()
 if step == "tune":
@@ -33,7 +33,7 @@ print(f"{seconds:.1f} s | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss //
 
 
 def main(rows: int) -> None:
-    from schemas.tasks import task_named
+    from emobeam.schemas.tasks import task_named
     from tests.emo_transforms.abaw.predictions import Values, invent_labels, write_tables
     from tests.emo_transforms.abaw.truth import write_labels
 

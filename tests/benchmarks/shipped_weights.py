@@ -1,6 +1,6 @@
 """The goals of the shipped weights: ``python -m tests.benchmarks.shipped_weights --material DIR [--write]``.
 
-All on the test side of ``emo_transforms/shipped/split.json``: identities of the London set, rendered people from
+All on the test side of ``shipped/split.json``: identities of the London set, rendered people from
 100000 on, real clips. Figures say how many people they rest on, and have a 95 % interval from a bootstrap over
 identities where these are eight at least; the correlation in one clip has one over stretches of its time, where four
 fit that are as long as the head's window and smoothing. Other weights are judged with
@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 
-from emo_transforms.shipped import SHIPPED, shipped_head
-from emo_transforms.storage import write_json
-from schemas.records import EmobeamError
+from emobeam.emo_transforms.networks.shipped import SHIPPED, shipped_head
+from emobeam.emo_transforms.storage import write_json
+from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.figures import Goal, Section, to_json
 from tests.benchmarks.material import REAL
 from tests.benchmarks.measure import machine_facts
@@ -195,8 +195,8 @@ def _renders(options: argparse.Namespace, network: Network, work: Path, found: R
 
 
 def _render(model: Path, folder: Path, people: int) -> None:
-    from emo_transforms.rendering.people import RenderConfig
-    from pipelines.render import RenderRequest, run_render
+    from emobeam.emo_transforms.training.material.rendering.people import RenderConfig
+    from emobeam.pipelines.training.render import RenderRequest, run_render
     from tests.benchmarks.runs import Watch
 
     config = RenderConfig(size=160, pictures=0, clips=1, seconds=5)

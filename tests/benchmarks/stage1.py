@@ -26,8 +26,8 @@ from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_transforms.extraction import Tools, extract_segment
-from schemas.config import ExtractConfig
+from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
+from emobeam.schemas.config import ExtractConfig
 from tests.benchmarks.figures import Figure, Goal, Section, ratio_figure
 from tests.benchmarks.material import one_face, segments_of, several_faces, video_seconds
 from tests.benchmarks.measure import (

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from emo_transforms.abaw.keys import format_key, format_name
-from emo_transforms.abaw.labels import read_labels
-from emo_transforms.abaw.read_submission import read_submission
-from emo_transforms.abaw.submission import FramePredictions, write_submission
-from emo_transforms.abaw.validation import validate
-from schemas.tasks import TASKS, Task
+from emobeam.emo_transforms.abaw.labels.reading import read_labels
+from emobeam.emo_transforms.abaw.submissions.reading import read_submission
+from emobeam.emo_transforms.abaw.submissions.validation import validate
+from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions, write_submission
+from emobeam.schemas.row_keys import format_key, format_name
+from emobeam.schemas.tasks import TASKS, Task
 
 PER_VIDEO = 5000
 STEPS = ("write", "validate", "read")

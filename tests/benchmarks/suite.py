@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emo_transforms.storage import write_json
-from runners.local import ALLOCATOR
+from emobeam.emo_transforms.storage import write_json
+from emobeam.runners.local import ALLOCATOR
 from tests.benchmarks.measure import machine_facts
 from tests.benchmarks.picture import draw
 from tests.benchmarks.report import render, sections_of, verdict

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from emo_transforms.decoding import DecoderProcess
-from runners.local import ALLOCATOR
-from schemas.config import DecoderConfig
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.runners.local import ALLOCATOR
+from emobeam.schemas.config import DecoderConfig
 from tests.benchmarks import material
 from tests.benchmarks.measure import as_worker
 from tests.benchmarks.suite import BENCHMARKS, main

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_transforms.detection.gate import HOPELESS, shipped_gate
+from emobeam.emo_transforms.faces.detection.gate import HOPELESS, shipped_gate
 from tests.benchmarks import gate
 from tests.benchmarks.gate import Side, collages, fit, worth
 from tests.clips import astronaut, nobody

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from emo_transforms.teaching.teacher import Look
+from emobeam.emo_transforms.training.material.labelling.teacher import Look
 from tests.benchmarks.figures import Goal
 from tests.benchmarks.weights import opened, photographs
 from tests.benchmarks.weights.split import london_test

@@ -19,14 +19,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score, roc_auc_score
 
-from emo_transforms.backbones.loading import describe_backbone
-from emo_transforms.heads.files import save_head
-from emo_transforms.heads.new import Offer, new_head
-from emo_transforms.rendering.units import UNIT_SHAPES
-from emo_transforms.weights import tensors_sha256
-from pipelines.people_files import crops_schema
-from schemas.config import ExtractConfig
-from schemas.tasks import task_named
+from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
+from emobeam.emo_transforms.networks.heads.files import save_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
+from emobeam.emo_transforms.training.material.rendering.units import UNIT_SHAPES
+from emobeam.pipelines.training.people_files import crops_schema
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.tasks import task_named
 from tests.benchmarks import shipped_weights
 from tests.benchmarks.figures import Goal
 from tests.benchmarks.weights import calls, clips, page, renders

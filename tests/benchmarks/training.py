@@ -19,15 +19,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from emo_transforms.abaw.labels import read_labels
-from emo_transforms.training.fitting import seeded
-from emo_transforms.training.loader import Batch, LoadConfig, Resident, Streamed
-from emo_transforms.training.loop import HeadLearner, TrainSetup
-from emo_transforms.training.reading import read_ahead
-from emo_transforms.training.recipe import recipe_named
-from emo_transforms.training.samples import join_labels
-from emo_transforms.training.start import head_config, start_module
-from schemas.tasks import TASKS
+from emobeam.emo_transforms.abaw.labels.reading import read_labels
+from emobeam.emo_transforms.training.fitting import seeded
+from emobeam.emo_transforms.training.heads.head_loop import HeadLearner, TrainSetup
+from emobeam.emo_transforms.training.heads.head_start import head_config, start_module
+from emobeam.emo_transforms.training.heads.loader import Batch, LoadConfig, Resident, Streamed
+from emobeam.emo_transforms.training.heads.recipe import recipe_named
+from emobeam.emo_transforms.training.heads.row_groups import read_ahead
+from emobeam.emo_transforms.training.heads.samples import join_labels
+from emobeam.schemas.tasks import TASKS
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
 from tests.benchmarks.measure import as_worker, cores, parser, run
 from tests.emo_transforms.training import data

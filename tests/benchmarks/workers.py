@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from emo_transforms.cache import Dataset
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.extraction import Tools, extract_segment
-from schemas.config import ExtractConfig
-from schemas.records import Segment
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.records import Segment
 from tests.benchmarks.figures import Figure, Goal, Section, ratio_figure
 from tests.benchmarks.material import loop_clip, segments_of, standard_clip
 from tests.benchmarks.measure import (

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emo_transforms.abaw.labels import VideoLabels
-from emo_transforms.cache import read_dataset
-from emo_transforms.heads.files import save_head
-from emo_transforms.heads.new import new_head
-from emo_transforms.shipped import shipped
-from pipelines.cli import main
-from schemas.tasks import Task, task_named
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
+from emobeam.emo_transforms.cache.dataset import read_dataset
+from emobeam.emo_transforms.networks.heads.files import save_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
+from emobeam.emo_transforms.networks.shipped import shipped
+from emobeam.pipelines.cli import main
+from emobeam.schemas.tasks import Task, task_named
 from tests.clips import face, portrait, two_faces
 from tests.emo_transforms.abaw.predictions import invent_labels
 

@@ -11,26 +11,26 @@ from pathlib import Path
 import click
 import pytest
 
-from pipelines.cli import cli
-from runners.local import LocalConfig, LocalPool
+from emobeam.pipelines.cli import cli
+from emobeam.runners.local import LocalConfig, LocalPool
 from tests.docs.pages import BLOCKS, COMMANDS, PAGES, ROOT, Block, Command, commands_in, name_of, python_in
 from tests.docs.sandbox import emobeam, fill
 from tests.pipelines.runs import working_in
 
 NOT_RUN = {
-    r"(gs|s3)://": "needs an object store: tests/pipelines/test_object_stores.py",
+    r"(gs|s3)://": "needs an object store: tests/pipelines/stages/test_object_stores.py",
     r"--runner (flink|spark|dataflow)": "needs a cluster: tests/engines",
     r"emobeam models fetch|--backbone-weights \S+_va_mtl": "needs published weights: tests/pipelines/test_models.py",
     r"--backbone-weights timm\b": "timm fetches its own weights",
     r"--video day1/talk": "two clips of one name would stand in the way of other pages: tests of overlay",
     r"--start 60": "needs more than a minute of video: tests of overlay",
     r"emobeam models convert": "needs a published model: tests/pipelines/test_models.py",
-    r"emobeam models pack": "follows commands that aren't run: tests/emo_transforms/test_packing.py",
-    r"emobeam (train|compare) ": "trains for minutes: tests/pipelines/test_train.py, test_compare.py",
-    r"emobeam pretrain ": "needs AffectNet: tests/pipelines/test_pretrain.py",
+    r"emobeam models pack": "follows commands that aren't run: tests/emo_transforms/networks/test_packing.py",
+    r"emobeam (train|compare) ": "trains for minutes: tests/pipelines/training/test_train.py, test_compare.py",
+    r"emobeam pretrain ": "needs AffectNet: tests/pipelines/training/test_pretrain.py",
     r"--backbone-weights affectnet-mnv4/": "follows a command that isn't run",
     r"100000|dataset/": "needs a data set: tests/benchmarks",
-    r"--crops people": "needs a people folder: tests/pipelines/test_people.py",
+    r"--crops people": "needs a people folder: tests/pipelines/stages/test_people.py",
     r"emobeam (render|pseudo-label) |material|packed/": "needs ICT-FaceKit and photographs: docs/weights.md",
 }
 """Commands that are only parsed here: expression, and why."""
@@ -38,7 +38,7 @@ NOT_RUN = {
 ENDS: dict[str, int] = {}
 """Commands that end with another exit code than 0, since that is what they show: expression, and code."""
 
-ELSEWHERE = dict.fromkeys(("docs/python.md", "docs/export.md"), "tests/pipelines/test_docs_python.py")
+ELSEWHERE = dict.fromkeys(("docs/python.md", "docs/export.md"), "tests/emobeam/test_docs_python.py")
 """Pages whose examples have a test of their own."""
 
 
@@ -86,7 +86,7 @@ def parse(words: list[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_a_command_is_understood(command: Command, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runners.beam_options import check_beam_args
+    from emobeam.runners.beam_options import check_beam_args
 
     monkeypatch.chdir(sandbox)
     words = list(command.words)
@@ -115,7 +115,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         working_in(pool),
     ):
         patch.chdir(folder)
-        patch.setattr("emo_transforms.engines._installed", lambda: False)
+        patch.setattr("emobeam.emo_transforms.networks.engines._installed", lambda: False)
         fill(folder)
         yield folder
 

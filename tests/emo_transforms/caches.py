@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.cache import shard_uri
-from emo_transforms.shards import Footer, ShardWriter
-from emo_transforms.storage import atomic_file
-from schemas.tables import feature_schema, map_column
+from emobeam.emo_transforms.cache.dataset import shard_uri
+from emobeam.emo_transforms.cache.shards import Footer, ShardWriter
+from emobeam.emo_transforms.storage import atomic_file
+from emobeam.schemas.tables import feature_schema, map_column
 
 SHAPES = {"s8": (2, 8, 8), "s16": (3, 4, 4), "s32": (4, 2, 2)}
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from emo_transforms.detection.networks import MtcnnNetworks
+from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
 
 
 @pytest.fixture(scope="session")

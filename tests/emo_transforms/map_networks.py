@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn
 
-from emo_transforms.backbones import Backbone, load_backbone
-from schemas.config import BackboneConfig
+from emobeam.emo_transforms.networks.backbones import Backbone, load_backbone
+from emobeam.schemas.config import BackboneConfig
 
 NAME = "mobilenetv4_conv_small"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.tracking import SegmentTracker
-from emo_transforms.whoiswho import Sightings
+from emobeam.emo_transforms.faces.tracking import SegmentTracker
+from emobeam.emo_transforms.prediction.track_stitching import Sightings
 
 FPS = 6.0
 NATIVE_FPS = 30.0

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn
 
-from emo_transforms.backbones import Backbone, describe_backbone
-from schemas.config import BackboneConfig
+from emobeam.emo_transforms.networks.backbones import Backbone, describe_backbone
+from emobeam.schemas.config import BackboneConfig
 
 SMALL = "mobilenetv3_small_050"
 """A timm classifier that is quick on a CPU; embedding 1024."""

@@ -229,7 +229,9 @@ def _java(main: str, classes: Path, heap: str, *arguments: str) -> list[str]:
 def start_pool(cluster: Cluster) -> str:
     """Starts a pool of Python workers for ``external`` environments; returns its ``HOST:PORT``."""
     port = free_port()
-    cluster.start("python-pool", [sys.executable, "-m", "runners.boot", "--worker_pool", f"--service_port={port}"])
+    cluster.start(
+        "python-pool", [sys.executable, "-m", "emobeam.runners.worker_boot", "--worker_pool", f"--service_port={port}"]
+    )
 
     def listening() -> bool:
         with socket.socket() as probe:

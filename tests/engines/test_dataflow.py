@@ -19,14 +19,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from emo_transforms.exchange import Exchange, open_exchange
-from pipelines.remote.extract import extract_graph
-from pipelines.remote.predict import predict_graph
-from pipelines.remote.tasks import PredictTask
-from runners.dataflow import DataflowConfig, Detached, check_dataflow, dataflow_installed
-from runners.presets import EngineConfig, engine_options, hints_of
-from runners.remote import run_remotely
-from schemas.config import ExtractConfig
+from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
+from emobeam.pipelines.stages.engines.child_tasks import PredictTask
+from emobeam.pipelines.stages.engines.extract_graph import extract_graph
+from emobeam.pipelines.stages.engines.predict_graph import predict_graph
+from emobeam.runners.engines.dataflow import DataflowConfig, Detached, check_dataflow, dataflow_installed
+from emobeam.runners.engines.engine_run import run_remotely
+from emobeam.runners.engines.presets import EngineConfig, engine_options, hints_of
+from emobeam.schemas.config import ExtractConfig
 
 pytestmark = [
     pytest.mark.engines,

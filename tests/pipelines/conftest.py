@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.extract import ExtractResult
-from pipelines.predict_record import PredictResult
-from runners.local import LocalConfig, LocalPool
+from emobeam.pipelines.stages.extract import ExtractResult
+from emobeam.pipelines.stages.run_record import PredictResult
+from emobeam.runners.local import LocalConfig, LocalPool
 from tests.clips import absent_in_the_middle, no_face, portrait, two_faces
 from tests.pipelines.runs import Told, extract, predict, working_in
 

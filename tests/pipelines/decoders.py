@@ -6,10 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-from emo_transforms.video_open import Progress, idle
-from emo_transforms.video_pyav import decode_pyav
-from schemas.config import DecoderConfig
-from schemas.records import Segment
+from emobeam.emo_transforms.video.opening import Progress, idle
+from emobeam.emo_transforms.video.pyav_decoder import decode_pyav
+from emobeam.schemas.config import DecoderConfig
+from emobeam.schemas.records import Segment
 from tests import faulty_decoders
 from tests.faulty_decoders import Frames
 

@@ -17,15 +17,15 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from emo_transforms.cache import Dataset
-from emo_transforms.engines import resolve_engine
-from emo_transforms.planning import find_videos
-from pipelines.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
-from pipelines.predict import run_predict
-from pipelines.predict_record import PredictResult
-from pipelines.predict_request import PredictRequest
-from runners.local import LocalPool
-from schemas.config import ExtractConfig, SamplingConfig
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.video_plans import find_videos
+from emobeam.emo_transforms.networks.engines import resolve_engine
+from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
+from emobeam.pipelines.stages.predict import run_predict
+from emobeam.pipelines.stages.predict_request import PredictRequest
+from emobeam.pipelines.stages.run_record import PredictResult
+from emobeam.runners.local import LocalPool
+from emobeam.schemas.config import ExtractConfig, SamplingConfig
 
 ONE_SECOND = ExtractConfig(sampling=SamplingConfig(segment_seconds=1.0), engine=resolve_engine("auto", "cpu"))
 """Segments of a second: several per clip; the engine is the one the command line takes."""
@@ -94,9 +94,9 @@ def predict(features: Path, output: Path, pool: LocalPool, **request: Any) -> tu
 def working_in(pool: LocalPool) -> Iterator[None]:
     """Commands and functions of this process work in a pool that is there already: starting one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("pipelines.extract", "pipelines.predict"):
+        for module in ("emobeam.pipelines.stages.extract", "emobeam.pipelines.stages.predict"):
             patch.setattr(f"{module}.run_locally", lambda job, work, config, listener: pool.run(job, work, listener))
-        patch.setattr("pipelines.annotate.LocalPool", lambda config: nullcontext(pool))
+        patch.setattr("emobeam.pipelines.stages.annotate.LocalPool", lambda config: nullcontext(pool))
         yield
 
 
@@ -139,7 +139,7 @@ def shards_of(features: Path, video: str) -> dict[str, bytes]:
 
 def part(output: Path, task: str, video: str) -> list[Row]:
     """Rows of the predictions table of one video."""
-    from emo_transforms.parts import part_name
+    from emobeam.emo_transforms.prediction.parts import part_name
 
     return rows(output / "predictions" / task / part_name(video))
 
@@ -167,7 +167,7 @@ def _is_ours(process: psutil.Process) -> bool:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return "runners.worker" in line or "decoding_child" in line
+    return "emobeam.runners.local_worker" in line or "decoding_child" in line
 
 
 def gone(processes: Sequence[psutil.Process], seconds: float = 10.0) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from emo_transforms.heads.files import save_head
-from emo_transforms.heads.new import untrained_head
-from pipelines.cli import cli, main
+from emobeam.emo_transforms.networks.heads.files import save_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
+from emobeam.pipelines.cli import cli, main
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import emobeam
@@ -141,5 +141,5 @@ def test_full_disk(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str
 
 def test_help_is_fast_to_import() -> None:
     heavy = ("torch", "apache_beam", "av", "timm", "numba")
-    code = f"import sys, pipelines.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, emobeam.pipelines.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

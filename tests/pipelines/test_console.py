@@ -9,7 +9,7 @@ import time
 import pytest
 from rich.console import Console
 
-from pipelines.console import _Bar, _Lines, _Work, command, duration_text, make_ui
+from emobeam.pipelines.console import _Bar, _Lines, _Work, command, duration_text, make_ui
 
 
 def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
@@ -57,7 +57,7 @@ def test_speed_is_told_in_real_time_for_frames_alone() -> None:
 
 def test_what_an_earlier_run_did_is_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipelines.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("emobeam.pipelines.console.time.monotonic", lambda: now[0])
     work = _Work("pretrain", 1000, 10, "epochs", "images", 0.0, began=now[0])
     work.take("earlier", {"frames": 900})
     work.take("frames", {"frames": 10})
@@ -67,7 +67,7 @@ def test_what_an_earlier_run_did_is_no_speed(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_speed_is_that_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("pipelines.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("emobeam.pipelines.console.time.monotonic", lambda: now[0])
     work = _Work("extract", 10_000, 10, "segments", "frames", 0.0, began=now[0])
     lines = []
     for second in range(10, 200, 10):

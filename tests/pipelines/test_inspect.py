@@ -18,16 +18,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from emo_transforms.cache import read_dataset
-from emo_transforms.heads.files import save_head
-from emo_transforms.heads.new import untrained_head
-from pipelines.cli import main
-from pipelines.inspect.describe import describe
-from pipelines.inspect.problems import extract_command, predict_command
-from runners.local import LocalPool
-from schemas import config
-from schemas.records import EmobeamError, UsageError
-from schemas.tasks import task_named
+from emobeam.emo_transforms.cache.dataset import read_dataset
+from emobeam.emo_transforms.networks.heads.files import save_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
+from emobeam.pipelines.cli import main
+from emobeam.pipelines.inspect.describe import describe
+from emobeam.pipelines.inspect.problems import extract_command, predict_command
+from emobeam.runners.local import LocalPool
+from emobeam.schemas import config
+from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tasks import task_named
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import predict
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import emobeam as eb
-from emo_transforms.parts import part_uri, write_part
-from pipelines.submit import run_submit, submission_data, submission_text
-from schemas.tasks import TASKS
-from tests.emo_transforms.exports.made import clip_table, frame_table, put
+from emobeam.emo_transforms.prediction.parts import part_uri, write_part
+from emobeam.pipelines.challenge.submit import run_submit, submission_data, submission_text
+from emobeam.schemas.tasks import TASKS
+from tests.emo_transforms.results.exports.made import clip_table, frame_table, put
 
 MARKS = {"unknown": ["AU23"], "experimental": ["AU6", "AU15"]}
 

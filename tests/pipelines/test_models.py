@@ -15,12 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from emo_transforms.backbones import catalogue, describe_backbone
-from emo_transforms.backbones.checkpoints import load_into, read_checkpoint
-from emo_transforms.backbones.notes import read_info
-from emo_transforms.backbones.timm_vectors import TimmVectors
-from pipelines.cli import main
-from tests.emo_transforms.backbones.nets import lively, pictures
+from emobeam.emo_transforms.networks.backbones import describe_backbone
+from emobeam.emo_transforms.networks.backbones.published import catalogue
+from emobeam.emo_transforms.networks.backbones.timm_vectors import TimmVectors
+from emobeam.emo_transforms.networks.checkpoints.reading import load_into, read_checkpoint
+from emobeam.emo_transforms.networks.checkpoints.weight_notes import read_info
+from emobeam.pipelines.cli import main
+from tests.emo_transforms.networks.nets import lively, pictures
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: Path | str) -> tuple[int, str, str]:

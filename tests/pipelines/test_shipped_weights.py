@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from emo_transforms.cache import read_dataset
-from emo_transforms.heads.files import load_head, save_head
-from emo_transforms.heads.head import Head
-from emo_transforms.heads.new import offer_of, untrained_for
-from emo_transforms.parts import read_part_footer
-from emo_transforms.shipped import shipped, shipped_head
-from pipelines.cli import main
-from schemas.records import UsageError
-from schemas.tasks import task_named
+from emobeam.emo_transforms.cache.dataset import read_dataset
+from emobeam.emo_transforms.networks.heads.files import load_head, save_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import offer_of, untrained_for
+from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.shipped import shipped, shipped_head
+from emobeam.emo_transforms.prediction.parts import read_part_footer
+from emobeam.pipelines.cli import main
+from emobeam.schemas.records import UsageError
+from emobeam.schemas.tasks import task_named
 from tests.clips import portrait
 from tests.pipelines.runs import LocalPool, predict, rows
 

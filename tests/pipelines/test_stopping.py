@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines import stopping
-from pipelines.stopping import Stops, Terminated
+from emobeam.pipelines import stopping
+from emobeam.pipelines.stopping import Stops, Terminated
 from tests.pipelines.runs import gone, wait_for
 
 
@@ -81,7 +81,7 @@ def test_other_threads_change_nothing() -> None:
 
 FORKED = """
 import os, signal, sys, time
-from pipelines.stopping import Stops, Terminated
+from emobeam.pipelines.stopping import Stops, Terminated
 stops, (read, write) = Stops(), os.pipe()
 try:
     with stops.heard():
@@ -113,9 +113,9 @@ def test_forked_children_end_as_ever() -> None:
 COMMAND = """
 import signal, sys
 from pathlib import Path
-from emo_transforms import storage
-from pipelines import cli
-from runners.local import LocalPool, Work, local_config
+from emobeam.emo_transforms import storage
+from emobeam.pipelines import cli
+from emobeam.runners.local import LocalPool, Work, local_config
 from tests.runners.jobs import Element, ElementsJob
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make what they start in the background deaf to it

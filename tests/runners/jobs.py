@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runners.worker import PipeReporter
-from schemas.records import EmobeamError
+from emobeam.runners.local_worker import PipeReporter
+from emobeam.schemas.records import EmobeamError
 
 
 @dataclass(frozen=True)

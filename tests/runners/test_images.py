@@ -18,8 +18,8 @@ from types import ModuleType
 import click
 import pytest
 
-from pipelines.cli import cli
-from runners.beam_options import check_beam_args
+from emobeam.pipelines.cli import cli
+from emobeam.runners.beam_options import check_beam_args
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "runners" / "images"

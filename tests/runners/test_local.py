@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from runners.local import Crash, LocalConfig, LocalPool, RunStopped, Work, local_config, run_locally
-from runners.worker import send
-from schemas.records import EmobeamError
+from emobeam.runners.local import Crash, LocalConfig, LocalPool, RunStopped, Work, local_config, run_locally
+from emobeam.runners.local_worker import send
+from emobeam.schemas.records import EmobeamError
 from tests.pipelines.runs import wait_for
 from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, SlowToLoad, Unloadable
 
@@ -49,7 +49,9 @@ def run(folder: Path, elements: list[Element], heard: Heard, **settings: Any) ->
 
 
 def workers_now() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "runners.worker" in " ".join(child.cmdline())]
+    return [
+        child for child in psutil.Process().children() if "emobeam.runners.local_worker" in " ".join(child.cmdline())
+    ]
 
 
 OTHERS: list[psutil.Process] = []
@@ -176,7 +178,7 @@ def test_a_job_that_cannot_be_loaded_stops_the_run_with_the_reason() -> None:
 
 
 def test_a_worker_whose_launcher_dies_while_it_loads_goes_at_once(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "runners.worker", "1"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "emobeam.runners.local_worker", "1"], stdin=subprocess.PIPE)
     assert process.stdin is not None
     send(process.stdin, SlowToLoad(str(tmp_path)))  # type: ignore[arg-type]
     wait_for((tmp_path / "loading").exists)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import config as module
-from schemas.config import (
+from emobeam.schemas import config as module
+from emobeam.schemas.config import (
     AlignConfig,
     BackboneConfig,
     DecoderConfig,
@@ -26,7 +26,7 @@ from schemas.config import (
     shard_name,
     to_json,
 )
-from schemas.records import Fingerprint
+from emobeam.schemas.records import Fingerprint
 
 CONFIG = ExtractConfig(backbone=BackboneConfig(weights="w.safetensors", weights_sha256="ab" * 32), maps=("s16", "s32"))
 
@@ -82,7 +82,7 @@ def test_the_decoder_means_nothing_to_a_folder_of_crops() -> None:
 
 
 def test_identities_are_the_same_in_every_process() -> None:
-    code = "from schemas.config import ExtractConfig as E; print(E().features_id, E().cache_id)"
+    code = "from emobeam.schemas.config import ExtractConfig as E; print(E().features_id, E().cache_id)"
     root = Path(__file__).parents[2]
     seeds = ("1", "2")
     runs = [

@@ -5,9 +5,9 @@ from apache_beam.coders import registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms import beam_records  # noqa: F401  (registers the coders)
-from schemas.plain import from_text, to_text
-from schemas.records import Fingerprint, Looked, NotDone, Video, VideoFeatures, VideoTask
+from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders)
+from emobeam.schemas.plain_json import from_text, to_text
+from emobeam.schemas.records import Fingerprint, Looked, NotDone, Video, VideoFeatures, VideoTask
 
 text = st.text(max_size=20)
 prints = st.builds(Fingerprint, st.integers(), text)

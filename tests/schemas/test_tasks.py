@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from schemas.records import UsageError
-from schemas.tasks import TASKS, Task, task_named
+from emobeam.schemas.records import UsageError
+from emobeam.schemas.tasks import TASKS, Task, task_named
 
 EDITIONS = {
     "va": (3, 5, 6, 8, 9, 10),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from schemas.wording import counted, noun
+from emobeam.schemas.wording import counted, noun
 
 
 def test_one_and_many() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_transforms.backbones import Backbone, embed
-from emo_transforms.backbones.loading import describe_backbone
-from emo_transforms.faces import Picture, fit_crop
-from emo_transforms.heads.files import load_head
-from emo_transforms.heads.head import Head
-from emo_transforms.windows import Row, predict_frames
-from schemas.config import ExtractConfig, PredictConfig
+from emobeam.emo_transforms.faces.crops import Picture, fit_crop
+from emobeam.emo_transforms.networks.backbones import Backbone, embed
+from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
+from emobeam.emo_transforms.networks.heads.files import load_head
+from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.prediction.windows import Row, predict_frames
+from emobeam.schemas.config import ExtractConfig, PredictConfig
 from tests.benchmarks.weights.resampling import stretch
 from tests.benchmarks.weights.split import backbone_people, leaked
 

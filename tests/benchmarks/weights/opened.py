@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emo_transforms.faces import Picture, crop_square, square_box
-from emo_transforms.rendering.face_model import load_face_model
-from emo_transforms.teaching.landmarks import moved_points
-from emo_transforms.teaching.people import MARGIN, Labeller
-from emo_transforms.teaching.teacher import Look, Teacher
-from emo_transforms.teaching.warping import MovableMesh, MovingFace
+from emobeam.emo_transforms.faces.crops import Picture, crop_square, square_box
+from emobeam.emo_transforms.training.material.labelling.labelled_people import MARGIN, Labeller
+from emobeam.emo_transforms.training.material.labelling.landmarks import moved_points
+from emobeam.emo_transforms.training.material.labelling.teacher import Look, Teacher
+from emobeam.emo_transforms.training.material.labelling.warping import MovableMesh, MovingFace
+from emobeam.emo_transforms.training.material.rendering.face_model import load_face_model
 from tests.benchmarks.weights.photographs import cut, face_detector
 from tests.benchmarks.weights.split import london_test
 from tests.benchmarks.weights.teacher import smile_of

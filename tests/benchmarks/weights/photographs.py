@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_transforms.detection.detectors import make_detector
-from emo_transforms.engines import resolve_engine
-from emo_transforms.faces import Detector, Picture, crop_face
-from schemas.config import AlignConfig, DetectorConfig
+from emobeam.emo_transforms.faces.crops import Detector, Picture, crop_face
+from emobeam.emo_transforms.faces.detection.detectors import make_detector
+from emobeam.emo_transforms.networks.engines import resolve_engine
+from emobeam.schemas.config import AlignConfig, DetectorConfig
 from tests.benchmarks.figures import Goal
 from tests.benchmarks.weights.measured import Measured, measured
 from tests.benchmarks.weights.network import Network

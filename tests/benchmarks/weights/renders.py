@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_transforms.faces import Picture
-from emo_transforms.rendering.scene import draw_person
+from emobeam.emo_transforms.faces.crops import Picture
+from emobeam.emo_transforms.training.material.rendering.scene import draw_person
 from tests.benchmarks.figures import Goal
 from tests.benchmarks.weights.measured import NOT_MEASURABLE, Measured, measured, unmeasured
 from tests.benchmarks.weights.network import Network

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from emo_transforms.metrics import BinarySums
+from emobeam.emo_transforms.abaw.scoring.partial_sums import BinarySums
 from tests.benchmarks.figures import CONFIDENCE, Interval
 
 Floats = NDArray[np.float64]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from emo_transforms.backbones.trained_on import PRETRAIN_FILE, trained_on
-from emo_transforms.shipped import SHIPPED
+from emobeam.emo_transforms.networks.checkpoints.trained_on import PRETRAIN_FILE, trained_on
+from emobeam.emo_transforms.networks.shipped import SHIPPED
 
 _FILE = Path(__file__).resolve().parents[3] / "emo_transforms" / "shipped" / "split.json"
 _LABELLED = "pseudo-label.json"
@@ -73,7 +73,7 @@ def backbone_people(backbone: str) -> tuple[list[str] | None, list[str]]:
         backbone: ``shipped``, or path of its file.
 
     Returns:
-        None for the groups where nobody says; see ``emo_transforms.backbones.trained_on``.
+        None for the groups where nobody says; see ``emobeam.emo_transforms.networks.checkpoints.trained_on``.
     """
     note = Path(backbone).parent / PRETRAIN_FILE
     beside = backbone != SHIPPED and note.exists()

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from emo_transforms.decoding import DecoderProcess
-from emo_transforms.storage import write_json
-from schemas.config import ExtractConfig
+from emobeam.emo_transforms.storage import write_json
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.schemas.config import ExtractConfig
 from tests.benchmarks.material import sampled_frames
 
 VERSION = 2
@@ -82,7 +82,7 @@ def readings(clip: Path, task: Path, work: Path) -> list[Reading]:
 
 
 def _look(clip: Path, task: Path) -> list[Reading]:
-    from emo_transforms.teaching.teacher import Teacher, teacher_units
+    from emobeam.emo_transforms.training.material.labelling.teacher import Teacher, teacher_units
 
     config, found = ExtractConfig(), []
     with DecoderProcess(config.decoder) as decoder, Teacher(str(task)) as teacher:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emo_transforms.abaw.labels import VideoLabels
-from schemas.tasks import Task
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
+from emobeam.schemas.tasks import Task
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "abaw-examples"
 """Example files handed out beside the repository; tests that use them skip where they are absent."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from emo_transforms.abaw.keys import format_name
-from emo_transforms.abaw.labels import VideoLabels
-from schemas.tasks import TASKS, Task
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
+from emobeam.schemas.row_keys import format_name
+from emobeam.schemas.tasks import TASKS, Task
 
 FORMS = [(task, edition) for task in TASKS.values() for edition in task.editions]
 """Every task with each of its editions."""

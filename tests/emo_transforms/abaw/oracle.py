@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 
 import yaml
 
-from schemas.tasks import Task
+from emobeam.schemas.tasks import Task
 
 Data = dict[tuple[str, int], tuple[float, ...]]
 

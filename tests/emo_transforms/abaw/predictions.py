@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emo_transforms.abaw.labels import VideoLabels
-from schemas.tables import FOOTER_KEY, SOURCES, predictions_schema
-from schemas.tasks import Task
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
+from emobeam.schemas.tables import FOOTER_KEY, SOURCES, predictions_schema
+from emobeam.schemas.tasks import Task
 
 Values = dict[tuple[str, str], np.ndarray]
 """Scores ``[n, C]`` of frames 1 to n, by (video, subject); NaN rows are absent."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emo_transforms.abaw.submission import FramePredictions, SubmissionReport, write_submission
-from schemas.tasks import TASKS, Task
+from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions, SubmissionReport, write_submission
+from emobeam.schemas.tasks import TASKS, Task
 
 VA, EXPR, AU, MTL, CE, EMI, AH, AHV, VD = (
     TASKS[name] for name in ("va", "expr", "au", "mtl", "ce", "emi", "ah", "ah-video", "vd")

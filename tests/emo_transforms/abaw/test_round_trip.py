@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms.abaw.keys import format_key
-from emo_transforms.abaw.labels import VideoLabels, read_labels
-from emo_transforms.abaw.read_submission import read_submission
-from emo_transforms.abaw.submission import FramePredictions, write_submission
-from emo_transforms.abaw.validation import validate
-from schemas.tasks import TASKS, Task
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels
+from emobeam.emo_transforms.abaw.submissions.reading import read_submission
+from emobeam.emo_transforms.abaw.submissions.validation import validate
+from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions, write_submission
+from emobeam.schemas.row_keys import format_key
+from emobeam.schemas.tasks import TASKS, Task
 from tests.emo_transforms.abaw.examples import label_files, outputs_of
 from tests.emo_transforms.abaw.invented import FORMS, videos
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_transforms.abaw.label_files import read_split
-from emo_transforms.abaw.labels import label_sources, partitions, read_labels
-from emo_transforms.abaw.read_submission import find_submissions, read_submission
-from emo_transforms.abaw.submission import FramePredictions, write_submission
-from emo_transforms.abaw.templates import read_template, read_video_list
-from emo_transforms.abaw.validation import validate
-from schemas.tasks import TASKS
+from emobeam.emo_transforms.abaw.labels.label_files import read_split
+from emobeam.emo_transforms.abaw.labels.reading import label_sources, partitions, read_labels
+from emobeam.emo_transforms.abaw.submissions.reading import find_submissions, read_submission
+from emobeam.emo_transforms.abaw.submissions.templates import read_template, read_video_list
+from emobeam.emo_transforms.abaw.submissions.validation import validate
+from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions, write_submission
+from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.abaw.examples import SHARED, bah_text, label_files, outputs_of
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared example files are not beside the repository")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emo_transforms.abaw.labels import VideoLabels
-from schemas.tasks import Task
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
+from emobeam.schemas.tasks import Task
 
 
 def write_labels(folder: Path, task: Task, labels: Sequence[VideoLabels]) -> str:

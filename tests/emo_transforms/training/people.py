@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines.people_files import crops_schema
+from emobeam.pipelines.training.people_files import crops_schema
 
 
 def write_people(folder: Path, people: Mapping[int, Sequence[Mapping[str, Any]]]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emo_transforms.training.holdout import (
+from emobeam.emo_transforms.training.holdout import (
     OVERSHOOT,
     cut_holdout,
     group_of,
@@ -18,8 +18,8 @@ from emo_transforms.training.holdout import (
     read_persons,
     training_labels,
 )
-from schemas.records import EmobeamError, UsageError
-from schemas.tasks import TASKS
+from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.training.data import Clip, write_labels
 
 AU = TASKS["au"]

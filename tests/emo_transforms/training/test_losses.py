@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torchmetrics.functional import concordance_corrcoef, pearson_corrcoef
 from torchvision.ops import sigmoid_focal_loss
 
-from emo_transforms.training.losses import (
+from emobeam.emo_transforms.training.heads.recipe import RECIPES, recipe_named
+from emobeam.emo_transforms.training.losses import (
     Balance,
     TaskLoss,
     balance_of,
@@ -24,8 +25,7 @@ from emo_transforms.training.losses import (
     smoothed_kl,
     weighted_bce,
 )
-from emo_transforms.training.recipe import RECIPES, recipe_named
-from schemas.tasks import TASKS
+from emobeam.schemas.tasks import TASKS
 
 TASK_NAMES = ("va", "expr", "au", "mtl", "emi", "ah", "ah-video", "vd")
 

@@ -13,15 +13,27 @@ from torch import nn
 from torchmetrics.functional import concordance_corrcoef
 from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_saturation, gaussian_blur
 
-from emo_transforms.training.affect_metrics import affect_figures
-from emo_transforms.training.face_images import EMOTIONS, FaceImages
-from emo_transforms.training.fitting import FitPlan, fit, mixed_seed, seeded
-from emo_transforms.training.image_loader import FaceTransform, ImageLoader, ImagenetTransform, PlainTransform
-from emo_transforms.training.pixels import AUTHORS, FrameAugmentation, augment, erase, normalise, to_float
-from emo_transforms.training.pretrain_recipe import PRETRAIN_RECIPES, learning_rate, pretrain_recipe
-from emo_transforms.training.pretraining import affect_loss, class_weights
-from emo_transforms.training.sam import sam_step
-from schemas.records import EmobeamError, UsageError
+from emobeam.emo_transforms.training.fitting import FitPlan, fit, mixed_seed, seeded
+from emobeam.emo_transforms.training.images.face_images import EMOTIONS, FaceImages
+from emobeam.emo_transforms.training.images.image_loader import (
+    FaceTransform,
+    ImageLoader,
+    ImagenetTransform,
+    PlainTransform,
+)
+from emobeam.emo_transforms.training.images.pixels import (
+    AUTHORS,
+    FrameAugmentation,
+    augment,
+    erase,
+    normalise,
+    to_float,
+)
+from emobeam.emo_transforms.training.pretraining.affect_metrics import affect_figures
+from emobeam.emo_transforms.training.pretraining.affect_pretraining import affect_loss, class_weights
+from emobeam.emo_transforms.training.pretraining.recipe import PRETRAIN_RECIPES, learning_rate, pretrain_recipe
+from emobeam.emo_transforms.training.pretraining.sharpness_aware import sam_step
+from emobeam.schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.training.drawn_faces import write_faces
 
 

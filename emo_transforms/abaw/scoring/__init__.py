@@ -1,0 +1,1 @@
+"""The challenges' figures, and what is tuned by them."""

@@ -1,0 +1,1 @@
+"""Templates, and submission files written, read back and validated."""

@@ -1,0 +1,156 @@
+"""A feature cache as a folder: the names of its parts, ``dataset.json`` and the failure records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emobeam.emo_transforms import storage
+from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, digest_of, extract_config_from_json, to_json
+from emobeam.schemas.records import EmobeamError, Failure, Fingerprint, UsageError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What ``dataset.json`` says.
+
+    Attributes:
+        map_shapes: shape (C, H, W) of every stored map.
+        embedding, scores: lengths of these vectors; 0 where they aren't stored.
+    """
+
+    config: ExtractConfig
+    map_shapes: Mapping[str, tuple[int, int, int]]
+    embedding: int = 0
+    scores: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        backbone = self.config.backbone
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "features_id": self.config.features_id,
+            "cache_id": self.config.cache_id,
+            "config": to_json(self.config),
+            "map_shapes": {name: list(shape) for name, shape in self.map_shapes.items()},
+            "embedding": self.embedding,
+            "scores": self.scores,
+            "score_names": list(backbone.score_names) if self.scores else [],
+            "models": {
+                "backbone": {"id": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
+                "detector": {"id": self.config.detector.name},
+            },
+        }
+
+
+def shard_uri(features: str, shard: str) -> str:
+    """Where a shard lies."""
+    return storage.join(features, "shards", f"{shard}.parquet")
+
+
+def read_dataset(features: str) -> Dataset:
+    """Reads ``dataset.json``.
+
+    Raises:
+        EmobeamError: there is none, it is of another version, or it is damaged.
+    """
+    uri = storage.join(features, "dataset.json")
+    try:
+        data = storage.read_json(uri)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise EmobeamError(
+            f"{features}: not a feature cache (no dataset.json); make one with emobeam extract"
+        ) from error
+    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+        found = data.get("schema_version") if isinstance(data, dict) else None
+        raise EmobeamError(f"{uri}: schema version {found}; this emobeam reads version {SCHEMA_VERSION}")
+    try:
+        config = extract_config_from_json(data["config"])
+        # JSON is written with sorted keys; the order from fine to coarse is that of the config.
+        stored = [(name, data["map_shapes"][name]) for name in config.maps if name in data["map_shapes"]]
+        shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in stored}
+        lengths = int(data.get("embedding", 0)), int(data.get("scores", 0))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise EmobeamError(f"{uri}: damaged or of another emobeam ({error})") from error
+    return Dataset(config, shapes, *lengths)
+
+
+def open_dataset(features: str, dataset: Dataset) -> None:
+    """Writes ``dataset.json``, or checks that the one there was made the same way.
+
+    Raises:
+        UsageError: the cache was made with other settings; the message lists them.
+    """
+    if not storage.exists(storage.join(features, "dataset.json")):
+        storage.write_json(storage.join(features, "dataset.json"), dataset.to_json())
+        return
+    there = read_dataset(features).config
+    ours = dataset.config
+    if there.features_id != ours.features_id:
+        differing = _differences(there.backbone.identity(), ours.backbone.identity())
+        raise UsageError(
+            f"{features}: holds features {there.features_id}, this run makes {ours.features_id} ({differing}); "
+            "choose another output"
+        )
+    # Its own record counts: computed anew, the identity would be that of today's code.
+    if storage.read_json(storage.join(features, "dataset.json")).get("cache_id") != ours.cache_id:
+        differing = _differences(there.identity(), ours.identity()) or "by another revision of emobeam's stage 1"
+        raise UsageError(f"{features}: was made with other settings ({differing}); choose another output")
+
+
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = _flat(there), _flat(now)
+    return "; ".join(
+        f"{key}: {old.get(key)} there, {new.get(key)} now"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    )
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def failure_name(video: str, fingerprint: Fingerprint, cache_id: str) -> str:
+    """Name of the failure record of a whole video."""
+    return digest_of([video, fingerprint.size, fingerprint.digest, cache_id])
+
+
+def write_failure(features: str, name: str, failure: Failure) -> None:
+    """Writes ``failures/<name>.json``: a shard's name for a segment, :func:`failure_name` for a video."""
+    storage.write_json(storage.join(features, "failures", f"{name}.json"), asdict(failure))
+
+
+def read_failures(features: str) -> dict[str, Failure]:
+    """All failure records by name, without those that another job removes meanwhile.
+
+    Raises:
+        EmobeamError: one of them is damaged.
+    """
+    folder = storage.join(features, "failures")
+    names = sorted(storage.names(folder, ".json"))
+    found = storage.side_by_side(folder, lambda name: _failure(storage.join(folder, f"{name}.json")), names)
+    return {name: failure for name, failure in zip(names, found, strict=True) if failure is not None}
+
+
+def _failure(uri: str) -> Failure | None:
+    try:
+        data = storage.read_json(uri)
+    except FileNotFoundError:
+        return None  # true no longer
+    try:
+        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Failure(**tuples)
+    except (TypeError, AttributeError) as error:
+        raise EmobeamError(f"{uri}: not a failure record ({error}); remove it and run again") from error
+
+
+def drop_failure(features: str, name: str) -> None:
+    """Removes a failure record that a later run has made untrue."""
+    storage.remove(storage.join(features, "failures", f"{name}.json"))

@@ -1,0 +1,142 @@
+"""Looking at an input before any work on it: what it is now, what the cache has of it, which segments remain.
+
+Local runs do this in the launcher, the other engines in their workers; both come to the same segments.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emobeam.emo_transforms.cache.dataset import failure_name, write_failure
+from emobeam.emo_transforms.cache.stored_crops import StoredCrops, plan_stored
+from emobeam.emo_transforms.extraction.video_plans import Prober, fingerprint_of, plan_video
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.records import Failure, Fingerprint, InputError, Looked, Segment, Video, VideoTask
+
+Index = Mapping[tuple[str, int, str], Sequence[Mapping[str, Any]]]
+"""Rows of ``segments.parquet`` by video, size and digest; see :func:`complete_videos`."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What looking at one input found.
+
+    Attributes:
+        content: None where the input could not be read.
+        segments: all segments that the cache may lack.
+        error: why there is nothing to be had.
+        complete: the cache has all of this content.
+    """
+
+    content: Fingerprint | None
+    segments: tuple[Segment, ...] = ()
+    error: InputError | None = None
+    complete: bool = False
+
+    def todo(self, given_up: Iterable[str], there: Iterable[str] = ()) -> list[Segment]:
+        """The segments without those that have their shard, or never will have one."""
+        done = {*given_up, *there}
+        return [segment for segment in self.segments if segment.shard not in done]
+
+
+def complete_videos(rows: Iterable[dict[str, Any]], shards: set[str]) -> Index:
+    """Rows of the index of those contents whose shards are all there."""
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["shard"] in shards:
+            groups[row["video"], row["size"], row["digest"]].append(row)
+    return {key: group for key, group in groups.items() if len(group) == group[0]["count"]}
+
+
+def tasks_of(
+    videos: Iterable[Video],
+    config: ExtractConfig,
+    index: Index,
+    failures: Mapping[str, Failure],
+    stored: Mapping[str, StoredCrops],
+) -> Iterator[VideoTask]:
+    """One task per video, in their order.
+
+    Args:
+        failures: all failure records of the cache by name.
+        stored: by URI: the caches that videos of kind ``cache`` lie in.
+    """
+    complete: dict[str, list[Fingerprint]] = defaultdict(list)
+    for name, size, digest in index:
+        complete[name].append(Fingerprint(size, digest))
+    given_up: dict[str, list[str]] = defaultdict(list)
+    failed: dict[str, list[Fingerprint]] = defaultdict(list)
+    for name, failure in failures.items():
+        if not failure.permanent:
+            continue
+        given_up[failure.video] += failure.shards
+        print_ = Fingerprint(failure.size, failure.digest)
+        whole = not failure.segments and failure.reason != "lost_frames"
+        if whole and name == failure_name(failure.video, print_, config.cache_id):
+            failed[failure.video].append(print_)
+    for video in videos:
+        crops = stored.get(video.uri) if video.kind == "cache" else None
+        yield VideoTask(
+            video,
+            tuple(complete[video.id]),
+            tuple(failed[video.id]),
+            tuple(sorted(given_up[video.id])),
+            crops.prints[video.id] if crops else None,
+            crops.shards.get(video.id, ()) if crops else (),
+        )
+
+
+def look_at(task: VideoTask, config: ExtractConfig, prober: Prober) -> Look:
+    """Looks at one input; probes it only where the cache isn't known to have all of it."""
+    video = task.video
+    if video.kind == "cache" and task.content is None:
+        return Look(None)  # it could never be read; the record of that is carried over
+    try:
+        content = task.content or fingerprint_of(video, config)
+    except InputError as error:
+        return Look(None, error=error)
+    if content in task.complete:
+        return Look(content, complete=True)
+    if content in task.failed and video.kind != "cache":
+        return Look(content)
+    try:
+        if video.kind == "cache":
+            crops = StoredCrops(video.uri, {video.id: content}, {video.id: task.stored}, {})
+            return Look(content, tuple(plan_stored(video, crops, config)))
+        return Look(content, tuple(plan_video(video, content, config, prober)))
+    except InputError as error:
+        return Look(content, error=error)
+
+
+def note_failure(features: str, video: Video, look: Look, config: ExtractConfig) -> None:
+    """Writes the failure record of an input of which nothing can be had."""
+    if look.error is None:
+        return
+    content = look.content or Fingerprint(-1, "")
+    failure = Failure(
+        video=video.id,
+        uri=video.uri,
+        outcome="failed",
+        stage=look.error.stage,
+        reason=look.error.reason,
+        message=str(look.error),
+        permanent=look.error.permanent,
+        size=content.size,
+        digest=content.digest,
+    )
+    write_failure(features, failure_name(video.id, content, config.cache_id), failure)
+
+
+def looked(task: VideoTask, look: Look, todo: Sequence[Segment]) -> Looked:
+    """The small record of it."""
+    return Looked(
+        task.video.id,
+        look.content,
+        len(todo),
+        len(look.segments) - len(todo),
+        sum(len(segment.sampled) for segment in todo),
+        look.error.reason if look.error else "",
+    )

@@ -1,0 +1,133 @@
+"""Looking at what lies in a folder or store: which files, under which names, how large."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from emobeam.emo_transforms.storage import file_system
+from emobeam.schemas.records import EmobeamError, UsageError
+
+VIDEO_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4"),
+        *("mpeg", "mpg", "mts", "mxf", "ogv", "ts", "webm", "wmv"),
+    )
+)
+"""What counts as a video when a folder is walked. A file named by the user may have any extension."""
+
+
+def locate(uri: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URI and the absolute, normalised path on it.
+
+    Raises:
+        UsageError: the protocol is unknown, or the package that speaks it is not installed.
+    """
+    try:
+        fs, path = file_system(uri)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{uri}: can't be opened ({error})") from error
+    return fs, posixpath.normpath(path) if isinstance(fs, LocalFileSystem) else path.rstrip("/")
+
+
+def uri_of(fs: AbstractFileSystem, path: str) -> str:
+    """The inverse of :func:`locate`: a plain absolute path if local, else with its protocol."""
+    return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
+
+
+def below(root: str, path: str) -> str:
+    """``path`` relative to ``root``; both absolute, on one file system."""
+    return path[len(root.rstrip("/")) :].lstrip("/")
+
+
+def is_hidden(relative: str) -> bool:
+    """True if a component of a relative path starts with a dot."""
+    return any(part.startswith(".") for part in relative.split("/"))
+
+
+def has_video_extension(path: str) -> bool:
+    """True for the extensions of :data:`VIDEO_EXTENSIONS`, in any case."""
+    return posixpath.splitext(path)[1].lower() in VIDEO_EXTENSIONS
+
+
+def walk_files(uri: str) -> tuple[AbstractFileSystem, str, list[str]]:
+    """All visible files below a folder, in one listing.
+
+    Links to folders are followed; each real folder is visited once, so circular links end.
+
+    Returns:
+        The file system, the path of the folder, and the paths of the files, sorted.
+
+    Raises:
+        UsageError: there is no such folder.
+        EmobeamError: it, or a folder in it, can't be read.
+    """
+    fs, root = locate(uri)
+    fs.invalidate_cache(root)  # others may have put files there since it was listed last
+    try:
+        if not fs.isdir(root):
+            problem = "is not a folder" if fs.exists(root) else "no such file or folder"
+            raise UsageError(f"{uri}: {problem}")
+        paths = _walk_local(root) if isinstance(fs, LocalFileSystem) else [str(path) for path in fs.find(root)]
+    except OSError as error:
+        raise EmobeamError(f"{uri}: can't be read ({error}); check the permissions") from error
+    return fs, root, sorted(path for path in paths if not is_hidden(below(root, path)))
+
+
+def _walk_local(root: str) -> list[str]:
+    # fsspec's own walk stats every file, skips linked folders and swallows refusals.
+    paths = []
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [posixpath.join(folder, name) for name in files]
+    return paths
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def file_sizes(uri: str) -> dict[str, int]:
+    """Names and sizes in bytes of the visible files directly in a folder, sorted by name, in one listing.
+
+    Raises:
+        OSError: there is no such folder, or it can't be read.
+    """
+    fs, path = locate(uri)
+    if isinstance(fs, LocalFileSystem):
+        with os.scandir(path) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    else:
+        entries = fs.ls(path, detail=True)
+        sizes = {posixpath.basename(e["name"]): int(e["size"]) for e in entries if e["type"] == "file"}
+    return {name: sizes[name] for name in sorted(sizes) if name and not name.startswith(".")}
+
+
+def sizes_of(uris: Sequence[str]) -> list[int]:
+    """Sizes of files in bytes, -1 where one isn't there; in a store by one listing per folder."""
+    sizes = {}
+    folders: dict[tuple[int, str], tuple[AbstractFileSystem, dict[str, str]]] = {}
+    for uri in dict.fromkeys(uris):
+        fs, path = locate(uri)
+        if isinstance(fs, LocalFileSystem):
+            sizes[uri] = os.path.getsize(path) if os.path.isfile(path) else -1
+        else:
+            folders.setdefault((id(fs), posixpath.dirname(path)), (fs, {}))[1][path] = uri
+    for (_, folder), (fs, wanted) in folders.items():
+        try:
+            entries = {str(entry["name"]): int(entry["size"] or 0) for entry in fs.ls(folder, detail=True)}
+        except FileNotFoundError:
+            entries = {}
+        sizes |= {uri: entries.get(path, -1) for path, uri in wanted.items()}
+    return [sizes[uri] for uri in uris]

@@ -1,0 +1,240 @@
+"""The folder of a head: written, read, and held against a cache.
+
+A head is a folder with ``head.json`` (:class:`HeadConfig`) and ``head.safetensors`` (all tensors, float32, or float16
+where it was packed); beside them ``README.md``, the model card, where it is known how the head was made, and
+``backbone.safetensors``, where the backbone was trained too. ``weights_sha256`` identifies the tensors themselves, as
+float32 and whatever file they came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from emobeam.emo_transforms.networks.heads.architectures.registry import build
+from emobeam.emo_transforms.networks.heads.config import config_from_json, config_to_json, map_shape
+from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.model_card import model_card
+from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
+from emobeam.emo_transforms.storage import is_local, join, local_path, make_folder, read_bytes, write_bytes
+from emobeam.schemas.records import EmobeamError
+
+CONFIG_FILE = "head.json"
+WEIGHTS_FILE = "head.safetensors"
+BACKBONE_FILE = "backbone.safetensors"
+CARD_FILE = "README.md"
+
+
+def save_head(
+    head: Head, folder: str, *, backbone: Mapping[str, Tensor] | None = None, dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes a head's folder; a head that is already there is replaced.
+
+    A local folder appears as a whole (written beside its place, then renamed). In an object store ``head.json``
+    comes last, so that a folder without it is no head.
+
+    A head that says where it comes from (``provenance``) gets a model card, ``README.md``.
+
+    Args:
+        folder: local path or any fsspec URI.
+        backbone: tensors of the backbone where it was trained too.
+        dtype: of the numbers in ``head.safetensors``; :func:`load_head` gives float32 whatever it is.
+
+    Raises:
+        EmobeamError: the folder holds something else, or can't be written.
+    """
+    state = head.module.state_dict()
+    kept = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    files = {WEIGHTS_FILE: _tensor_bytes(kept)}
+    if backbone is not None:
+        files[BACKBONE_FILE] = _tensor_bytes(backbone, _note(head.config.provenance.get("backbone")))
+    if head.config.provenance:
+        files[CARD_FILE] = model_card(head.config).encode()
+    files[CONFIG_FILE] = config_to_json(head.config).encode()
+    if not is_local(folder):
+        for name, data in files.items():
+            write_bytes(join(folder, name), data)
+        return
+    target = local_path(folder).absolute()
+    if target.exists() and not (target / CONFIG_FILE).exists() and (not target.is_dir() or any(target.iterdir())):
+        raise EmobeamError(f"{folder}: holds something that is no head; name another folder for the head")
+    make_folder(str(target.parent))
+    fresh, old = (target.parent / f".{target.name}-{uuid.uuid4().hex}" for _ in range(2))
+    try:
+        make_folder(str(fresh))
+        for name, data in files.items():
+            write_bytes(str(fresh / name), data)
+        _replace(fresh, target, old)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def load_head(folder: str) -> Head:
+    """Reads a head's folder (local path or any fsspec URI); the module is in eval mode on the CPU.
+
+    Raises:
+        EmobeamError: a file is missing or damaged, the description has unknown keys or makes no sense, or the
+            tensors aren't those of the description: missing, too many, of other shapes, not finite.
+    """
+    config_uri, weights_uri = join(str(folder), CONFIG_FILE), join(str(folder), WEIGHTS_FILE)
+    try:
+        config = config_from_json(_read(config_uri))
+        with torch.device("meta"):  # shapes alone; the values come from the file
+            module = build(config)
+    except EmobeamError as error:
+        raise EmobeamError(f"{config_uri}: {error}") from error
+    try:
+        state = _wide(load(_read(weights_uri)))
+    except SafetensorError as error:
+        raise EmobeamError(f"{weights_uri}: damaged ({error}); copy the head again") from error
+    except EmobeamError as error:
+        raise EmobeamError(f"{weights_uri}: {error}") from error
+    _check_tensors(state, module.state_dict(), weights_uri)
+    module.load_state_dict(state, assign=True)
+    return Head(config, module.eval(), tensors_sha256(state))
+
+
+def check_head(
+    head: Head,
+    *,
+    features_id: str,
+    map_shapes: Mapping[str, Sequence[int]],
+    rate: float,
+    crop_style: str,
+    vectors: Mapping[str, int] = MappingProxyType({}),
+) -> list[str]:
+    """Whether a head may run on a cache.
+
+    Args:
+        features_id, map_shapes, rate, crop_style: of the cache.
+        vectors: lengths of the vectors (``embedding``, ``scores``) that the cache stores.
+
+    Returns:
+        Warnings: what differs from the data the head was made for without forbidding its use.
+
+    Raises:
+        EmobeamError: other features, or maps or vectors that the cache lacks.
+    """
+    config = head.config
+    if features_id != config.features_id:
+        raise EmobeamError(
+            f"head {config.name!r} was made for features {config.features_id}, the cache holds {features_id}:"
+            " another backbone, weights, input size or normalisation; extract again with the head's backbone,"
+            " or take a head made for this cache" + _own_backbone(config.provenance.get("backbone"))
+        )
+    if missing := [name for name in head.maps if name not in map_shapes]:
+        raise EmobeamError(
+            f"head {config.name!r} reads the maps {','.join(head.maps)}, the cache lacks {','.join(missing)};"
+            f" extract with --maps {','.join(head.maps)}"
+        )
+    for name in head.maps:
+        if map_shape(map_shapes[name]) != config.map_shapes[name]:
+            raise EmobeamError(
+                f"head {config.name!r} reads map {name} of shape {config.map_shapes[name]},"
+                f" the cache holds {map_shape(map_shapes[name])}"
+            )
+    needed = config.vector_lengths
+    if absent := [name for name in needed if not vectors.get(name)]:
+        raise EmobeamError(
+            f"head {config.name!r} reads {','.join(head.inputs)}, the cache lacks {','.join(absent)};"
+            f" extract with --store {','.join([*(['maps'] if head.maps else []), *needed])}"
+        )
+    for name, length in needed.items():
+        if vectors[name] != length:
+            raise EmobeamError(f"head {config.name!r} reads {name} of length {length}, the cache holds {vectors[name]}")
+    warnings = []
+    if rate != config.rate:
+        warnings.append(f"head {config.name!r} was made for {_rate(config.rate)}, the cache holds {_rate(rate)}")
+    if crop_style != config.crop_style:
+        warnings.append(
+            f"head {config.name!r} was made for {config.crop_style!r} crops, the cache holds {crop_style!r} ones"
+        )
+    return warnings
+
+
+def _own_backbone(about: object) -> str:
+    """What else to say of a head whose backbone was trained with it."""
+    if not isinstance(about, dict):
+        return ""
+    file = about.get("file", BACKBONE_FILE)
+    return f"; this head brings its own backbone: extract with --backbone-weights HEAD/{file}"
+
+
+def _read(uri: str) -> bytes:
+    try:
+        return read_bytes(uri)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise EmobeamError(
+            f"no such file; a head is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, check its name"
+        ) from error
+
+
+def _wide(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float16 numbers as float32, which is what heads compute in."""
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in tensors.items()}
+
+
+def _tensor_bytes(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+def _note(about: object) -> dict[str, str] | None:
+    """What the file of a trained backbone says of itself: how its input is normalised."""
+    note = about.get("note") if isinstance(about, dict) else None
+    if not note:
+        return None
+    from emobeam.emo_transforms.networks.checkpoints.weight_notes import (
+        NOTE_KEY,  # loads timm, which reading a head doesn't need
+    )
+
+    return {NOTE_KEY: json.dumps(note, sort_keys=True)}
+
+
+def _replace(fresh: Path, target: Path, old: Path) -> None:
+    """Renames ``fresh`` to ``target``; what was there is put aside as ``old`` and removed at the end."""
+    if not target.exists():
+        os.rename(fresh, target)
+        return
+    os.rename(target, old)
+    try:
+        os.rename(fresh, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], uri: str) -> None:
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is unexpected" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        want, have = expected[name], found[name]
+        if (want.shape, want.dtype) != (have.shape, have.dtype):
+            problems.append(
+                f"{name} is {_kind(have)}, the description asks for {_kind(want)}",
+            )
+        elif not bool(torch.isfinite(have).all()):
+            problems.append(f"{name} holds NaN or infinite values")
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise EmobeamError(
+            f"{uri}: not the tensors that {CONFIG_FILE} describes: {'; '.join(sorted(problems)[:4])}{more}"
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:g} frames per second" if rate else "the native frame rate"

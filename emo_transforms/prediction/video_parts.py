@@ -1,0 +1,268 @@
+"""Stage 2: from the cache to predictions tables, one part per video and task.
+
+:func:`predict_video` does it all for one video; :class:`PredictVideos` is the transform around it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import apache_beam as beam
+import torch
+from apache_beam.metrics.metric import Metrics
+from apache_beam.utils.shared import Shared
+
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.networks.heads.config import config_to_json
+from emobeam.emo_transforms.networks.heads.files import load_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import offer_of, ready_head, untrained_for
+from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_of
+from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
+from emobeam.emo_transforms.prediction.parts import part_uri, read_part_footer, write_part
+from emobeam.emo_transforms.prediction.video_prediction import predict_table, stretches, view_video
+from emobeam.schemas.config import PredictConfig, digest_of, to_json
+from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
+from emobeam.schemas.tasks import task_named
+
+STAGE2_REVISION = 2
+"""Raised by hand whenever a change of stage 2's code changes the bytes of a predictions table."""
+
+Reporter = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Which head to use.
+
+    Attributes:
+        task: its task; ``""`` where the folder tells.
+        uri: folder or URI; ``shipped`` for the head of the task that comes with emobeam, ``untrained`` for seeded
+            random weights that fit the cache, ``""`` for the backbone's own scores.
+        sha256: digest of its tensors as the launcher saw them; a worker must find the same.
+    """
+
+    task: str
+    uri: str = ""
+    sha256: str = ""
+
+
+def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
+    """Loads a head, or makes one of the cache's scores or of random weights.
+
+    Raises:
+        EmobeamError: it can't be read or made, or is not the one the launcher saw.
+    """
+    if spec.uri == SHIPPED:
+        head = _shipped(spec.task)
+    elif spec.uri == UNTRAINED:
+        head = untrained_for(task_named(spec.task), offer_of(dataset))
+    elif spec.uri:
+        head = load_head(spec.uri)
+    else:
+        head = ready_head(task_named(spec.task), offer_of(dataset))
+    if spec.sha256 and spec.sha256 != head.weights_sha256:
+        what = f"the head of task {spec.task} that comes with emobeam" if spec.uri == SHIPPED else spec.uri
+        raise EmobeamError(
+            f"{what}: is not the head this run began with (sha256 {head.weights_sha256[:12]}, expected "
+            f"{spec.sha256[:12]}); all machines must see the same files, and have the same version of emobeam"
+        )
+    return head
+
+
+def _shipped(task: str) -> Head:
+    found = shipped_head(task)
+    if found is None:
+        there = ", ".join(shipped().heads) or "none"
+        raise UsageError(f"--head shipped: emobeam comes with no head of task {task}, only of {there}")
+    return load_head(str(found.folder))
+
+
+@dataclass(frozen=True)
+class PredictTools:
+    """What a worker loads once: heads by task."""
+
+    heads: Mapping[str, Sequence[Head]]
+    dataset: Dataset
+
+    def identity(self, task: str) -> list[list[str]]:
+        """Name, weights and digest of the heads of a task."""
+        return [[head.config.name, head.config.weights, head.weights_sha256] for head in self.heads[task]]
+
+    def marks(self, task: str) -> Marks:
+        """Outputs that none of the heads of a task knows, or whose values are not to be relied on."""
+        return marks_of([head.config for head in self.heads[task]])
+
+
+def load_tools(specs: Sequence[HeadSpec], dataset: Dataset) -> PredictTools:
+    """Loads all heads of a run."""
+    heads: dict[str, list[Head]] = defaultdict(list)
+    for spec in specs:
+        head = load_spec(spec, dataset)
+        heads[head.config.task].append(head)
+    return PredictTools(dict(heads), dataset)
+
+
+def missing_parts(
+    item: VideoFeatures,
+    tools: PredictTools,
+    output: str,
+    config: PredictConfig,
+    part_id: Callable[[str], str] | None = None,
+) -> dict[str, str]:
+    """Tasks of which a video has no part made from the same shards by the same heads, with the id it will have.
+
+    Args:
+        part_id: gives the id (``predict_id``) of the part at a URI, ``""`` where there is none or it is damaged. By
+            default its footer is read.
+    """
+    id_of = part_id or _part_id
+    wanted = {task: _predict_id(item, tools, task, config) for task in tools.heads}
+    return {task: id_ for task, id_ in wanted.items() if id_of(part_uri(output, task, item.video)) != id_}
+
+
+def predict_video(
+    item: VideoFeatures,
+    tools: PredictTools,
+    features: str,
+    output: str,
+    config: PredictConfig,
+    alive: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Writes the missing parts of one video, each as a whole or not at all; returns their rows by task.
+
+    Args:
+        alive: called now and then, so that a watcher sees that work goes on.
+    """
+    todo = missing_parts(item, tools, output, config)
+    if not todo:
+        return {}
+    appearance = tuple(tools.dataset.map_shapes) or (("embedding",) if tools.dataset.embedding else ())
+    view = view_video(features, item, appearance)
+    faces = stretches(view)
+    rows = {}
+    for task, identity in todo.items():
+        table = predict_table(features, item, view, tools.heads[task], config, alive)
+        footer = {
+            "predict_id": identity,
+            "video": item.video,
+            "task": task,
+            "heads": tools.identity(task),
+            **tools.marks(task).to_json(),
+            "made_by": made_by(tools, task, config),
+            "settings": to_json(config),
+            "subjects": list(item.subjects),
+            "persons": [list(pair) for pair in item.persons],
+            "shards": shards_id(item),
+            "faces": faces,
+            "rows": len(table),
+        }
+        write_part(part_uri(output, task, item.video), table, footer)
+        rows[task] = len(table)
+    return rows
+
+
+_OF_VALUES = ("max_gap", "window_gap", "stride")
+"""Settings that decide what a value is; the others say whose values are written, and where they are computed."""
+
+
+def made_by(tools: PredictTools, task: str, config: PredictConfig) -> str:
+    """Identity of all but the video that decides the values of a task: tables that share it can be compared."""
+    settings = [getattr(config, name) for name in _OF_VALUES]
+    cache = tools.dataset.config
+    return digest_of([_heads(tools, task), settings, cache.features_id, cache.sampling.fps, STAGE2_REVISION])
+
+
+def shards_id(item: VideoFeatures) -> str:
+    """Identity of what the cache holds of a video: while it stays, numbers of persons mean the same people."""
+    return digest_of(list(item.shards))
+
+
+def _heads(tools: PredictTools, task: str) -> list[Any]:
+    return [tools.identity(task), [config_to_json(head.config) for head in tools.heads[task]]]
+
+
+def _predict_id(item: VideoFeatures, tools: PredictTools, task: str, config: PredictConfig) -> str:
+    return digest_of([to_json(config), *_heads(tools, task), to_json(replace(item, sampled=0)), STAGE2_REVISION])
+
+
+def _part_id(uri: str) -> str:
+    try:
+        return str(read_part_footer(uri).get("predict_id", ""))
+    except (FileNotFoundError, EmobeamError):
+        return ""
+
+
+class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, transform: PredictVideos) -> None:
+        self._transform = transform
+        self._tools: PredictTools | None = None
+
+    def setup(self) -> None:
+        transform = self._transform
+        torch.set_num_threads(transform.threads)
+        tag = digest_of([[spec.uri, spec.sha256, spec.task] for spec in transform.specs])
+        self._tools = transform.shared.acquire(lambda: load_tools(transform.specs, transform.dataset), tag=tag)
+
+    def process(self, item: VideoFeatures) -> Iterator[dict[str, int]]:
+        assert self._tools is not None
+        transform = self._transform
+        report: Reporter = transform.reporter or (lambda event, data: None)
+        rows = do_video(item, self._tools, transform.features, transform.output, transform.config, report)
+        Metrics.counter("emobeam", "videos_not_predicted" if rows is None else "videos_predicted").inc()
+        if rows is not None:
+            yield rows
+
+
+def do_video(
+    item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig, report: Reporter
+) -> dict[str, int] | None:
+    """Predicts one video and tells of it; rows by task, None where the video can't be predicted.
+
+    Raises:
+        OutputError: nothing can be written at all.
+    """
+    report("start", {"key": item.video})
+
+    def alive() -> None:
+        report("frames", {"key": item.video, "frames": 0})
+
+    try:
+        rows = predict_video(item, tools, features, output, config, alive)
+    except storage.OutputError:
+        raise
+    except (EmobeamError, OSError) as error:  # an outage of a store is the failure of a video, not of its worker
+        if isinstance(error, OSError) and storage.is_full(error):
+            raise storage.OutputError(f"{output}: can't be written ({error}); free some space") from error
+        report("failed", {"key": item.video, "message": str(error)[:2000]})
+        return None
+    report("frames", {"key": item.video, "frames": item.sampled})
+    report("done", {"key": item.video, "rows": sum(rows.values())})
+    return rows
+
+
+@dataclass
+class PredictVideos(beam.PTransform):  # type: ignore[misc, type-arg]
+    """Videos of the cache in; rows written by task out (see :func:`predict_video`).
+
+    Attributes:
+        specs: the heads, several of one task are averaged.
+        shared: holds the heads of a process between bundles and pipelines.
+        reporter: told about progress; must be picklable.
+    """
+
+    specs: Sequence[HeadSpec]
+    dataset: Dataset
+    features: str
+    output: str
+    config: PredictConfig
+    shared: Shared = field(default_factory=Shared)
+    threads: int = 1
+    reporter: Reporter | None = None
+
+    def expand(self, items: Any) -> Any:
+        return items | "PredictVideo" >> beam.ParDo(_PredictDoFn(self))

@@ -1,0 +1,1 @@
+"""What is made of an output folder: report, overlay, exports, studies. Reads tables, runs no network."""

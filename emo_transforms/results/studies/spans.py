@@ -1,0 +1,233 @@
+"""Stretches of videos that users name in files: segments of a study, neutral stretches, speech, what was coded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.abaw.text_files import is_file
+from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
+from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.row_keys import match_names
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch, half-open, in s. ``subject`` and ``face`` are None where it holds for everybody in the video."""
+
+    video: str
+    start: float
+    end: float
+    label: str = ""
+    subject: str | None = None
+    face: int | None = None
+
+    def is_about(self, subject: str, face: int) -> bool:
+        """Whether it holds for that face."""
+        return self.subject in (None, subject) and self.face in (None, face)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Stretches by video id.
+
+    Attributes:
+        by_video: in the order of the file.
+        missing: names that mean no video here, each once.
+    """
+
+    by_video: Mapping[str, Sequence[Span]]
+    missing: tuple[str, ...]
+
+    def of(self, video: str, subject: str, face: int) -> list[Span]:
+        """The stretches that hold for a face."""
+        return [span for span in self.by_video.get(video, ()) if span.is_about(subject, face)]
+
+
+def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file (commas, semicolons or tabs; UTF-8, byte-order mark or not) as text by column.
+
+    Names of columns are in small letters except where ``needed`` spells them otherwise. Each row has its line number
+    under ``""``. Between semicolons or tabs numbers may have decimal commas (``0,4``), as spreadsheets write them in
+    many countries; in columns of seconds and of outputs they become points.
+
+    Raises:
+        UsageError: a column is missing, a row has more cells than the header, or it is no CSV file; names ``option``.
+        EmobeamError: no such file.
+    """
+    try:
+        text = storage.read_bytes(uri).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise EmobeamError(f"{option} {uri}: no such file") from error
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise UsageError(f"{option} {uri}: not a CSV file in UTF-8 ({error})") from error
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+    header = [name.strip() for name in next(reader, [])]
+    names = [name.lower() if name.lower() in _KNOWN else name for name in header]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise UsageError(f"{option} {uri}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+    rows = []
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells[len(names) :]):
+                raise UsageError(
+                    f"{option} {uri}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns; numbers "
+                    "with decimal commas need semicolons between the columns"
+                )
+            row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+            if delimiter != ",":
+                row |= {name: cell.replace(",", ".") for name, cell in row.items() if _decimal_comma(name, cell)}
+            rows.append(dict.fromkeys(names, "") | row | {"": str(reader.line_num)})
+    return rows
+
+
+_OF_STRETCHES = ("video", "subject", "face", "person", "number", "start", "end", "label")
+_OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier")
+_KNOWN = frozenset((*_OF_STRETCHES, *_OF_CODING))
+_SECONDS = frozenset(("start", "end", "onset", "offset", "time"))
+
+
+def _decimal_comma(column: str, cell: str) -> bool:
+    measured = column in _SECONDS or column not in _KNOWN
+    return measured and re.fullmatch(r"[+-]?\d*,\d+", cell, re.ASCII) is not None
+
+
+def number_in(row: Mapping[str, str], column: str, uri: str, option: str) -> float:
+    """A finite number of a row; raises :class:`UsageError` naming file and line."""
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        why = ": write it with a decimal point" if "," in row[column] else ""
+        raise UsageError(f"{option} {uri}, line {row['']}: {column} '{row[column]}' is no number{why}")
+    return value
+
+
+def who_in(row: Mapping[str, str], uri: str, option: str) -> tuple[str | None, int | None]:
+    """Subject and face that a row names; None where it has no such column or leaves it empty."""
+    face = row.get("face", "")
+    if face and not (face.isascii() and face.isdecimal()):
+        raise UsageError(
+            f"{option} {uri}, line {row['']}: face '{face}' is no number of the tables (0 is the main one)"
+        )
+    return row.get("subject") or None, int(face) if face else None
+
+
+def read_spans(uri: str, option: str, *, tier: str = "") -> list[Span]:
+    """Reads stretches.
+
+    Args:
+        uri: CSV with the columns ``video``, ``start``, ``end`` (s) and optionally ``label``, ``subject``, ``face``; or
+            an ELAN file, or a folder of them (walked), named after the video.
+        option: for messages.
+        tier: of ELAN files, the tier to read; capitals don't matter.
+
+    Raises:
+        UsageError, EmobeamError: nothing usable there; names file and line.
+    """
+    files = elan_files(uri, option)
+    if files:
+        return [span for file, video in files for span in _from_tier(file, video, tier, option)]
+    spans = []
+    for row in read_table(uri, option, ("video", "start", "end")):
+        start, end = (number_in(row, column, uri, option) for column in ("start", "end"))
+        if not start < end:
+            raise UsageError(f"{option} {uri}, line {row['']}: ends at {end:g} s, before it starts at {start:g} s")
+        spans.append(Span(row["video"], start, end, row.get("label", ""), *who_in(row, uri, option)))
+    return spans
+
+
+def elan_files(uri: str, option: str) -> list[tuple[ElanFile, str]]:
+    """The ELAN files that a URI names, each with the video's name; empty where it is another kind of file."""
+    try:
+        if is_file(uri):
+            return [(read_eaf(uri), stem(uri))] if uri.lower().endswith(".eaf") else []
+        return [(read_eaf(file), name) for file, name in files_below(uri, (".eaf",))]
+    except EmobeamError as error:
+        raise EmobeamError(f"{option} {error}") from error
+
+
+def files_below(uri: str, ends: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Files in a folder and the folders below, each with its path below ``uri`` without extension, sorted.
+
+    Raises:
+        EmobeamError: there is none.
+    """
+    fs, root = storage.file_system(uri)
+    found = []
+    for path in sorted(fs.find(root)):
+        below = str(path).removeprefix(root.rstrip("/")).lstrip("/")
+        if below.lower().endswith(ends) and not below.rpartition("/")[2].startswith("."):
+            found.append((storage.join(uri, below), below.rpartition(".")[0]))
+    if not found:
+        raise EmobeamError(f"{uri}: the folder holds no {' or '.join(ends)} file")
+    return found
+
+
+def stem(name: str) -> str:
+    """Last component of a path or URL without its extension."""
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return last.rpartition(".")[0] or last
+
+
+def _from_tier(file: ElanFile, video: str, tier: str, option: str) -> list[Span]:
+    names = [name for name in file.tiers if name.strip().lower() == tier.strip().lower()]
+    if not names:
+        raise UsageError(f"{option} {file.uri}: no tier '{tier}'; it has {', '.join(file.tiers) or 'none'}")
+    later = file.origin(video)
+    if later is None:
+        raise EmobeamError(
+            f"{option} {file.uri}: its media begin at different times; name the file after the one that is meant"
+        )
+    return [Span(video, each.start + later, each.end + later, each.value) for each in file.tiers[names[0]]]
+
+
+def settle(spans: Iterable[Span], videos: Iterable[str]) -> Spans:
+    """Finds the video that each stretch is about; a name ending in ``_left`` or ``_right`` also names the subject.
+
+    Raises:
+        EmobeamError: a name may mean several videos.
+    """
+    spans = list(spans)
+    matches = match_names([span.video for span in spans], videos)
+    by_video: dict[str, list[Span]] = {}
+    for span in spans:
+        if span.video in matches.found:
+            video, side = matches.found[span.video]
+            subject = side or span.subject
+            by_video.setdefault(video, []).append(Span(video, span.start, span.end, span.label, subject, span.face))
+    return Spans(by_video, tuple(matches.missing))
+
+
+def union(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same stretches without overlaps, in order of time."""
+    merged: list[Interval] = []
+    for start, end in sorted(intervals):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def overlap(starts: Floats, ends: Floats, intervals: Iterable[Interval]) -> Floats:
+    """Seconds of each stretch ``[starts, ends)`` that lie in any of the intervals, ``[n]``."""
+    seconds = np.zeros(len(starts))
+    for start, end in union(intervals):
+        seconds += np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0.0, None)
+    return seconds

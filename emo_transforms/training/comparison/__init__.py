@@ -1,0 +1,1 @@
+"""Kinds of heads side by side: figures over seeds, and what they cost."""

@@ -1,0 +1,1 @@
+"""Backbone and head fitted together, from stored crops."""

@@ -1,0 +1,1 @@
+"""Pictures of faces as training data: collections, people folders, batches."""

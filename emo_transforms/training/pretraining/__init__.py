@@ -1,0 +1,1 @@
+"""Backbones fitted to pictures of faces."""

@@ -1,0 +1,1 @@
+"""Jobs on the organisers' files: submit, validate, score, tune."""

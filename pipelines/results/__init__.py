@@ -1,0 +1,1 @@
+"""Jobs on an output folder: report, overlay, export, events, summarise, agree."""

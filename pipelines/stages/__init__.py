@@ -1,0 +1,1 @@
+"""The main jobs: annotate, extract, predict and plan."""

@@ -1,0 +1,39 @@
+"""The job ``annotate``: both stages one after the other, the main job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from emobeam.pipelines.console import Ui
+from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, run_extract
+from emobeam.pipelines.stages.output_folder import check_earlier, list_earlier
+from emobeam.pipelines.stages.predict import run_predict
+from emobeam.pipelines.stages.predict_request import PredictRequest, check_request, head_places, head_specs
+from emobeam.pipelines.stages.run_record import PredictResult
+from emobeam.runners.engines.checks import check_engine
+from emobeam.runners.local import LocalPool
+
+
+@dataclass(frozen=True)
+class AnnotateResult:
+    """What both stages left behind."""
+
+    extract: ExtractResult
+    predict: PredictResult
+
+
+def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> AnnotateResult:
+    """Runs stage 1 and stage 2; mistakes in what stage 2 is asked for are found before stage 1 begins.
+
+    Raises:
+        EmobeamError, UsageError: see ``run_extract`` and ``run_predict``.
+    """
+    check_request(predict)
+    _, tools, _ = head_specs(predict, extract.dataset)
+    check_earlier(predict, tools, {video.id for video in extract.videos}, list_earlier(predict))
+    if extract.engine is not None:
+        places = head_places(predict.heads)
+        check_engine(extract.engine, inputs=places, outputs=[predict.output], warn=lambda text: None)
+    with LocalPool(extract.local) as pool:
+        extracted = run_extract(extract, ui, pool)
+        return AnnotateResult(extracted, run_predict(replace(predict, videos=extract.videos), ui, pool))

@@ -1,0 +1,312 @@
+"""The job ``predict``: feature cache -> predictions tables, faces, videos, submissions."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.shared import Shared
+
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.abaw.decisions import heads_thresholds
+from emobeam.emo_transforms.abaw.submissions.templates import template_names
+from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
+from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset, read_failures
+from emobeam.emo_transforms.cache.index import make_index
+from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects, read_overrides
+from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, PredictVideos
+from emobeam.emo_transforms.storage.run_mailbox import sweep_output
+from emobeam.pipelines.challenge.score import run_score
+from emobeam.pipelines.challenge.submit import run_submit, unknown_text
+from emobeam.pipelines.console import Ui
+from emobeam.pipelines.stages.child_jobs import VideoJob
+from emobeam.pipelines.stages.engines.child_tasks import PredictTask
+from emobeam.pipelines.stages.engines.predict_graph import predict_remotely
+from emobeam.pipelines.stages.output_folder import (
+    check_earlier,
+    keep_people,
+    list_earlier,
+    people_notes,
+    settle,
+    tell_what_stays,
+    to_do,
+    with_people,
+)
+from emobeam.pipelines.stages.predict_request import PredictRequest, check_output, head_places, head_specs
+from emobeam.pipelines.stages.run_record import PredictResult, heads_data, weights_data, write_record
+from emobeam.runners.engines.checks import check_engine
+from emobeam.runners.engines.engine_run import WorkersLost
+from emobeam.runners.local import LocalPool, Work, run_locally
+from emobeam.runners.local_worker import PipeReporter
+from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.records import UsageError, VideoFeatures
+from emobeam.schemas.row_keys import match_names
+from emobeam.schemas.tasks import task_named
+
+_SENT_AGAIN = 3
+"""How often a job is sent again that lost its workers; videos that are done cost little then."""
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """Runs a slice of videos in a worker; see ``emobeam.runners.local_worker.Job``."""
+
+    specs: tuple[HeadSpec, ...]
+    dataset: Dataset
+    features: str
+    output: str
+    config: PredictConfig
+    threads: int
+    beam_args: tuple[str, ...] = ()
+    shared: Shared = field(default_factory=Shared)
+
+    def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
+        predict = PredictVideos(
+            self.specs, self.dataset, self.features, self.output, self.config, self.shared, self.threads, reporter
+        )
+        with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
+            _ = pipeline | "Videos" >> beam.Create(elements, reshuffle=False) | "Predict" >> predict
+
+
+def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) -> PredictResult:
+    """Brings the predictions in ``output`` up to date with the cache and the heads.
+
+    Raises:
+        EmobeamError: the cache or a head can't be used, or the run can't go on.
+        UsageError: the request makes no sense, or other heads made what the output holds of other videos.
+    """
+    began = time.monotonic()
+    dataset = read_dataset(request.features)
+    check_output(request)
+    _check_places(request, ui)
+    specs, tools, warnings = head_specs(request, dataset)
+    untrained = tuple(
+        task for task, heads in tools.heads.items() if any(h.config.weights == "untrained" for h in heads)
+    )
+    for warning in warnings:
+        ui.warn(warning)
+    for task in untrained:
+        ui.warn(f"task {task}: an untrained head (seeded, random) is used, and its values mean NOTHING")
+    marks = {task: tools.marks(task) for task in tools.heads}
+    segments, every = make_index(request.features)
+    table = _wanted(request, every)
+    about = set(table["video"].to_pylist())
+    earlier = list_earlier(request)
+    check_earlier(request, tools, about, earlier)
+    items = _items(request, table, segments, tools)
+    kept = keep_people(request, earlier, tools, items, ui)
+    items = with_people(items, kept)
+    request = replace(request, config=replace(request.config, faces=kept.faces))
+    tell_what_stays(earlier, about, ui)
+    _prepare(request)
+    todo = to_do(request, tools, items, earlier)
+    try:
+        if request.engine:
+            failed = _predict_there(request, specs, dataset, todo, ui)
+        else:
+            failed = _predict_here(request, specs, dataset, todo, ui, pool)
+    except BaseException:
+        with suppress(OSError):  # workers that were ended in the middle of a table leave its beginning
+            sweep_output(request.output)
+        raise
+    done = {item.video for item in items if item.video not in failed}
+    settled = settle(request, tools, table, done, every, earlier)
+    submissions = _submissions(request, tools, ui)
+    scores = _scores(request, tools, ui)
+    rows = {task: settled.rows[task] for task in tools.heads}
+    notes = tuple(people_notes(request, tools, settled.listing, done))
+    seconds = time.monotonic() - began
+    weights = {"backbone": weights_data(dataset.config.backbone), "heads": heads_data(tools)}
+    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks)
+    write_record(request, dataset, specs, tools, result, settled, warnings)
+    sweep_output(request.output)
+    return result
+
+
+def _predict_here(
+    request: PredictRequest,
+    specs: tuple[HeadSpec, ...],
+    dataset: Dataset,
+    todo: Sequence[VideoFeatures],
+    ui: Ui,
+    pool: LocalPool | None,
+) -> dict[str, str]:
+    """Why videos could not be predicted, by video."""
+    work = [Work(item.video, item.sampled, item) for item in todo]
+    job = PredictJob(
+        specs,
+        dataset,
+        request.features,
+        request.output,
+        request.config,
+        request.local.threads,
+        tuple(request.beam_args),
+    )
+    failed: dict[str, str] = {}
+
+    def listen(event: str, data: Mapping[str, Any]) -> None:
+        if event == "failed" and "message" in data:
+            failed[data["key"]] = data["message"]
+        ui.event(event, data)
+
+    ui.start("predict", sum(item.weight for item in work), len(work), "videos")
+    try:
+        crashes = pool.run(job, work, listen) if pool else run_locally(job, work, request.local, listen)
+    finally:
+        ui.finish()
+    return failed | {crash.work.key: crash.message for crash in crashes}
+
+
+def _predict_there(
+    request: PredictRequest, specs: tuple[HeadSpec, ...], dataset: Dataset, todo: Sequence[VideoFeatures], ui: Ui
+) -> dict[str, str]:
+    """As :func:`_predict_here`, on another engine; with nothing to do no job is sent."""
+    if not todo or request.engine is None:
+        return {}
+    job = VideoJob(specs, dataset, request.features, request.output, request.config)
+    task = PredictTask(pickle.dumps(job))
+    for attempt in range(1, _SENT_AGAIN + 1):
+        try:
+            return predict_remotely(todo, task, request.output, request.engine, tuple(request.beam_args), ui)
+        except WorkersLost as error:
+            ui.warn(f"{error}; sending what is left again ({attempt} of {_SENT_AGAIN})")
+    return predict_remotely(todo, task, request.output, request.engine, tuple(request.beam_args), ui)
+
+
+def _check_places(request: PredictRequest, ui: Ui) -> None:
+    if request.engine is not None and request.command == "predict":
+        places = [request.features, *head_places(request.heads)]
+        check_engine(request.engine, inputs=places, outputs=[request.output], warn=ui.warn)
+
+
+def _prepare(request: PredictRequest) -> None:
+    if request.output.startswith("memory://"):
+        raise UsageError("--output memory:// lives in one process only, and workers are processes of their own")
+    try:
+        storage.make_folder(storage.join(request.output, "predictions"))
+    except storage.OutputError as error:
+        raise UsageError(f"--output {error}") from error
+    sweep_output(request.output)
+
+
+def _wanted(request: PredictRequest, table: pa.Table) -> pa.Table:
+    """The rows of ``videos.parquet`` that this run is about."""
+    ids = table["video"].to_pylist()
+    if request.videos is not None:
+        wanted = {video.id for video in request.videos}
+    elif request.only:
+        names = [name.strip() for name in request.only.split(",") if name.strip()]
+        if not names:
+            raise UsageError("--only names no video")
+        matches = match_names(names, ids)
+        if matches.missing:
+            raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}")
+        wanted = {video for video, _ in matches.found.values()}
+    else:
+        wanted = set(ids)
+    return table.filter(pc.is_in(table["video"], pa.array(sorted(wanted), pa.string())))
+
+
+def _items(
+    request: PredictRequest, table: pa.Table, segments: Sequence[dict[str, Any]], tools: PredictTools
+) -> list[VideoFeatures]:
+    """One element per video that has shards, in the order of ids."""
+    current = {row["video"]: (row["size"], row["digest"]) for row in table.to_pylist()}
+    shards: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in segments:
+        if current.get(row["video"]) == (row["size"], row["digest"]):
+            shards[row["video"]].append(row)
+    subjects = _subjects(request, sorted(shards), tools)
+    without_shard: dict[str, dict[int, float | None]] = defaultdict(dict)
+    for failure in read_failures(request.features).values():
+        if (failure.size, failure.digest) == current.get(failure.video):
+            without_shard[failure.video] |= dict(zip_longest(failure.native_frames, failure.native_times))
+    items = []
+    for video in sorted(shards):
+        rows = sorted(shards[video], key=lambda row: row["segment"])
+        sampled = sum(row["sampled"] for row in rows)
+        who = subjects[video]
+        gone = without_shard[video]
+        times = [gone[frame] for frame in sorted(gone)]
+        items.append(
+            VideoFeatures(
+                video,
+                tuple(row["shard"] for row in rows),
+                who.names,
+                who.persons,
+                missing_frames=tuple(sorted(gone)),
+                missing_times=tuple(time for time in times if time is not None),
+                sampled=sampled,
+            )
+        )
+    return items
+
+
+def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTools) -> dict[str, Subjects]:
+    names: list[str] = []
+    if request.template:
+        for task in tools.heads:
+            names += template_names(request.template, task_named(task), request.edition)
+    overrides = read_overrides(request.subjects) if request.subjects else {}
+    return gather_subjects(videos, inputs=request.videos or (), template_names=names, overrides=overrides)
+
+
+def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, SubmissionReport]:
+    if not request.edition:
+        return {}
+    submissions = {}
+    for name in _predicted(request, tools, ui):
+        report = run_submit(
+            request.output,
+            task_named(name),
+            request.edition,
+            template=request.template,
+            thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
+        )
+        submissions[name] = report
+        if report.videos_missing:
+            ui.warn(
+                f"{report.destination}: {len(report.videos_missing)} names have no predictions and hold neutral "
+                f"values, for example {report.videos_missing[0]}"
+            )
+        if report.unknown:
+            ui.warn(f"{report.destination}: {unknown_text(report)}")
+    return submissions
+
+
+def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, float | None]:
+    if not request.truth:
+        return {}
+    scores = {}
+    for name in _predicted(request, tools, ui):
+        data = run_score(
+            task_named(name),
+            request.truth,
+            [request.output],
+            edition=request.edition,
+            partition=request.partition,
+            thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
+        )
+        scores[name] = data["score"]
+    return scores
+
+
+def _predicted(request: PredictRequest, tools: PredictTools, ui: Ui) -> list[str]:
+    """Tasks that have predictions."""
+    there = []
+    for name in tools.heads:
+        if storage.names(storage.join(request.output, "predictions", name), ".parquet"):
+            there.append(name)
+        else:
+            ui.warn(f"task {name}: no video gave predictions, so there is neither submission nor score")
+    return there

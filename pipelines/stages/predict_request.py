@@ -1,0 +1,212 @@
+"""What a run of stage 2 is asked for, and what can be known of it before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.abaw.submissions.templates import template_names
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.networks.heads.files import check_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import has_ready_head, offer_of
+from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
+from emobeam.emo_transforms.prediction.subjects import read_overrides
+from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools
+from emobeam.runners.engines.presets import EngineConfig
+from emobeam.runners.local import LocalConfig
+from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.records import EmobeamError, UsageError, Video
+from emobeam.schemas.tasks import Task, task_named
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What the user asked for.
+
+    Attributes:
+        heads: folders or URIs of heads; several of one task are averaged. ``shipped`` stands for those that come with
+            emobeam, ``untrained`` for seeded random ones for the tasks that no other is of.
+        tasks: names of tasks. Default: those of the heads, else ``au``. Without a head, ``au`` has the one that comes
+            with emobeam, and expressions and valence-arousal are read off the scores of a backbone that gives them.
+        videos: the inputs of the run, None for all videos of the cache.
+        only: restricts the videos (names separated by commas).
+        edition: 0 writes no submission.
+        truth: labels to score the predictions with, ``""`` for none.
+        engine: where the run takes place; None is this machine, as ``local`` says.
+        template: organisers' template; ``""`` for none.
+        faces_given: the user has said whose faces are written, so nobody is taken over from earlier tables.
+    """
+
+    features: str
+    output: str
+    heads: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    config: PredictConfig = field(default_factory=PredictConfig)
+    videos: Sequence[Video] | None = None
+    only: str = ""
+    subjects: str = ""
+    edition: int = 0
+    template: str = ""
+    truth: str = ""
+    partition: str = ""
+    local: LocalConfig = field(default_factory=LocalConfig)
+    beam_args: Sequence[str] = ()
+    engine: EngineConfig | None = None
+    command: str = "predict"
+    faces_given: bool = False
+
+
+def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
+    """The heads of a run with their digests, loaded once to check them, and warnings.
+
+    Raises:
+        EmobeamError: a head can't be read, or doesn't fit the cache (see ``.networks.heads.files.check_head``).
+        UsageError: an unknown task, one that the edition lacks, a head of a task that isn't asked for, or a task that
+            has no head.
+    """
+    specs = [HeadSpec(task="", uri=uri) for uri in request.heads if uri not in STAND_INS]
+    loaded = []
+    for spec in specs:
+        head = next(iter(load_tools([spec], dataset).heads.values()))[0]
+        loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
+    _check_named(request, loaded)
+    named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
+    wanted = dict.fromkeys(task_named(name).name for name in named)
+    check_tasks(request, wanted)
+    loaded += _stand_ins(request, dataset, [task for task in wanted if task not in {spec.task for spec in loaded}])
+    tools = load_tools(loaded, dataset)
+    warnings = [
+        warning
+        for heads in tools.heads.values()
+        for head in heads
+        for warning in check_head(
+            head,
+            features_id=dataset.config.features_id,
+            map_shapes=dict(dataset.map_shapes),
+            rate=dataset.config.sampling.fps,
+            crop_style=dataset.config.crop_style,
+            vectors={"embedding": dataset.embedding, "scores": dataset.scores},
+        )
+    ]
+    specs = []
+    for spec in loaded:
+        digest = spec.sha256 or tools.heads[spec.task][0].weights_sha256
+        specs.append(replace(spec, sha256=digest))
+    return tuple(specs), tools, list(dict.fromkeys(warnings))
+
+
+STAND_INS = (SHIPPED, UNTRAINED)
+"""What ``--head`` takes beside folders."""
+
+
+def head_places(heads: Iterable[str]) -> list[str]:
+    """Those of the heads that lie somewhere, the others being a part of emobeam."""
+    return [uri for uri in heads if uri not in STAND_INS]
+
+
+def _stand_ins(request: PredictRequest, dataset: Dataset, tasks: Sequence[str]) -> list[HeadSpec]:
+    """The heads of tasks for which no folder was named."""
+    asked = [name for name in STAND_INS if name in request.heads]
+    if asked and not tasks:
+        raise UsageError(f"--head {asked[0]}: every task has a head already; say by --task which others are wanted")
+    found = []
+    for name in tasks:
+        task, offer = task_named(name), offer_of(dataset)
+        ours = shipped_head(name)
+        if SHIPPED in asked and (ours is not None or UNTRAINED not in asked):
+            uri = SHIPPED
+        elif UNTRAINED in asked:
+            uri = UNTRAINED
+        elif ours is not None and ours.features_id == dataset.config.features_id:
+            uri = SHIPPED
+        elif has_ready_head(task, offer):
+            uri = ""
+        else:
+            raise UsageError(_no_head(task, dataset))
+        found.append(HeadSpec(task=name, uri=uri))
+    return found
+
+
+def _no_head(task: Task, dataset: Dataset) -> str:
+    """Why a task has no head, and what to do."""
+    found, backbone = shipped(), dataset.config.backbone
+    if task.name in found.heads:
+        why = (
+            f"the head that comes with emobeam reads features {found.heads[task.name].features_id} "
+            f"({found.architecture}, {found.name}), these are {dataset.config.features_id} ({backbone.name}, "
+            f"{backbone.weights}); extract without --backbone and --backbone-weights, or"
+        )
+    else:
+        why = (
+            f"emobeam comes with a head of {', '.join(found.heads)} alone. For {_WHAT.get(task.name, task.title)} "
+            "there is no clean teacher, neither a model nor data whose licence allows it, and nothing is made up:"
+        )
+    published = ""
+    if task.name in _PUBLISHED:
+        published = (
+            ", take a published backbone for research that gives it (emobeam models; emobeam models fetch "
+            f"{_PUBLISHED[task.name]} --accept-licence, then extract with --backbone-weights {_PUBLISHED[task.name]})"
+        )
+    return (
+        f"--task {task.name}: no head: {why} train one (emobeam train FEATURES --task {task.name} --labels LABELS "
+        f"--output HEAD) and name it by --head HEAD{published}, or try the machinery with --head untrained, whose "
+        "values mean nothing"
+    )
+
+
+_WHAT = dict.fromkeys(("va", "expr", "mtl", "ce"), "expressions and valence-arousal")
+_PUBLISHED = {"va": "enet_b0_8_va_mtl", "expr": "enet_b0_8_va_mtl"}
+"""Backbones whose own scores answer a task without a head."""
+
+
+def _check_named(request: PredictRequest, heads: Sequence[HeadSpec]) -> None:
+    """A head that would stay unused is a mistake, either in ``--head`` or in ``--task``."""
+    asked = ", ".join(request.tasks)
+    for head in heads:
+        if request.tasks and head.task not in request.tasks:
+            raise UsageError(
+                f"--head {head.uri}: is a head of task {head.task}, but --task asks for {asked}; "
+                f"add --task {head.task}, or leave that head out"
+            )
+
+
+def check_request(request: PredictRequest) -> None:
+    """Finds mistakes that can be known before stage 1 has run.
+
+    Raises:
+        UsageError: an unknown task, an edition without it, a template without edition, an output that is a cache.
+        EmobeamError: an unreadable template or subjects file.
+    """
+    if request.template and not request.edition:
+        raise UsageError("--template needs --edition N, the ABAW edition whose rules the submission follows")
+    check_output(request)
+    check_tasks(request, request.tasks)
+    if request.truth and not storage.exists(request.truth):
+        raise EmobeamError(f"--truth {request.truth}: no such file or folder")
+    if request.subjects:
+        read_overrides(request.subjects)
+    for uri in request.heads:
+        if uri not in STAND_INS and not storage.exists(storage.join(uri, "head.json")):
+            raise EmobeamError(f"--head {uri}: not a head folder (no head.json)")
+
+
+def check_output(request: PredictRequest) -> None:
+    """Tables don't go into a folder of features.
+
+    Raises:
+        UsageError: the output is a feature cache, or will be one.
+    """
+    output = request.output
+    if output.rstrip("/") == request.features.rstrip("/") or storage.exists(storage.join(output, "dataset.json")):
+        raise UsageError(f"--output {output}: is a feature cache; choose another folder for the predictions")
+
+
+def check_tasks(request: PredictRequest, names: Iterable[str]) -> None:
+    """Checks edition and template against the tasks of a run; see :func:`check_request` for what it raises."""
+    for name in names:
+        task = task_named(name)
+        if request.edition:
+            task.forms_of(request.edition)
+        if request.template:
+            template_names(request.template, task, request.edition)

@@ -1,0 +1,1 @@
+"""Jobs on Flink, Spark and Dataflow: checked, sent, watched, ended."""

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.cache.dataset import read_failures
+from emobeam.emo_transforms.extraction.segments import do_segment
+from emobeam.emo_transforms.prediction import video_parts
+from emobeam.emo_transforms.storage import OutputError, object_stores
+from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.records import Failure, Fingerprint, Segment, Video, VideoFeatures
+from tests.object_stores import google_store
+
+CONFIG = ExtractConfig(store=("crops",), maps=())
+SEGMENT = Segment(Video("a", "/in/a.mp4"), Fingerprint(10, "dd"), 0, 1, 0.0, (1, 2), (0.0, 0.1), (1,), shard="ab12")
+
+
+def do(segment: Segment, features: str, told: list[str]) -> Any:
+    tools: Any = SimpleNamespace(config=CONFIG, backbone=None)
+    return do_segment(segment, tools, features, lambda event, data: told.append(event))
+
+
+def test_a_store_that_is_out_fails_the_segment_and_not_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_stores, "wait_random_exponential", lambda **limits: lambda state: 0.01)
+    told: list[str] = []
+    with google_store() as store:
+        storage.write_bytes(f"{store.uri}/shards/old.parquet", b"x" * 1000)
+        for kind in ("get", "stat", "list"):
+            store.proxy.fail(kind, 403, 99)
+        for segment, features in (  # it can't be read, or it can't be asked what is there already
+            (replace(SEGMENT, origin=f"{store.uri}/shards/old.parquet"), str(tmp_path)),
+            (SEGMENT, f"{store.uri}/features"),
+        ):
+            done = do(segment, features, told)
+            assert isinstance(done, Failure)
+            assert (done.reason, done.permanent) == ("io", False)
+            assert told[-1] == "failed"
+        store.proxy.clear()
+        assert read_failures(f"{store.uri}/features") == {"ab12": done}
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_full_disk_on_a_worker_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(storage, "download", full)
+    with pytest.raises(OutputError, match=r"no room for a copy of memory://b/a\.mp4.*TMPDIR"):
+        do(replace(SEGMENT, video=Video("a", "memory://b/a.mp4")), str(tmp_path / "features"), [])
+    assert read_failures(str(tmp_path / "features")) == {}
+
+
+def test_workers_of_a_run_that_has_ended_leave_no_records(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="has ended"):
+        do(replace(SEGMENT, timeline=str(tmp_path / "exchange" / "a.segment")), str(tmp_path), [])
+    assert read_failures(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "stops"),
+    [(ConnectionResetError(errno.ECONNRESET, "reset"), False), (OSError(errno.ENOSPC, "No space left"), True)],
+    ids=["an outage", "a full disk"],
+)
+def test_a_store_that_is_out_fails_the_video_in_stage_2(
+    error: OSError, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(video_parts, "predict_video", broken)
+    told: list[tuple[str, Any]] = []
+    item, tools = VideoFeatures("a", ("ab12",)), video_parts.PredictTools({}, None)  # type: ignore[arg-type]
+
+    def run() -> object:
+        return video_parts.do_video(
+            item, tools, "f", "out", PredictConfig(), lambda name, data: told.append((name, data))
+        )
+
+    if stops:
+        with pytest.raises(OutputError, match="No space left"):
+            run()
+        return
+    assert run() is None
+    assert told[-1][0] == "failed"
+    assert "reset" in told[-1][1]["message"]

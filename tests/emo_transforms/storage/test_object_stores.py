@@ -1,0 +1,380 @@
+"""Files in object stores: real clients against emulators, through a proxy that counts requests and fails some."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import google.auth.exceptions
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import requests
+from gcsfs.retry import ChecksumError, HttpError
+
+from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.inputs.listing import sizes_of
+from emobeam.emo_transforms.inputs.videos import fingerprint
+from emobeam.emo_transforms.storage import downloads, object_stores
+from emobeam.emo_transforms.storage.files import OutputError
+from emobeam.schemas.records import Fingerprint, InputError
+from tests.object_stores import STORES, Store
+
+
+@pytest.fixture(scope="module", params=sorted(STORES))
+def bucket(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with STORES[request.param]() as store:
+        yield store
+
+
+@pytest.fixture
+def store(bucket: Store) -> Store:
+    bucket.proxy.clear()
+    return bucket
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The pauses of our own tries are cut; those of the clients are theirs. Downloads go to a folder of the test."""
+    monkeypatch.setattr(object_stores, "wait_random_exponential", lambda **limits: lambda state: 0.01)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
+def test_what_is_put_is_there_whole(store: Store) -> None:
+    uri = f"{store.uri}/deep/down/file.bin"
+    assert not storage.exists(uri)
+    assert not storage.file_exists(uri)
+    storage.write_bytes(uri, b"content")
+    assert storage.exists(uri)
+    assert storage.file_exists(uri)
+    assert storage.exists(f"{store.uri}/deep/down")
+    assert not storage.file_exists(f"{store.uri}/deep/down")
+    assert storage.size(uri) == 7
+    assert storage.read_bytes(uri) == b"content"
+    assert storage.read_range(uri, 2, 5) == b"nte"
+    assert storage.names(f"{store.uri}/deep/down", ".bin") == {"file"}
+    assert storage.sizes(f"{store.uri}/deep/down", ".bin") == {"file": 7}
+    storage.remove(uri)
+    storage.remove(uri)
+    assert not storage.file_exists(uri)
+    assert storage.sizes(f"{store.uri}/deep/down", ".bin") == {}
+
+
+def test_an_empty_object_is_there(store: Store) -> None:
+    storage.write_bytes(f"{store.uri}/empty.bin", b"")
+    assert storage.file_exists(f"{store.uri}/empty.bin")
+    assert storage.read_bytes(f"{store.uri}/empty.bin") == b""
+
+
+@pytest.mark.parametrize("name", ["a::b.mp4", "x::y/::z.mp4"])
+def test_colons_are_part_of_a_name(store: Store, tmp_path: Path, name: str) -> None:
+    for folder in (store.uri, str(tmp_path), f"file://{tmp_path}"):
+        uri = f"{folder}/{name}"
+        storage.write_bytes(uri, b"content")
+        assert storage.exists(uri)
+        assert storage.file_exists(uri)
+        assert storage.read_bytes(uri) == b"content"
+        assert fingerprint(uri).size == 7
+    assert (tmp_path / name).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("put", 429), ("put", "reset"), ("get", 503), ("get", "reset"), ("list", 500)]
+)
+def test_trouble_that_passes_is_sat_out(store: Store, kind: str, what: int | str) -> None:
+    uri = f"{store.uri}/trouble/{kind}-{what}.bin"
+    if kind != "put":
+        storage.write_bytes(uri, b"content")
+    store.proxy.fail(kind, what, 1)
+    if kind == "put":
+        storage.write_bytes(uri, b"content")
+    assert storage.read_range(uri, 0, 7) == b"content"
+    assert uri.rsplit("/", 1)[1] in {f"{name}.bin" for name in storage.names(f"{store.uri}/trouble", ".bin")}
+    assert not any(trouble.times for trouble in store.proxy.troubles)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (OSError(errno.EBUSY, "SlowDown"), True),
+        (OSError(errno.ENOSPC, "disk full"), False),
+        (OSError("Forbidden: b/bucket"), False),
+        (FileNotFoundError("bucket"), False),
+        (PermissionError("AccessDenied"), False),
+        (ValueError("Bad Request"), False),
+        (HttpError({"code": 503, "message": "later"}), True),
+        (HttpError({"code": "429", "message": "slower"}), True),
+        (HttpError({"code": 401, "message": "who"}), False),
+        (ChecksumError(), True),
+        (aiohttp.ServerDisconnectedError(), True),
+        (aiohttp.ServerTimeoutError(), True),
+        (aiohttp.ClientPayloadError(), True),
+        (requests.exceptions.ProxyError(), True),
+        (requests.exceptions.ReadTimeout(), True),
+        (requests.exceptions.InvalidURL(), False),
+        (google.auth.exceptions.TransportError(), True),
+        (google.auth.exceptions.DefaultCredentialsError(), False),
+    ],
+    ids=lambda each: repr(each)[:40],
+)
+def test_which_errors_are_tried_again(error: Exception, passes: bool) -> None:
+    calls = []
+
+    def call() -> str:
+        calls.append(1)
+        if len(calls) < 3:
+            raise error
+        return "done"
+
+    assert object_stores.is_transient(error) == passes
+    if passes:
+        assert object_stores.patiently(call) == "done"
+        return
+    with pytest.raises(type(error)) as told:
+        object_stores.patiently(call)
+    assert told.value is error
+    assert len(calls) == 1
+
+
+def test_what_never_passes_is_given_up_as_an_os_error() -> None:
+    calls = []
+
+    def call() -> str:
+        calls.append(1)
+        raise HttpError({"code": 503, "message": "later"})
+
+    with pytest.raises(OSError, match="HttpError: later") as told:
+        object_stores.reading("gs://bucket/clip.mp4", call)
+    assert told.value.filename == "gs://bucket/clip.mp4"
+    assert len(calls) == 4
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(store: Store) -> None:
+    storage.write_bytes(f"{store.uri}/cut.bin", noise(200_000))
+    store.proxy.fail("get", "cut", 1)
+    assert storage.read_range(f"{store.uri}/cut.bin", 0, 200_000) == noise(200_000)
+
+
+@pytest.mark.parametrize("what", [401, 403, 404])
+def test_what_will_not_pass_fails_at_once(store: Store, what: int) -> None:
+    store.proxy.fail("put", what, 9)
+    began = time.monotonic()
+    with pytest.raises(OutputError, match=r"forbidden\.bin"):
+        storage.write_bytes(f"{store.uri}/forbidden.bin", b"x")
+    assert time.monotonic() - began < 1
+    assert store.proxy.counts()["put"] == 1
+
+
+def test_a_missing_bucket_is_told_at_once_and_not_made(store: Store) -> None:
+    other = store.uri.partition("://")[0] + "://nobodys-bucket"
+    storage.make_folder(f"{other}/out/shards")
+    began = time.monotonic()
+    with pytest.raises(OutputError, match=r"nobodys-bucket/out/dataset\.json"):
+        storage.write_bytes(f"{other}/out/dataset.json", b"{}")
+    assert time.monotonic() - began < 2
+    assert not storage.exists(other)
+
+
+def test_reading_what_can_not_be_read_is_an_os_error(store: Store) -> None:
+    storage.write_bytes(f"{store.uri}/closed.bin", b"content")
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{store.uri}/nowhere.bin")
+    for what in (401, 403):
+        store.proxy.clear()
+        store.proxy.fail("get", what, 9)
+        with pytest.raises(OSError):  # noqa: PT011  # every client has its own words
+            storage.read_range(f"{store.uri}/closed.bin", 0, 7)
+
+
+def test_text_is_read_line_by_line(store: Store, tmp_path: Path) -> None:
+    lines = [f"Größe {number}" for number in range(40_000)]
+    data = ("\ufeff" + "\r\n".join(lines)).encode()
+    for folder in (store.uri, str(tmp_path)):
+        storage.write_bytes(f"{folder}/a::b.txt", data)
+        with storage.open_text(f"{folder}/a::b.txt") as file:
+            assert [line.rstrip("\n") for line in file] == lines
+    assert store.proxy.counts()["get"] == 1
+    with pytest.raises(FileNotFoundError), storage.open_text(f"{store.uri}/nowhere.txt"):
+        pass
+
+
+def test_a_parquet_file_is_read_by_ranges(store: Store) -> None:
+    uri = f"{store.uri}/table.parquet"
+    columns = {name: np.random.default_rng(i).normal(size=400_000) for i, name in enumerate("abcd")}
+    with storage.atomic_file(uri) as path:
+        pq.write_table(pa.table(columns), path, row_group_size=100_000, compression="none", use_dictionary=False)
+        size = os.path.getsize(path)
+    store.proxy.clear()
+    with storage.open_read(uri, size=size) as file:
+        assert pq.read_metadata(file).num_rows == 400_000
+    assert store.proxy.counts() == {"get": 1}
+    store.proxy.clear()
+    with storage.open_read(uri, size=size) as file:
+        parquet = pq.ParquetFile(file, pre_buffer=True)
+        group = parquet.read_row_group(2, columns=["b", "c"])
+    np.testing.assert_array_equal(group["c"].to_numpy(), columns["c"][200_000:300_000])
+    assert store.proxy.counts() == {"get": 2}  # the footer, and two neighbouring columns at once
+
+
+def test_a_fingerprint_reads_both_ends_only(store: Store, tmp_path: Path) -> None:
+    data = noise(3_000_000)
+    (tmp_path / "clip.mp4").write_bytes(data)
+    storage.write_bytes(f"{store.uri}/clip.mp4", data)
+    store.proxy.clear()
+    found = fingerprint(f"{store.uri}/clip.mp4")
+    ends = hashlib.sha256(data[: 256 << 10] + data[-(256 << 10) :]).hexdigest()
+    assert found == Fingerprint(3_000_000, ends) == fingerprint(str(tmp_path / "clip.mp4"))
+    assert store.proxy.counts("clip.mp4")["get"] == 2
+
+
+def test_sizes_of_many_come_by_one_listing_per_folder(store: Store, tmp_path: Path) -> None:
+    uris = [f"{store.uri}/many/{number % 2}/{number}.mp4" for number in range(10)]
+    for number, uri in enumerate(uris):
+        storage.write_bytes(uri, b"x" * number)
+    (tmp_path / "a.mp4").write_bytes(b"local")
+    store.proxy.clear()
+    found = sizes_of([*uris, f"{store.uri}/many/0/other.mp4", str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")])
+    assert found == [*range(10), -1, 5, -1]
+    assert store.proxy.counts("many")["list"] <= 2
+    assert store.proxy.counts("many")["stat"] == 0
+
+
+def test_a_video_is_downloaded_once_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_stores, "PART_BYTES", 1 << 20)
+    data = noise(int(4.5 * (1 << 20)))
+    uri = f"{store.uri}/long.mp4"
+    storage.write_bytes(uri, data)
+    print_ = fingerprint(uri)
+    store.proxy.clear()
+    store.proxy.fail("get", 503, 1)
+    signs = []
+    for _ in range(3):
+        with downloads.video_copy(uri, print_, lambda: signs.append(1)) as path:
+            assert Path(path).read_bytes() == data
+            assert path.endswith(".mp4")
+    assert store.proxy.counts()["get"] == 6  # five parts, one of them twice
+    assert len(signs) >= 5
+    assert downloads.sweep() == 0
+    assert downloads.drop([(uri, print_), (f"{uri}.other", print_)]) == 1
+    assert not Path(path).exists()
+
+
+def test_a_copy_in_use_stays_and_its_name_stays_inside(store: Store) -> None:
+    uri = f"{store.uri}/used.mp4"
+    storage.write_bytes(uri, b"content")
+    print_ = fingerprint(uri)
+
+    def use() -> None:
+        with downloads.video_copy(uri, print_) as path:
+            assert downloads.sweep(idle=0) == 0
+            raise InputError(f"{path}: no video", stage="open", reason="damaged", permanent=True)
+
+    with pytest.raises(InputError) as told:
+        use()
+    assert str(told.value) == f"{uri}: no video"
+    assert told.value.reason == "damaged"
+    assert downloads.sweep(idle=0) == 1
+
+
+def test_a_video_that_changed_or_went_is_told(store: Store) -> None:
+    uri = f"{store.uri}/changing.mp4"
+    storage.write_bytes(uri, b"content")
+    print_ = fingerprint(uri)
+    storage.write_bytes(uri, b"CONTENT")
+    with pytest.raises(InputError, match="has changed"), downloads.video_copy(uri, print_):
+        pass
+    storage.write_bytes(uri, b"shorter"[:3])
+    with pytest.raises(OSError, match="being changed"), downloads.video_copy(uri, print_):
+        pass
+    storage.remove(uri)
+    with pytest.raises(FileNotFoundError), downloads.video_copy(uri, print_):
+        pass
+    assert list(downloads._folder().iterdir()) == []
+
+
+def test_those_who_come_later_wait_for_the_first(store: Store) -> None:
+    uri = f"{store.uri}/shared.mp4"
+    storage.write_bytes(uri, noise(100_000))
+    print_ = fingerprint(uri)
+    store.proxy.clear()
+    store.proxy.delay = 0.5
+    signs: list[int] = []
+    read: list[bytes] = []
+
+    def use() -> None:
+        with downloads.video_copy(uri, print_, lambda: signs.append(1)) as path:
+            read.append(Path(path).read_bytes())
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    store.proxy.delay = 0.0
+    assert read == [noise(100_000)] * 4
+    assert store.proxy.counts()["get"] == 1
+    assert len(signs) > 4  # those who wait are alive
+
+
+HOLD = """
+import os, signal, sys
+from emobeam.emo_transforms.storage import downloads
+from emobeam.emo_transforms import storage
+from emobeam.schemas.records import Fingerprint
+def die(*args, **options):
+    open(args[1], "wb").write(b"half"); os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[4] == "loading":
+    storage.download = die
+with downloads.video_copy(sys.argv[1], Fingerprint(int(sys.argv[2]), sys.argv[3])) as path:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["loading", "using"])
+def test_a_killed_worker_lets_go(store: Store, when: str, tmp_path: Path) -> None:
+    uri = f"{store.uri}/killed.mp4"
+    storage.write_bytes(uri, b"content")
+    print_ = fingerprint(uri)
+    command = [sys.executable, "-c", HOLD, uri, str(print_.size), print_.digest, when]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, check=False, capture_output=True)
+    assert done.returncode < 0, done.stderr.decode()
+    assert len(list(downloads._folder().iterdir())) == 1
+    store.proxy.clear()
+    with downloads.video_copy(uri, print_) as path:
+        assert Path(path).read_bytes() == b"content"
+    assert store.proxy.counts()["get"] == (1 if when == "loading" else 0)
+    assert downloads.sweep(idle=0) == 1
+
+
+def test_copies_make_room_for_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "MOST_BYTES", 250_000)
+    prints = {}
+    for name in "abc":
+        storage.write_bytes(f"{store.uri}/{name}.mp4", noise(100_000, ord(name)))
+        prints[name] = fingerprint(f"{store.uri}/{name}.mp4")
+        with downloads.video_copy(f"{store.uri}/{name}.mp4", prints[name]) as path:
+            assert Path(path).stat().st_size == 100_000
+        time.sleep(0.02)
+    assert len(list(downloads._folder().iterdir())) == 2
+    store.proxy.clear()
+    with downloads.video_copy(f"{store.uri}/b.mp4", prints["b"]):
+        pass
+    assert store.proxy.counts()["get"] == 0
+    assert downloads.sweep(idle=0) == 2
