@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from emobeam.emo_transforms.cache.columns import column_of
 from emobeam.emo_transforms.networks.heads.costs import describe
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.onnx_export import export_head
 from emobeam.schemas.records import UsageError
+from emobeam.schemas.tables import column_of
 
 
 def run_export(head_uri: str, output: str) -> dict[str, Any]:

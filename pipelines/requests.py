@@ -110,7 +110,8 @@ def extract_request(
 
 def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
     """A file that the command names must be there; one that a table names may fail as any other input."""
-    from emobeam.emo_transforms.inputs.listing import locate, uri_of
+    from emobeam.emo_transforms.inputs.listing import uri_of
+    from emobeam.emo_transforms.storage import locate
 
     uris = {video.uri for video in videos}
     missing = []

@@ -13,9 +13,18 @@ SOURCES = ("sampled", "interpolated", "nearest", "absent")
 """Where the value of a row of a predictions table comes from."""
 
 
+VECTORS = ("embedding", "scores")
+"""The outputs of backbones that are vectors, in the order in which they are stored; all others are maps."""
+
+
 def map_column(name: str) -> str:
     """Column of a feature map named by stride: ``s8`` -> ``map_s8``."""
     return f"map_{name}"
+
+
+def column_of(name: str) -> str:
+    """The Parquet column of an input of a head: ``s8`` -> ``map_s8``, ``embedding`` -> ``embedding``."""
+    return name if name in VECTORS else map_column(name)
 
 
 def feature_schema(

@@ -1,4 +1,4 @@
-"""Imports run one way, heavy libraries load late, and files stay small."""
+"""The house: imports run one way through packages and rooms, heavy libraries load late, files stay small."""
 
 from __future__ import annotations
 
@@ -14,20 +14,52 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("emobeam", "schemas", "emo_transforms", "pipelines", "runners")
 HEAVY = ("torch", "apache_beam", "av", "timm", "pyarrow")
 
-NOT_ALLOWED = {
-    "schemas": {"torch", "torchvision", "timm", "av", "decord", "PIL", "fsspec"}
-    | {"emo_transforms", "pipelines", "runners", "emobeam"},
-    "emo_transforms": {"pipelines", "runners", "emobeam"},
-    "pipelines": {"emobeam"},
-    "runners": {"pipelines", "emobeam"},
-    "emobeam": {"runners"},
+FACE = "emobeam"
+"""The package itself: the Python interface. In it lie links to the others, which is what makes them ``emobeam.schemas``
+and so on."""
+
+MAY_IMPORT = {
+    "schemas": set(),
+    "emo_transforms": {"schemas"},
+    "runners": {"schemas", "emo_transforms"},
+    "pipelines": {"schemas", "emo_transforms", "runners"},
+    "emobeam": {"schemas", "emo_transforms", "pipelines"},
 }
-WITH_BEAM = {"beam_records.py", "extract.py", "plan.py", "predict.py"}
+HEAVY_FOR_SCHEMAS = {"torch", "torchvision", "timm", "av", "decord", "PIL", "fsspec", "apache_beam"}
+ROOMS = (
+    "storage",
+    "inputs",
+    "video",
+    "networks",
+    "faces",
+    "cache",
+    "extraction",
+    "prediction",
+    "abaw",
+    "results",
+    "training",
+)
+"""The rooms of ``emo_transforms``; each may import those before it."""
+
+WITH_BEAM = {
+    "extraction/beam_records.py",
+    "extraction/extract_transform.py",
+    "extraction/plan_transform.py",
+    "prediction/predict_transform.py",
+}
 """The files of ``emo_transforms`` that may import Beam."""
+
+MOST_FILES = 13
+"""Python files in a folder, its ``__init__`` among them."""
+
+NAMES_FOR_ANYTHING = {"utils", "util", "helpers", "misc", "common", "tools", "core", "base"}
+GLOSSARY = {"whoiswho", "marks", "looking", "native", "tables_in", "traces", "beats", "hearing", "leaving", "exchange"}
+"""Names of files that nobody understood without opening them."""
 
 
 def files_of(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    """The files of a package; those of the face alone, not what its links lead to."""
+    return sorted((ROOT / package).glob("*.py") if package == FACE else (ROOT / package).rglob("*.py"))
 
 
 def imported(source: str) -> Iterator[str]:
@@ -46,6 +78,20 @@ def top_level(path: Path) -> set[str]:
     return {module.split(".")[0] for module in imported(path.read_text())}
 
 
+def own_imports(path: Path) -> set[tuple[str, ...]]:
+    """What a file imports of emobeam: ``("schemas", "records", ...)``, the face as ``("emobeam", ...)``."""
+    found = set()
+    for module in imported(path.read_text()):
+        first, *rest = module.split(".")
+        if first == FACE:
+            found.add(tuple(rest) if rest and rest[0] in MAY_IMPORT else (FACE, *rest))
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
 def test_the_check_sees_imports() -> None:
     source = "import a.b\ndef f():\n    from c.d import e\n    if x:\n        import g as h\nfrom . import i"
     assert list(imported(source)) == ["a.b", ".", "c.d.e", "g"]
@@ -56,26 +102,70 @@ def test_every_package_is_there(package: str) -> None:
     assert len(files_of(package)) > 1
 
 
-@pytest.mark.parametrize("package", NOT_ALLOWED)
+def test_packages_are_parts_of_one() -> None:
+    """As links that git keeps; a checkout without links (``core.symlinks=false``) has text files there."""
+    for package in set(PACKAGES) - {FACE}:
+        link = ROOT / FACE / package
+        assert link.is_symlink(), f"{link} is no link: set core.symlinks=true and check out again"
+        assert link.resolve() == ROOT / package
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_imports_run_one_way(package: str) -> None:
+    allowed = {package} | MAY_IMPORT[package]
     wrong = {
-        str(path.relative_to(ROOT)): sorted(top_level(path) & NOT_ALLOWED[package])
+        name_of(path): sorted(".".join(module) for module in own_imports(path) if module[0] not in allowed)
         for path in files_of(package)
-        if top_level(path) & NOT_ALLOWED[package]
     }
-    assert wrong == {}
+    assert {name: modules for name, modules in wrong.items() if modules} == {}
+
+
+def test_schemas_need_nothing_heavy() -> None:
+    assert not {name_of(path) for path in files_of("schemas") if top_level(path) & HEAVY_FOR_SCHEMAS}
+
+
+def test_rooms_import_only_those_before_them() -> None:
+    wrong = []
+    for path in files_of("emo_transforms"):
+        room = path.relative_to(ROOT / "emo_transforms").parts[0]
+        if room == "__init__.py":
+            continue
+        for package, *rest in own_imports(path):
+            if package == "emo_transforms" and rest[0] in ROOMS and ROOMS.index(rest[0]) > ROOMS.index(room):
+                wrong.append(f"{name_of(path)}: {'.'.join(rest)}")
+    assert wrong == []
+
+
+def test_every_folder_of_the_library_is_a_room() -> None:
+    there = {path.name for path in (ROOT / "emo_transforms").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert there == set(ROOMS)
+    assert {path.name for path in (ROOT / "emo_transforms").glob("*.py")} == {"__init__.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_are_absolute_and_never_of_tests(package: str) -> None:
-    wrong = [str(path.relative_to(ROOT)) for path in files_of(package) if top_level(path) & {"", "tests"}]
+    outside = {"", "tests", *PACKAGES} - {FACE}
+    wrong = [name_of(path) for path in files_of(package) if top_level(path) & outside]
     assert wrong == []
 
 
 def test_only_the_transforms_know_beam() -> None:
-    with_beam = {path.name for path in files_of("emo_transforms") if "apache_beam" in top_level(path)}
+    library = ROOT / "emo_transforms"
+    with_beam = {
+        str(path.relative_to(library)) for path in files_of("emo_transforms") if "apache_beam" in top_level(path)
+    }
     assert with_beam == WITH_BEAM
-    assert not any("apache_beam" in top_level(path) for path in files_of("schemas"))
+
+
+def folders() -> list[Path]:
+    return sorted({path.parent for package in PACKAGES for path in files_of(package)})
+
+
+@pytest.mark.parametrize("folder", folders(), ids=name_of)
+def test_folders_stay_small_and_tell_what_they_hold(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= MOST_FILES
+    if (folder / "__init__.py").exists():
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
 
 
 def loaded_by(code: str) -> set[str]:
@@ -92,7 +182,7 @@ def test_help_is_fast(arguments: str) -> None:
     loaded = loaded_by(
         f"from emobeam.pipelines.cli import main; sys.argv = ['emobeam', *'{arguments}'.split()]; main()"
     )
-    assert {"pipelines", "click"} <= loaded
+    assert {"emobeam", "click"} <= loaded
     assert not loaded & {*HEAVY, "pandas", "numpy", "decord"}
 
 
@@ -116,8 +206,9 @@ def _lines(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
-def test_there_is_no_file_for_everything() -> None:
-    assert not [path for package in PACKAGES for path in files_of(package) if path.stem in {"utils", "helpers", "misc"}]
+def test_names_tell_what_files_hold() -> None:
+    stems = {name_of(path): path.stem for package in PACKAGES for path in files_of(package)}
+    assert {name for name, stem in stems.items() if stem in NAMES_FOR_ANYTHING | GLOSSARY} == set()
 
 
 def test_tables_are_not_read_from_python_files_by_several_threads() -> None:

@@ -8,14 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.cache.shards import VECTORS
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.tables import map_column
-
-
-def column_of(name: str) -> str:
-    """The Parquet column of an input of a head: ``s8`` -> ``map_s8``, ``embedding`` -> ``embedding``."""
-    return name if name in VECTORS else map_column(name)
+from emobeam.schemas.tables import VECTORS, column_of
 
 
 def array_of(table: pa.Table, name: str) -> NDArray[Any]:

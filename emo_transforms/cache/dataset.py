@@ -1,14 +1,15 @@
-"""A feature cache as a folder: the names of its parts, ``dataset.json`` and the failure records."""
+"""A feature cache as a folder: the names of its parts, and ``dataset.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from emobeam.emo_transforms import storage
-from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, digest_of, extract_config_from_json, to_json
-from emobeam.schemas.records import EmobeamError, Failure, Fingerprint, UsageError
+from emobeam.emo_transforms.networks.heads.offer import Offer
+from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, extract_config_from_json, to_json
+from emobeam.schemas.records import EmobeamError, UsageError
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,21 @@ class Dataset:
     map_shapes: Mapping[str, tuple[int, int, int]]
     embedding: int = 0
     scores: int = 0
+
+    @property
+    def offer(self) -> Offer:
+        """What it offers to heads."""
+        lengths = {"embedding": self.embedding, "scores": self.scores}
+        return Offer(
+            features_id=self.config.features_id,
+            map_shapes=dict(self.map_shapes),
+            vectors={name: length for name, length in lengths.items() if length},
+            score_names=self.config.backbone.score_names,
+            rate=self.config.sampling.fps,
+            crop_style=self.config.crop_style,
+            backbone=self.config.backbone.name,
+            backbone_weights=self.config.backbone.weights,
+        )
 
     def to_json(self) -> dict[str, Any]:
         backbone = self.config.backbone
@@ -115,42 +131,3 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def failure_name(video: str, fingerprint: Fingerprint, cache_id: str) -> str:
-    """Name of the failure record of a whole video."""
-    return digest_of([video, fingerprint.size, fingerprint.digest, cache_id])
-
-
-def write_failure(features: str, name: str, failure: Failure) -> None:
-    """Writes ``failures/<name>.json``: a shard's name for a segment, :func:`failure_name` for a video."""
-    storage.write_json(storage.join(features, "failures", f"{name}.json"), asdict(failure))
-
-
-def read_failures(features: str) -> dict[str, Failure]:
-    """All failure records by name, without those that another job removes meanwhile.
-
-    Raises:
-        EmobeamError: one of them is damaged.
-    """
-    folder = storage.join(features, "failures")
-    names = sorted(storage.names(folder, ".json"))
-    found = storage.side_by_side(folder, lambda name: _failure(storage.join(folder, f"{name}.json")), names)
-    return {name: failure for name, failure in zip(names, found, strict=True) if failure is not None}
-
-
-def _failure(uri: str) -> Failure | None:
-    try:
-        data = storage.read_json(uri)
-    except FileNotFoundError:
-        return None  # true no longer
-    try:
-        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Failure(**tuples)
-    except (TypeError, AttributeError) as error:
-        raise EmobeamError(f"{uri}: not a failure record ({error}); remove it and run again") from error
-
-
-def drop_failure(features: str, name: str) -> None:
-    """Removes a failure record that a later run has made untrue."""
-    storage.remove(storage.join(features, "failures", f"{name}.json"))

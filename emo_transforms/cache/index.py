@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import drop_failure, failure_name, read_failures, shard_uri, write_failure
+from emobeam.emo_transforms.cache.dataset import shard_uri
+from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.shards import Footer, read_footer
 from emobeam.schemas.records import Failure, Fingerprint, Outcome
 from emobeam.schemas.tables import SEGMENTS, VIDEOS

@@ -23,11 +23,9 @@ from emobeam.emo_transforms.storage import is_local, open_read
 from emobeam.emo_transforms.storage import size as size_of
 from emobeam.schemas.config import SCHEMA_VERSION
 from emobeam.schemas.records import EmobeamError, InputError
-from emobeam.schemas.tables import FOOTER_KEY, map_column
+from emobeam.schemas.tables import FOOTER_KEY, VECTORS, map_column
 
 ROW_GROUP = 128
-VECTORS = ("embedding", "scores")
-"""Columns that hold one float32 vector a row."""
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 

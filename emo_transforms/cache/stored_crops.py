@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import read_dataset, read_failures, shard_uri
+from emobeam.emo_transforms.cache.dataset import read_dataset, shard_uri
+from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index
 from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
 from emobeam.emo_transforms.faces.crops import Picture, crop_five_points, fit_crop, square_box
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
-from emobeam.emo_transforms.inputs.listing import locate, uri_of
+from emobeam.emo_transforms.inputs.listing import uri_of
+from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.video.sampling import CROPS_PER_SEGMENT
 from emobeam.schemas.config import ExtractConfig, OriginConfig, shard_name
 from emobeam.schemas.records import EmobeamError, Failure, Fingerprint, InputError, Segment, UsageError, Video

@@ -11,14 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from emobeam.emo_transforms.cache.columns import column_of
 from emobeam.emo_transforms.cache.shards import ShardWriter
 from emobeam.emo_transforms.faces.augmented_views import Augmentation, apply, view_of
 from emobeam.emo_transforms.faces.crops import Picture
-from emobeam.emo_transforms.networks.backbones import VECTORS, Backbone, embed
+from emobeam.emo_transforms.networks.backbones import Backbone, embed
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import InputError, Segment
-from emobeam.schemas.tables import feature_schema
+from emobeam.schemas.tables import VECTORS, column_of, feature_schema
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emobeam.emo_transforms.cache.dataset import failure_name, write_failure
+from emobeam.emo_transforms.cache.failures import failure_name, write_failure
 from emobeam.emo_transforms.cache.stored_crops import StoredCrops, plan_stored
 from emobeam.emo_transforms.extraction.video_plans import Prober, fingerprint_of, plan_video
 from emobeam.schemas.config import ExtractConfig

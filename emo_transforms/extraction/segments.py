@@ -1,7 +1,7 @@
 """Stage 1: from a segment of a video to its shard in the feature cache.
 
 :func:`extract_segment` does it all for one segment, so that neither pictures nor maps cross a Beam stage; the transform
-around it is ``emobeam.emo_transforms.extraction.transforms``.
+around it is ``emobeam.emo_transforms.extraction.extract_transform``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import shard_uri, write_failure
+from emobeam.emo_transforms.cache.dataset import shard_uri
+from emobeam.emo_transforms.cache.failures import write_failure
 from emobeam.emo_transforms.cache.segment_codec import expanded
 from emobeam.emo_transforms.cache.shards import Footer, ShardWriter
 from emobeam.emo_transforms.cache.stored_crops import network_crop, seen_before, stored_rows

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from emobeam.emo_transforms.cache.stored_crops import all_caches, resolve_caches
 from emobeam.emo_transforms.inputs.crop_folders import crops_fingerprint, list_crops, resolve_crops
-from emobeam.emo_transforms.inputs.people_folders import LAYOUT, plan_people, resolve_people
-from emobeam.emo_transforms.inputs.videos import fingerprint, keep_only, resolve_inputs
+from emobeam.emo_transforms.inputs.people_folders import LAYOUT, clip_named, resolve_people
+from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs
 from emobeam.emo_transforms.storage.downloads import video_copy
+from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.emo_transforms.video.sampling import plan_crop_segments, plan_segments
-from emobeam.schemas.config import ExtractConfig, digest_of
+from emobeam.schemas.config import ExtractConfig, SamplingConfig, digest_of
 from emobeam.schemas.records import Fingerprint, InputError, Probe, Segment, UsageError, Video
 
 Prober = Callable[[str], Probe]
@@ -95,3 +96,20 @@ def _crop_times(video: Video, config: ExtractConfig, last: int, probe: Prober) -
     if config.sampling.crops_fps:
         return {frame: (frame - 1) / config.sampling.crops_fps for frame in range(1, last + 1)}
     return None
+
+
+def plan_people(video: Video, print_: Fingerprint, sampling: SamplingConfig, cache_id: str) -> list[Segment]:
+    """The segments of a clip or picture. A single picture is taken whatever the rate.
+
+    Raises:
+        InputError: the file can't be read (any more), or no longer holds it.
+    """
+    clip = clip_named(video)
+    file = video.uri.rpartition("/")[2]
+    number = clip.name.split("-")[1]
+    images = [(frame, f"{file}#{number}-{frame}") for frame in clip.frames.tolist()]
+    if clip.times is None:
+        still = SamplingConfig(0.0, sampling.segment_seconds, sampling.crops_fps)
+        return plan_crop_segments(video, print_, images, None, still, cache_id)
+    times = dict(zip(clip.frames.tolist(), clip.times.tolist(), strict=True))
+    return plan_crop_segments(video, print_, images, times, sampling, cache_id)

@@ -24,8 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emobeam.emo_transforms.inputs.listing import below, file_sizes, has_video_extension, locate, uri_of, walk_files
+from emobeam.emo_transforms.inputs.listing import (
+    below,
+    file_sizes,
+    has_video_extension,
+    uri_of,
+    walk_files,
+)
 from emobeam.emo_transforms.inputs.videos import resolve_inputs, unique_videos
+from emobeam.emo_transforms.storage import locate
 from emobeam.schemas.records import Fingerprint, InputError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 

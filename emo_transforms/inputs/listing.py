@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from emobeam.emo_transforms.storage import file_system
+from emobeam.emo_transforms.storage import locate
 from emobeam.schemas.records import EmobeamError, UsageError
 
 VIDEO_EXTENSIONS = frozenset(
@@ -20,19 +20,6 @@ VIDEO_EXTENSIONS = frozenset(
     )
 )
 """What counts as a video when a folder is walked. A file named by the user may have any extension."""
-
-
-def locate(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a URI and the absolute, normalised path on it.
-
-    Raises:
-        UsageError: the protocol is unknown, or the package that speaks it is not installed.
-    """
-    try:
-        fs, path = file_system(uri)
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"{uri}: can't be opened ({error})") from error
-    return fs, posixpath.normpath(path) if isinstance(fs, LocalFileSystem) else path.rstrip("/")
 
 
 def uri_of(fs: AbstractFileSystem, path: str) -> str:

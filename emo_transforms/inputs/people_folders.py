@@ -20,12 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
-from emobeam.emo_transforms.inputs.listing import below, locate, uri_of, walk_files
+from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.inputs.videos import unique_videos
-from emobeam.emo_transforms.storage import local_path, names
-from emobeam.emo_transforms.video.sampling import plan_crop_segments
-from emobeam.schemas.config import SamplingConfig
-from emobeam.schemas.records import EmobeamError, Fingerprint, InputError, Segment, UsageError, Video
+from emobeam.emo_transforms.storage import local_path, locate, names
+from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 
 LAYOUT = "people"
 """What ``--crops`` calls them."""
@@ -198,8 +196,8 @@ def _clip(
         yield Clip(name, person, rows, own, when)
 
 
-def plan_people(video: Video, print_: Fingerprint, sampling: SamplingConfig, cache_id: str) -> list[Segment]:
-    """The segments of a clip or picture. A single picture is taken whatever the rate.
+def clip_named(video: Video) -> Clip:
+    """The clip or picture that a video of :func:`resolve_people` stands for.
 
     Raises:
         InputError: the file can't be read (any more), or no longer holds it.
@@ -212,14 +210,7 @@ def plan_people(video: Video, print_: Fingerprint, sampling: SamplingConfig, cac
     if clip is None:
         text = f"{video.uri}: no longer holds {name}"
         raise InputError(text, stage="open", reason="missing", permanent=False)
-    file = video.uri.rpartition("/")[2]
-    number = name.split("-")[1]
-    images = [(frame, f"{file}#{number}-{frame}") for frame in clip.frames.tolist()]
-    if clip.times is None:
-        still = SamplingConfig(0.0, sampling.segment_seconds, sampling.crops_fps)
-        return plan_crop_segments(video, print_, images, None, still, cache_id)
-    times = dict(zip(clip.frames.tolist(), clip.times.tolist(), strict=True))
-    return plan_crop_segments(video, print_, images, times, sampling, cache_id)
+    return clip
 
 
 def people_pictures(video: Video) -> Callable[[str], tuple[bytes, NDArray[np.uint8]]]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from emobeam.emo_transforms.inputs.listing import below, has_video_extension, is_hidden, locate, uri_of, walk_files
-from emobeam.emo_transforms.storage import read_range
-from emobeam.emo_transforms.storage.object_stores import reading
-from emobeam.schemas.records import EmobeamError, Fingerprint, InputError, UsageError, Video
+from emobeam.emo_transforms.inputs.listing import (
+    below,
+    has_video_extension,
+    is_hidden,
+    uri_of,
+    walk_files,
+)
+from emobeam.emo_transforms.storage import locate
+from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
-
-DIGEST_BYTES = 256 * 1024
-"""How much of each end of a file enters its fingerprint."""
 
 _WILDCARD = re.compile(r"[*?\[]")
 _TABLES = (".csv", ".parquet")
@@ -222,22 +223,3 @@ def _names_in(uri: str) -> Iterator[str]:
                 seen.add(name)
                 yield name
             last = name
-
-
-def fingerprint(uri: str) -> Fingerprint:
-    """Size of a file and the sha256 of its first and last 256 KiB (of all of it, up to 512 KiB).
-
-    Raises:
-        InputError: the file is ``missing``, or can't be read (``io``); both may end differently next time.
-    """
-    try:
-        fs, path = locate(uri)
-        size = reading(uri, lambda: int(fs.size(path)))
-        cut = min(size, DIGEST_BYTES) if size > 2 * DIGEST_BYTES else size
-        digest = hashlib.sha256(read_range(uri, 0, cut))
-        digest.update(read_range(uri, size - DIGEST_BYTES, size) if cut < size else b"")
-    except FileNotFoundError as error:
-        raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
-    except OSError as error:
-        raise InputError(f"{uri}: can't be read ({error})", stage="open", reason="io", permanent=False) from error
-    return Fingerprint(size=size, digest=digest.hexdigest())

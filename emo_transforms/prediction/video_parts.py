@@ -1,25 +1,20 @@
 """Stage 2: from the cache to predictions tables, one part per video and task.
 
-:func:`predict_video` does it all for one video; :class:`PredictVideos` is the transform around it.
+:func:`predict_video` does it all for one video; ``predict_transform`` is the Beam transform around it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-import apache_beam as beam
-import torch
-from apache_beam.metrics.metric import Metrics
-from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.config import config_to_json
 from emobeam.emo_transforms.networks.heads.files import load_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import offer_of, ready_head, untrained_for
+from emobeam.emo_transforms.networks.heads.fresh_heads import ready_head, untrained_for
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_of
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
@@ -60,11 +55,11 @@ def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
     if spec.uri == SHIPPED:
         head = _shipped(spec.task)
     elif spec.uri == UNTRAINED:
-        head = untrained_for(task_named(spec.task), offer_of(dataset))
+        head = untrained_for(task_named(spec.task), dataset.offer)
     elif spec.uri:
         head = load_head(spec.uri)
     else:
-        head = ready_head(task_named(spec.task), offer_of(dataset))
+        head = ready_head(task_named(spec.task), dataset.offer)
     if spec.sha256 and spec.sha256 != head.weights_sha256:
         what = f"the head of task {spec.task} that comes with emobeam" if spec.uri == SHIPPED else spec.uri
         raise EmobeamError(
@@ -197,27 +192,6 @@ def _part_id(uri: str) -> str:
         return ""
 
 
-class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, transform: PredictVideos) -> None:
-        self._transform = transform
-        self._tools: PredictTools | None = None
-
-    def setup(self) -> None:
-        transform = self._transform
-        torch.set_num_threads(transform.threads)
-        tag = digest_of([[spec.uri, spec.sha256, spec.task] for spec in transform.specs])
-        self._tools = transform.shared.acquire(lambda: load_tools(transform.specs, transform.dataset), tag=tag)
-
-    def process(self, item: VideoFeatures) -> Iterator[dict[str, int]]:
-        assert self._tools is not None
-        transform = self._transform
-        report: Reporter = transform.reporter or (lambda event, data: None)
-        rows = do_video(item, self._tools, transform.features, transform.output, transform.config, report)
-        Metrics.counter("emobeam", "videos_not_predicted" if rows is None else "videos_predicted").inc()
-        if rows is not None:
-            yield rows
-
-
 def do_video(
     item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig, report: Reporter
 ) -> dict[str, int] | None:
@@ -243,26 +217,3 @@ def do_video(
     report("frames", {"key": item.video, "frames": item.sampled})
     report("done", {"key": item.video, "rows": sum(rows.values())})
     return rows
-
-
-@dataclass
-class PredictVideos(beam.PTransform):  # type: ignore[misc, type-arg]
-    """Videos of the cache in; rows written by task out (see :func:`predict_video`).
-
-    Attributes:
-        specs: the heads, several of one task are averaged.
-        shared: holds the heads of a process between bundles and pipelines.
-        reporter: told about progress; must be picklable.
-    """
-
-    specs: Sequence[HeadSpec]
-    dataset: Dataset
-    features: str
-    output: str
-    config: PredictConfig
-    shared: Shared = field(default_factory=Shared)
-    threads: int = 1
-    reporter: Reporter | None = None
-
-    def expand(self, items: Any) -> Any:
-        return items | "PredictVideo" >> beam.ParDo(_PredictDoFn(self))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.cache.columns import array_of, column_of
+from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
 from emobeam.emo_transforms.networks.heads.head import Head
@@ -21,7 +21,7 @@ from emobeam.emo_transforms.prediction.track_stitching import Sightings, stitch
 from emobeam.emo_transforms.prediction.windows import Row, predict_clip, predict_frames
 from emobeam.schemas.config import PredictConfig
 from emobeam.schemas.records import EmobeamError, VideoFeatures
-from emobeam.schemas.tables import SOURCES, predictions_schema
+from emobeam.schemas.tables import SOURCES, column_of, predictions_schema
 
 NOMINAL_FPS = 30.0
 """Frames per second by which gaps are judged where a folder of crops comes without times."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.inputs.videos import fingerprint
+from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.schemas.config import digest_of
 from emobeam.schemas.records import Fingerprint, InputError
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import re
 import shutil
 import uuid
@@ -28,7 +29,7 @@ from fsspec.implementations.local import LocalFileSystem
 from emobeam.emo_transforms.storage import object_stores
 from emobeam.emo_transforms.storage.owners import is_abandoned, owner_mark
 from emobeam.emo_transforms.storage.scratch import make_scratch, scratch_folder
-from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.records import EmobeamError, UsageError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,6 +61,19 @@ def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 _CHAINED = re.compile(r"^[a-z0-9_+.-]+::|::[a-z0-9_+.-]+://", re.IGNORECASE)
 """``simplecache::gs://...`` and ``zip://a::gs://...`` of fsspec."""
+
+
+def locate(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URI and the absolute, normalised path on it.
+
+    Raises:
+        UsageError: the protocol is unknown, or the package that speaks it is not installed.
+    """
+    try:
+        fs, path = file_system(uri)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{uri}: can't be opened ({error})") from error
+    return fs, posixpath.normpath(path) if isinstance(fs, LocalFileSystem) else path.rstrip("/")
 
 
 def is_local(uri: str) -> bool:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset, read_failures, shard_uri
+from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset, shard_uri
+from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index, read_index, rebuild_index
 from emobeam.emo_transforms.cache.shards import read_footer
 from emobeam.pipelines.console import command

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from emobeam.emo_transforms.cache.dataset import Dataset, write_failure
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.cache.failures import write_failure
 from emobeam.emo_transforms.extraction.segments import Tools, do_segment, segment_failure
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, do_video, load_tools
 from emobeam.runners.local_worker import PipeReporter

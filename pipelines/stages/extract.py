@@ -18,9 +18,9 @@ from apache_beam.utils.shared import Shared
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
 from emobeam.emo_transforms.cache.index import rebuild_index, settle_index
+from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.feature_rows import outputs_in
 from emobeam.emo_transforms.extraction.segments import without_pictures
-from emobeam.emo_transforms.extraction.transforms import ExtractSegments
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import sweep_output

@@ -21,10 +21,12 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
 from emobeam.emo_transforms.abaw.submissions.templates import template_names
 from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
-from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset, read_failures
+from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
+from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index
+from emobeam.emo_transforms.prediction.predict_transform import PredictVideos
 from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects, read_overrides
-from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, PredictVideos
+from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools
 from emobeam.emo_transforms.storage.run_mailbox import sweep_output
 from emobeam.pipelines.challenge.score import run_score
 from emobeam.pipelines.challenge.submit import run_submit, unknown_text

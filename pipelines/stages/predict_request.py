@@ -9,7 +9,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.submissions.templates import template_names
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.files import check_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import has_ready_head, offer_of
+from emobeam.emo_transforms.networks.heads.fresh_heads import has_ready_head
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
 from emobeam.emo_transforms.prediction.subjects import read_overrides
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools
@@ -112,7 +112,7 @@ def _stand_ins(request: PredictRequest, dataset: Dataset, tasks: Sequence[str]) 
         raise UsageError(f"--head {asked[0]}: every task has a head already; say by --task which others are wanted")
     found = []
     for name in tasks:
-        task, offer = task_named(name), offer_of(dataset)
+        task, offer = task_named(name), dataset.offer
         ours = shipped_head(name)
         if SHIPPED in asked and (ours is not None or UNTRAINED not in asked):
             uri = SHIPPED

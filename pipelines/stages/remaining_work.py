@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from emobeam.emo_transforms.cache.dataset import Dataset, failure_name, read_failures, write_failure
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.cache.failures import failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.index import read_segments
 from emobeam.emo_transforms.cache.stored_crops import StoredCrops, carried_failures, read_stored
 from emobeam.emo_transforms.extraction.resume_plan import Index, Look, complete_videos, look_at, note_failure, tasks_of

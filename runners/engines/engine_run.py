@@ -22,7 +22,7 @@ from emobeam.runners.engines.checks import sized
 from emobeam.runners.engines.dataflow import Detached, job_link, mending
 from emobeam.runners.engines.job_server import job_server
 from emobeam.runners.engines.presets import EngineConfig, engine_options, split_spark_settings
-from emobeam.runners.hearing import Workers
+from emobeam.runners.engines.worker_reports import Workers
 from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_progress import Heard
 from emobeam.schemas.records import EmobeamError, UsageError

@@ -21,8 +21,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
+from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
-from emobeam.emo_transforms.extraction.transforms import ExtractSegments
 from emobeam.runners.local_worker import PipeReporter
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import Segment

@@ -21,7 +21,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
 from emobeam.emo_transforms.networks.heads.files import save_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.emo_transforms.training.material.rendering.units import UNIT_SHAPES
 from emobeam.pipelines.training.people_files import crops_schema

@@ -13,7 +13,7 @@ import pytest
 
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import offer_of, untrained_for
+from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_for
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.shipped import shipped, shipped_head
 from emobeam.emo_transforms.prediction.parts import read_part_footer
@@ -214,7 +214,7 @@ def test_untrained_and_shipped_are_asked_for_by_name(annotated: Path, tmp_path: 
     with pytest.raises(UsageError, match="comes with no head of task va, only of au"):
         predict(features, tmp_path / "c", pool, tasks=["va"], heads=["shipped"])
     head = tmp_path / "head"
-    save_head(untrained_for(AU, offer_of(read_dataset(str(features)))), str(head))
+    save_head(untrained_for(AU, read_dataset(str(features)).offer), str(head))
     with pytest.raises(UsageError, match="--head untrained: every task has a head already"):
         predict(features, tmp_path / "c", pool, heads=[str(head), "untrained"])
 
@@ -226,7 +226,7 @@ def test_an_average_takes_what_one_of_the_heads_knows(
     from dataclasses import replace
 
     features, unknown = annotated / "features", marks[0][0]
-    made = untrained_for(AU, offer_of(read_dataset(str(features))))
+    made = untrained_for(AU, read_dataset(str(features)).offer)
     other = tmp_path / "other"
     save_head(Head(replace(made.config, experimental=("AU1",)), made.module, made.weights_sha256), str(other))
     predict(features, tmp_path / "one", pool, heads=[str(other)])

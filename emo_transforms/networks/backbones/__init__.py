@@ -6,7 +6,6 @@ classifier, ``mobilefacenet`` and ``ddamfn`` give an embedding and scores.
 
 from __future__ import annotations
 
-from emobeam.emo_transforms.cache.shards import VECTORS
 from emobeam.emo_transforms.networks.backbones.loading import (
     Backbone,
     check_outputs,
@@ -20,7 +19,6 @@ from emobeam.emo_transforms.networks.backbones.sources import Source, default_we
 
 __all__ = [
     "MAPS",
-    "VECTORS",
     "Backbone",
     "Source",
     "check_outputs",

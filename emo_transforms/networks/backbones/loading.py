@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emobeam.emo_transforms.cache.shards import VECTORS
 from emobeam.emo_transforms.networks.backbones.mobilenet_maps import MAPS, feature_maps, maps_and_vectors, trunk
 from emobeam.emo_transforms.networks.backbones.openvino_run import compiled_run
 from emobeam.emo_transforms.networks.backbones.published.onnx_networks import OnnxNetwork
@@ -29,6 +28,7 @@ from emobeam.emo_transforms.networks.checkpoints.reading import HEAD_NAMES, load
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.schemas.config import BackboneConfig
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tables import VECTORS
 
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 """Takes crops, RGB uint8 [B, S, S, 3]; gives float32 [B, ...] by output."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.tables import VECTORS
 
 HEAD_VERSION = 1
 """Version of the layout of a head's folder."""
@@ -17,9 +18,6 @@ ACTIVATIONS = ("none", "tanh", "sigmoid", "softmax", "clip")
 
 ARCHITECTURES = ("tam", "tcn", "frame", "clip-statistics", "ready")
 """What there is; ``emobeam.emo_transforms.networks.heads.architectures.registry`` builds them."""
-
-VECTORS = ("embedding", "scores")
-"""What a head may read beside maps."""
 
 STATISTICS = ("mean", "std", "min", "max")
 """What a head of clip scope may take over the frames or windows of a video."""

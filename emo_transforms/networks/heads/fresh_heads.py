@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.architectures.registry import build
 from emobeam.emo_transforms.networks.heads.architectures.tam import LEVELS
 from emobeam.emo_transforms.networks.heads.config import (
     STATISTICS,
     USUAL_SIZES,
-    VECTORS,
     HeadConfig,
     check_config,
     map_shape,
 )
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tables import VECTORS
 from emobeam.schemas.task_form import Task
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -48,50 +47,9 @@ _PREFERRED = {
 """What an architecture reads where nobody says: the first of these that there is; of ``tcn``, all maps."""
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What a cache offers to heads.
-
-    Attributes:
-        features_id: identity of its features.
-        map_shapes: ``(C, H, W)`` of each map.
-        vectors: length of each vector (``embedding``, ``scores``).
-        score_names: what the scores are of, where that is known.
-        rate: sampled frames per second; 0 is the native rate.
-        crop_style: how faces were cropped.
-        backbone: its name.
-        backbone_weights: where its weights came from.
-    """
-
-    features_id: str
-    map_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    vectors: Mapping[str, int] = field(default_factory=dict)
-    score_names: tuple[str, ...] = ()
-    rate: float = 6.0
-    crop_style: str = "square"
-    backbone: str = "mobilenetv4_conv_small"
-    backbone_weights: str = "untrained"
-
-
-def offer_of(dataset: Dataset) -> Offer:
-    """What ``dataset.json`` tells."""
-    config = dataset.config
-    lengths = {"embedding": dataset.embedding, "scores": dataset.scores}
-    return Offer(
-        features_id=config.features_id,
-        map_shapes=dict(dataset.map_shapes),
-        vectors={name: length for name, length in lengths.items() if length},
-        score_names=config.backbone.score_names,
-        rate=config.sampling.fps,
-        crop_style=config.crop_style,
-        backbone=config.backbone.name,
-        backbone_weights=config.backbone.weights,
-    )
-
-
 def new_head(
     task: Task,
-    offer: Offer | Dataset,
+    offer: Offer,
     *,
     architecture: str = "tam",
     inputs: Sequence[str] = (),
@@ -106,7 +64,7 @@ def new_head(
 
     Args:
         task: its outputs, scope and activations are those of the head.
-        offer: the cache, or what it offers.
+        offer: what the cache offers.
         architecture: one of ``config.ARCHITECTURES``.
         inputs: names of the maps and vectors to read; empty: what the architecture reads best of what there is.
         levels: of ``tam`` instead of ``inputs``: 1, 2 or 3; None takes as many as the maps allow.
@@ -119,7 +77,6 @@ def new_head(
         EmobeamError: the cache lacks what the head would read, or the options don't go together.
         UsageError: an unknown architecture.
     """
-    offer = offer_of(offer) if isinstance(offer, Dataset) else offer
     if architecture not in _DEFAULTS:
         raise UsageError(f"unknown architecture {architecture!r}; there are {', '.join(_DEFAULTS)}")
     if architecture == "tam" and not inputs:
@@ -155,7 +112,7 @@ def new_head(
     return _fresh(config, final)
 
 
-def ready_head(task: Task, offer: Offer | Dataset) -> Head:
+def ready_head(task: Task, offer: Offer) -> Head:
     """The head that takes a task's outputs from a backbone's own scores by their names; it has no weights.
 
     Class groups go through softmax over the classes chosen, values are clipped to their range of -1 to 1. Of the
@@ -164,7 +121,6 @@ def ready_head(task: Task, offer: Offer | Dataset) -> Head:
     Raises:
         EmobeamError: the cache holds no scores, or they aren't those of the task.
     """
-    offer = offer_of(offer) if isinstance(offer, Dataset) else offer
     places = {_plain(name): index for index, name in enumerate(offer.score_names)}
     indices = [places.get(_plain(name), -1) for name in task.outputs]
     unknown = [name for name, index in zip(task.outputs, indices, strict=True) if index < 0 and name != "Other"]

@@ -26,12 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emobeam.emo_transforms.cache.columns import column_of
 from emobeam.emo_transforms.networks.heads.architectures.module import HeadModule
 from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_to_json
 from emobeam.emo_transforms.networks.heads.head import Head, activate, reproducible
 from emobeam.emo_transforms.storage import write_bytes
 from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.tables import column_of
 
 OPSET = 17
 TOLERANCE = 1e-5

@@ -15,9 +15,10 @@ from typing import Any
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.architectures.tam import LEVELS
-from emobeam.emo_transforms.networks.heads.config import USUAL_SIZES, VECTORS
+from emobeam.emo_transforms.networks.heads.config import USUAL_SIZES
 from emobeam.emo_transforms.training.heads.recipe import Recipe, recipe_named
 from emobeam.schemas.records import UsageError
+from emobeam.schemas.tables import VECTORS
 from emobeam.schemas.tasks import Task
 
 

@@ -11,9 +11,10 @@ from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.architectures.module import HeadModule
 from emobeam.emo_transforms.networks.heads.architectures.registry import build
 from emobeam.emo_transforms.networks.heads.architectures.tam import LEVELS, can_cut
-from emobeam.emo_transforms.networks.heads.config import STATISTICS, VECTORS, HeadConfig, check_config
+from emobeam.emo_transforms.networks.heads.config import STATISTICS, HeadConfig, check_config
 from emobeam.emo_transforms.training.heads.recipe import Recipe
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tables import VECTORS
 from emobeam.schemas.tasks import Task
 
 SINGLE_FRAME = ("frame", "clip-statistics")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
-from emobeam.emo_transforms.inputs.listing import locate
 from emobeam.emo_transforms.inputs.people_folders import clips_of, collected_files, read_columns
+from emobeam.emo_transforms.storage import locate
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import Task
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
-from emobeam.emo_transforms.cache.shards import ROW_GROUP, VECTORS
+from emobeam.emo_transforms.cache.shards import ROW_GROUP
 from emobeam.emo_transforms.storage import file_system, is_local, local_path
 from emobeam.emo_transforms.training.heads.window_plans import Unit
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.tables import map_column
+from emobeam.schemas.tables import VECTORS, map_column
 
 Arrays = Mapping[str, NDArray[Any]]
 

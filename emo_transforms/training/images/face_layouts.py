@@ -17,7 +17,8 @@ import pandas as pd
 from fsspec import AbstractFileSystem
 
 from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
-from emobeam.emo_transforms.inputs.listing import below, locate, uri_of, walk_files
+from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
+from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.training.images.face_images import FaceImages, ImageRows, choose_classes, select_images
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.wording import counted, noun

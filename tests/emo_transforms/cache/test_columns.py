@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from emobeam.emo_transforms.cache.columns import array_of, column_of
+from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.shards import ShardWriter, read_rows
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.tables import feature_schema
+from emobeam.schemas.tables import column_of, feature_schema
 from tests.emo_transforms.caches import SHAPES, footer
 
 

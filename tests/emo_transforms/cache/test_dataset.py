@@ -12,14 +12,11 @@ import pytest
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import (
     Dataset,
-    drop_failure,
-    failure_name,
     open_dataset,
     read_dataset,
-    read_failures,
     shard_uri,
-    write_failure,
 )
+from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.schemas.config import (
     AlignConfig,
     BackboneConfig,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import drop_failure, failure_name, read_failures, write_failure
+from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.index import read_index, read_segments, rebuild_index, settle, settle_index
 from emobeam.emo_transforms.cache.shards import Footer
 from emobeam.schemas.config import shard_name

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.cache.dataset import Dataset, failure_name, open_dataset, write_failure
+from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
+from emobeam.emo_transforms.cache.failures import failure_name, write_failure
 from emobeam.emo_transforms.cache.stored_crops import (
     carried_failures,
     config_from,

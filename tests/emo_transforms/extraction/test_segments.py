@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import read_failures
+from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.extraction.segments import do_segment
 from emobeam.emo_transforms.prediction import video_parts
 from emobeam.emo_transforms.storage import OutputError, object_stores

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.extraction.video_plans import find_videos
+from emobeam.emo_transforms.extraction.video_plans import find_videos, plan_people
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
 from emobeam.emo_transforms.inputs.people_folders import (
     clips_of,
     is_people_folder,
     people_below,
     people_pictures,
-    plan_people,
     resolve_people,
 )
 from emobeam.schemas.config import SamplingConfig

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.inputs.listing import locate, uri_of
-from emobeam.emo_transforms.inputs.videos import fingerprint, keep_only, resolve_inputs, unique_videos
+from emobeam.emo_transforms.inputs.listing import uri_of
+from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs, unique_videos
+from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 
 

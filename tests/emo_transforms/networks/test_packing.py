@@ -17,8 +17,9 @@ from emobeam.emo_transforms.networks.backbones import describe_backbone
 from emobeam.emo_transforms.networks.checkpoints.trained_on import trained_on
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import NetworkInfo, read_info
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.packing import pack_backbone, pack_head
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.emo_transforms.training.pretraining.affect_network import write_network

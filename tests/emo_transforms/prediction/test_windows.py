@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head, untrained_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head, untrained_head
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.prediction.smoothing import box_mean
 from emobeam.emo_transforms.prediction.windows import (
     Row,

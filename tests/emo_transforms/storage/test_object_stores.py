@@ -23,9 +23,9 @@ from gcsfs.retry import ChecksumError, HttpError
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.listing import sizes_of
-from emobeam.emo_transforms.inputs.videos import fingerprint
 from emobeam.emo_transforms.storage import downloads, object_stores
 from emobeam.emo_transforms.storage.files import OutputError
+from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.schemas.records import Fingerprint, InputError
 from tests.object_stores import STORES, Store
 

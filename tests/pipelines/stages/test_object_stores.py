@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.inputs.videos import DIGEST_BYTES, fingerprint
 from emobeam.emo_transforms.networks.heads.files import save_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import offer_of, untrained_for
+from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_for
 from emobeam.emo_transforms.storage import downloads
+from emobeam.emo_transforms.storage.fingerprints import DIGEST_BYTES, fingerprint
 from emobeam.pipelines.cli import main
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.tasks import task_named
@@ -72,7 +72,7 @@ def local(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, pool: Loc
 def main_job(root: str) -> list[str]:
     """The command line of the main job, and its head."""
     features, out, head = f"{root}/features", f"{root}/out", f"{root}/heads/au"
-    save_head(untrained_for(task_named("au"), offer_of(dataset_of(ExtractConfig(maps=("s32",))))), head)
+    save_head(untrained_for(task_named("au"), dataset_of(ExtractConfig(maps=("s32",))).offer), head)
     return ["annotate", f"{root}/videos", "--features", features, "--output", out, "--head", head, *MEASURES]
 
 

@@ -77,14 +77,14 @@ def write_cache(features: Path, *, views: bool = False, **lengths: int) -> Datas
 def heads_of(dataset: Dataset) -> dict[str, Head]:
     small: dict[str, Any] = {"final_channels": 6}
     return {
-        "va": new_head(TASKS["va"], dataset, form="frame", **small),
-        "expr": ready_head(TASKS["expr"], dataset),
-        "au": new_head(TASKS["au"], dataset, architecture="tcn", window=16, dim=12, **small),
-        "mtl": new_head(TASKS["mtl"], dataset, architecture="frame"),
-        "emi": new_head(TASKS["emi"], dataset, architecture="clip-statistics"),
-        "ah": new_head(TASKS["ah"], dataset, architecture="frame", inputs=("s32", "scores"), hidden=0, **small),
-        "ah-video": new_head(TASKS["ah-video"], dataset, statistics=("mean", "max"), hidden=4, **small),
-        "vd": new_head(TASKS["vd"], dataset, architecture="tcn", causal=False, inputs=("embedding",), window=16),
+        "va": new_head(TASKS["va"], dataset.offer, form="frame", **small),
+        "expr": ready_head(TASKS["expr"], dataset.offer),
+        "au": new_head(TASKS["au"], dataset.offer, architecture="tcn", window=16, dim=12, **small),
+        "mtl": new_head(TASKS["mtl"], dataset.offer, architecture="frame"),
+        "emi": new_head(TASKS["emi"], dataset.offer, architecture="clip-statistics"),
+        "ah": new_head(TASKS["ah"], dataset.offer, architecture="frame", inputs=("s32", "scores"), hidden=0, **small),
+        "ah-video": new_head(TASKS["ah-video"], dataset.offer, statistics=("mean", "max"), hidden=4, **small),
+        "vd": new_head(TASKS["vd"], dataset.offer, architecture="tcn", causal=False, inputs=("embedding",), window=16),
     }
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.training.heads.recipe import recipe_named
 from emobeam.emo_transforms.training.holdout import group_of
 from emobeam.pipelines.cli import main

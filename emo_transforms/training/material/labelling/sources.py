@@ -17,7 +17,13 @@ from emobeam.emo_transforms.cache.dataset import read_dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.cache.stored_crops import all_caches, origin_of, read_stored
 from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
-from emobeam.emo_transforms.inputs.listing import below, is_hidden, locate, uri_of, walk_files
+from emobeam.emo_transforms.inputs.listing import (
+    below,
+    is_hidden,
+    uri_of,
+    walk_files,
+)
+from emobeam.emo_transforms.storage import locate
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import UsageError
 

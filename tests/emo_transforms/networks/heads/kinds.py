@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.tasks import TASKS
 
 SHAPES = {"s8": (2, 8, 8), "s16": (3, 4, 4), "s32": (4, 2, 2)}

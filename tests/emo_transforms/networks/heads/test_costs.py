@@ -6,7 +6,8 @@ import torch
 
 from emobeam.emo_transforms.networks.heads.architectures.registry import build
 from emobeam.emo_transforms.networks.heads.costs import describe, macs_of
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.tasks import TASKS
 
 OFFER = Offer("f00d", {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}, {"embedding": 1280, "scores": 10})

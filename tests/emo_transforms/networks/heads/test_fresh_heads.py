@@ -10,14 +10,13 @@ import pytest
 
 from emobeam.emo_transforms.networks.heads.files import check_head, load_head, save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import (
-    Offer,
     has_ready_head,
     new_head,
-    offer_of,
     ready_head,
     untrained_for,
     untrained_head,
 )
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import TASKS
@@ -122,10 +121,10 @@ def test_a_cache_tells_what_it_offers() -> None:
 
     config = ExtractConfig(backbone=BackboneConfig(name="b0", weights="w", vectors=True, classes=8, score_names=EIGHT))
     dataset = Dataset(config, {}, embedding=1280, scores=8)
-    offer = offer_of(dataset)
+    offer = dataset.offer
     assert dict(offer.vectors) == {"embedding": 1280, "scores": 8}
     assert (offer.features_id, offer.backbone, offer.score_names) == (config.features_id, "b0", EIGHT)
-    made = new_head(TASKS["au"], dataset, architecture="frame", seed=3)
+    made = new_head(TASKS["au"], dataset.offer, architecture="frame", seed=3)
     assert made.config.vector_lengths == {"embedding": 1280}
     assert (made.config.seed, made.config.backbone, made.config.features_id) == (3, "b0", config.features_id)
 

@@ -10,9 +10,10 @@ import yaml
 
 from emobeam.emo_transforms.networks.heads.config import config_from_json
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.model_card import model_card
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.tasks import TASKS
 
 OFFER = Offer("f00d", {"s8": (64, 28, 28), "s16": (96, 14, 14), "s32": (128, 7, 7)}, {"embedding": 1280, "scores": 8})

@@ -10,8 +10,9 @@ import torch
 
 from emobeam.emo_transforms.networks.heads import onnx_export
 from emobeam.emo_transforms.networks.heads.files import load_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head, ready_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head, ready_head
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.heads.onnx_export import compare, export_head, head_model
 from emobeam.emo_transforms.networks.shipped import shipped_head
 from emobeam.schemas.records import EmobeamError

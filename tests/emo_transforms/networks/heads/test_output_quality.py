@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emobeam.emo_transforms.abaw.decisions import with_neutral
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
 from emobeam.emo_transforms.networks.heads.model_card import model_card
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, joined, marks_in, marks_of
 from emobeam.emo_transforms.prediction.postprocessing import weighted_mean
 from emobeam.emo_transforms.results.studies.event_rules import make_rules, trace_events

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from emobeam.emo_transforms.networks.heads.config import USUAL_SIZES
-from emobeam.emo_transforms.networks.heads.fresh_heads import Offer, new_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.training.heads.head_loop import learning_rate
 from emobeam.emo_transforms.training.heads.recipe import RECIPES, Recipe, recipe_named, recipe_to_json, window_length
 from emobeam.schemas.records import EmobeamError, UsageError
