@@ -6,8 +6,6 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
 from emobeam.runners.engines.presets import owned_options, split_spark_settings
 from emobeam.schemas.records import UsageError
 
@@ -28,6 +26,10 @@ def check_beam_args(args: Sequence[str], runner: str = "direct") -> None:
     Raises:
         UsageError: naming the option and what to do.
     """
+    if not args:
+        return  # importing Beam takes a second
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
     parser = _BeamArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)

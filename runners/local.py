@@ -1,8 +1,8 @@
-"""Supervised local runs: worker processes that may die without taking the run with them.
+"""A pool of child processes that may die, hang or be stopped without taking the run with them.
 
-Beam's own multi-processing runner hangs when a worker dies. Here every worker runs Beam's in-process runner over
-slices of the work; when one dies, what was in flight is tried once more by another, and what it had not begun
-goes back to the queue. Slices shrink towards the end, so that workers finish together.
+When one dies, what was in flight is tried once more by another, and what it had not begun goes back to the queue.
+Slices of work shrink towards the end, so that all finish together. A child of which an answer is due and that gives no
+sign of life is killed, whatever it is at: it works, it loads what it needs, or somebody stopped it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ import sys
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from emobeam.emo_transforms.storage.scratch import scratch_prefix
-from emobeam.runners.local_worker import Job, send
+from emobeam.runners.local_worker import packed
 from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.work import Job, Outcome, Report, Work
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 3
 _MAX_SLICE = 256
 _LOG_TAIL = 1500
+_POLL = 0.2
+"""Seconds between two looks whether a run is to stop, or a child stands still."""
+_END_SECONDS = 5.0
+"""How long to wait for a process that was killed: one that waits for a dead disk can't even die."""
 
 ALLOCATOR = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -39,37 +44,9 @@ ALLOCATOR = {
 """Environment of a worker. One pool keeps its memory low; big arrays that come and go with every frame stay mapped,
 instead of being asked of the system anew. What the user has set goes first."""
 
-Listener = Callable[[str, Mapping[str, Any]], None]
-"""Takes the name of an event and its data: ``start``, ``frames``, ``done``, ``failed`` of an element (by ``key``),
-``died`` of a worker."""
-
 
 class RunStopped(EmobeamError):
-    """The run can't go on (disk full, workers that don't start); what is done stays done."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """One element of a run.
-
-    Attributes:
-        key: the name under which workers report on it.
-        weight: a measure of how long it takes (sampled frames).
-        element: what the job gets.
-    """
-
-    key: str
-    weight: int
-    element: Any
-
-
-@dataclass(frozen=True)
-class Crash:
-    """An element that was in flight when a worker died twice, or stood still."""
-
-    work: Work
-    reason: str
-    message: str
+    """The run can't go on (disk full, children that don't start); what is done stays done."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +56,17 @@ class LocalConfig:
     Attributes:
         workers: processes.
         threads: torch threads of each.
-        stall_timeout: seconds without any sign of life of an element after which its worker is killed.
-        verbose: let workers write to standard error.
+        stall_timeout: seconds without any sign of life of an element after which its process is killed.
+        start_timeout: the same for a process that starts and loads what a job needs.
+        jobs: that a process keeps loaded, those that came last.
+        verbose: let processes write to standard error.
     """
 
     workers: int = 1
     threads: int = 1
     stall_timeout: float = 900.0
+    start_timeout: float = 300.0
+    jobs: int = 1
     verbose: bool = False
 
 
@@ -96,33 +77,44 @@ def local_config(workers: int, *, verbose: bool = False) -> LocalConfig:
     return LocalConfig(workers=count, threads=max(1, cores // count), verbose=verbose)
 
 
-def run_locally(job: Job, work: Sequence[Work], config: LocalConfig, listener: Listener) -> list[Crash]:
-    """Runs one job in a pool of its own; see :meth:`LocalPool.run`."""
-    with LocalPool(config) as pool:
-        return pool.run(job, work, listener)
+def _nothing(event: str, data: object) -> None:
+    pass
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
-    """A worker as the launcher sees it. ``unanswered`` counts messages to it that it has not yet dealt with."""
+    """A child as the launcher sees it.
+
+    Attributes:
+        jobs: that it has, by their numbers, the one of now last.
+        outbox: what its standard input has not yet taken.
+        unanswered: messages to it that it has not yet dealt with; ``loading`` of them are jobs.
+    """
 
     process: subprocess.Popen[bytes]
     events: int
     log: Path
-    job: Job | None = None
-    buffer: bytes = b""
+    jobs: dict[int, Job] = field(default_factory=dict)
+    outbox: bytearray = field(default_factory=bytearray)
+    buffer: bytearray = field(default_factory=bytearray)
     assigned: dict[str, Work] = field(default_factory=dict)
     in_flight: str = ""
     unanswered: int = 0
+    loading: int = 0
     last_sign: float = field(default_factory=time.monotonic)
     worked: bool = False
     stalled: bool = False
 
+    @property
+    def inlet(self) -> int:
+        assert self.process.stdin is not None
+        return self.process.stdin.fileno()
+
 
 class LocalPool:
-    """Worker processes that serve one job after another; they start when there is work for them.
+    """Child processes that serve one job after another; they start when there is work for them.
 
-    Use it as a context manager: leaving it ends all workers at once.
+    Use it as a context manager: leaving it ends all children at once. Not for several threads at once.
     """
 
     def __init__(self, config: LocalConfig) -> None:
@@ -131,7 +123,9 @@ class LocalPool:
         self._selector = selectors.DefaultSelector()
         self._logs = tempfile.TemporaryDirectory(prefix=scratch_prefix("logs"))
         self._started = 0
-        self._reset(None, [], lambda event, data: None)
+        self._job: Job | None = None
+        self._numbers = 0
+        self._reset([], _nothing)
 
     def __enter__(self) -> Self:
         return self
@@ -140,7 +134,7 @@ class LocalPool:
         self.close()
 
     def close(self) -> None:
-        """Ends all workers."""
+        """Ends all children."""
         self._end_workers()
         self._selector.close()
         self._logs.cleanup()
@@ -150,42 +144,65 @@ class LocalPool:
         for worker in self._workers:
             with contextlib.suppress(OSError):
                 worker.process.kill()
-            worker.process.wait()
+        for worker in self._workers:
+            _wait(worker.process)
             self._close(worker)
         self._workers.clear()
 
-    def run(self, job: Job, work: Sequence[Work], listener: Listener) -> list[Crash]:
-        """Runs a job over all elements and returns those that could not be done because workers died.
+    def start(self, job: Job, count: int) -> None:
+        """Starts children for ``count`` elements that are to come, so that they load what the job needs meanwhile."""
+        self._job = job
+        for worker in self._workers:
+            if not worker.unanswered:
+                self._hand(worker)
+        while len(self._workers) < min(self.config.workers, count):
+            self._start_worker()
+
+    def work_off(
+        self, job: Job, work: Sequence[Work], listen: Report = _nothing, check: Callable[[], None] = lambda: None
+    ) -> Iterator[Outcome]:
+        """Has all elements done, the heaviest first, and yields what became of each as soon as that is known.
+
+        Args:
+            listen: told what happens, from the thread that asks for the outcomes.
+            check: called several times a second; what it raises ends all children.
 
         Raises:
-            RunStopped: a worker said that the run can't go on, or workers can't even start.
+            RunStopped: a child said that the run can't go on, or children can't even start.
         """
-        self._reset(job, work, listener)
-        for worker in self._workers if work else []:
-            worker.worked = False
-            if worker.job is not job:
-                self._hand(worker, job)
-            elif not worker.unanswered:
-                self._assign(worker)
-            # Else its last answer is still to be read, and work is assigned then: the job, sent again, would load anew.
-        while len(self._workers) < min(self.config.workers, len(work)):
-            self._start_worker()
+        self._job = job
+        self._reset(work, listen)
         try:
+            for worker in self._workers if work else []:
+                worker.worked = False
+                if not worker.unanswered:
+                    self._assign(worker)
+                # Else its last answer is still to be read, and work is assigned then.
+            while len(self._workers) < min(self.config.workers, len(work)):
+                self._start_worker()
             while self._queue or any(worker.assigned for worker in self._workers):
-                for key, _ in self._selector.select(timeout=1.0):
-                    self._read(key.data)
+                for key, ready in self._selector.select(timeout=_POLL):
+                    if key.data not in self._workers:
+                        continue  # it has just been buried
+                    if ready & selectors.EVENT_WRITE:
+                        self._push(key.data)
+                    else:
+                        self._read(key.data)
                 self._kill_stalled()
+                check()
+                while self._outcomes:
+                    yield self._outcomes.popleft()
+            while self._outcomes:
+                yield self._outcomes.popleft()
         except BaseException:
             self._end_workers()  # they are in the middle of something no one waits for any more
             raise
-        return self._crashes
 
-    def _reset(self, job: Job | None, work: Sequence[Work], listener: Listener) -> None:
-        self._job = job
-        self._listener = listener
+    def _reset(self, work: Sequence[Work], listen: Report) -> None:
+        self._listener = listen
         self._queue = deque(sorted(work, key=lambda item: -item.weight))
         self._deaths: Counter[str] = Counter()
-        self._crashes: list[Crash] = []
+        self._outcomes: deque[Outcome] = deque()
         self._failed_starts = 0
 
     def _start_worker(self) -> None:
@@ -203,30 +220,64 @@ class LocalPool:
                 stderr=output,
                 pass_fds=(write_end,),
                 env=environment,
+                bufsize=0,
                 start_new_session=True,  # Ctrl-C is the launcher's business
             )
         os.close(write_end)
         worker = _Worker(process, read_end, log)
+        os.set_blocking(worker.inlet, False)
         self._workers.append(worker)
         self._selector.register(read_end, selectors.EVENT_READ, worker)
-        self._hand(worker, self._job)
+        self._hand(worker)
 
-    def _hand(self, worker: _Worker, job: Job | None) -> None:
-        worker.job = job
-        self._send(worker, job)
+    def _hand(self, worker: _Worker) -> int:
+        """Makes the job of now one that a child has, and gives its number."""
+        assert self._job is not None
+        number = next((number for number, job in worker.jobs.items() if job == self._job), 0)
+        if number:
+            worker.jobs[number] = worker.jobs.pop(number)
+            return number
+        for oldest in list(worker.jobs)[: max(0, len(worker.jobs) + 1 - self.config.jobs)]:
+            del worker.jobs[oldest]
+            self._send(worker, ("drop", oldest))
+        self._numbers += 1
+        worker.jobs[self._numbers] = self._job
+        worker.unanswered += 1
+        worker.loading += 1
+        worker.last_sign = time.monotonic()
+        self._send(worker, ("job", self._numbers, self._job))
+        return self._numbers
 
     def _send(self, worker: _Worker, message: Any) -> None:
-        assert worker.process.stdin is not None
-        worker.unanswered += 1
-        with contextlib.suppress(BrokenPipeError):  # its death is met when its events end
-            send(worker.process.stdin, message)  # type: ignore[arg-type]
+        waiting = bool(worker.outbox)
+        worker.outbox += packed(message)
+        if not waiting:
+            self._push(worker)
+
+    def _push(self, worker: _Worker) -> None:
+        """Writes what a child takes now: one that is stopped takes nothing, and holds nobody up."""
+        try:
+            while worker.outbox:
+                del worker.outbox[: os.write(worker.inlet, worker.outbox)]
+        except BlockingIOError:
+            with contextlib.suppress(KeyError):  # it is registered already
+                self._selector.register(worker.inlet, selectors.EVENT_WRITE, worker)
+            return
+        except BrokenPipeError:  # its death is met when its events end
+            worker.outbox.clear()
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.inlet)
 
     def _read(self, worker: _Worker) -> None:
-        data = os.read(worker.events, 65536)
+        data = os.read(worker.events, 1 << 20)
         if not data:
             self._bury(worker)
             return
-        *lines, worker.buffer = (worker.buffer + data).split(b"\n")
+        worker.buffer += data
+        if b"\n" not in data:
+            return
+        *lines, rest = worker.buffer.split(b"\n")
+        worker.buffer = bytearray(rest)
         for line in lines:
             message = json.loads(line)
             self._handle(worker, message.pop("event"), message)
@@ -237,6 +288,7 @@ class LocalPool:
             raise RunStopped(data["message"])
         if event in ("ready", "idle"):
             worker.unanswered -= 1
+            worker.loading -= event == "ready"
             if not worker.unanswered:  # else it is the end of an earlier job
                 self._give_up_unreported(worker)
                 self._assign(worker)
@@ -248,7 +300,11 @@ class LocalPool:
             worker.in_flight = key
         elif event in ("done", "failed"):
             worker.in_flight = ""
-            worker.assigned.pop(key, None)
+            work = worker.assigned.pop(key, None)
+            if work is not None:
+                failed = "failed" if event == "failed" else ""
+                result = data.pop("result", None)
+                self._outcomes.append(Outcome(work, failed, data.get("message", ""), result))
         self._listener(event, data)
 
     def _give_up_unreported(self, worker: _Worker) -> None:
@@ -260,29 +316,33 @@ class LocalPool:
         remaining = sum(item.weight for item in self._queue)
         share = remaining / (2 * self.config.workers)
         piece: list[Work] = []
-        while (
-            self._queue and len(piece) < _MAX_SLICE and (not piece or _weight(piece) + self._queue[0].weight <= share)
-        ):
+        weight = 0
+        while self._queue and len(piece) < _MAX_SLICE and (not piece or weight + self._queue[0].weight <= share):
             piece.append(self._queue.popleft())
+            weight += piece[-1].weight
         if piece:
+            number = self._hand(worker)
             worker.assigned = {item.key: item for item in piece}
             worker.last_sign = time.monotonic()
-            self._send(worker, [item.element for item in piece])
+            worker.unanswered += 1
+            self._send(worker, ("do", number, [item.element for item in piece]))
 
     def _kill_stalled(self) -> None:
         for worker in self._workers:
-            if worker.assigned and time.monotonic() - worker.last_sign > self.config.stall_timeout:
+            patience = self.config.start_timeout if worker.loading else self.config.stall_timeout
+            if worker.unanswered and time.monotonic() - worker.last_sign > patience:
                 worker.stalled = True
                 worker.process.kill()
 
     def _bury(self, worker: _Worker) -> None:
-        worker.process.wait()
+        _wait(worker.process)
         self._close(worker)
         self._workers.remove(worker)
         if not worker.worked:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
-                raise RunStopped(f"worker processes can't start; the last one said:\n{_tail(worker.log)}")
+                why = "stood still and was killed" if worker.stalled else f"said:\n{_tail(worker.log)}"
+                raise RunStopped(f"worker processes can't start; the last one {why}")
         unfinished = dict(worker.assigned)
         if worker.in_flight in unfinished:
             self._blame(unfinished.pop(worker.in_flight), worker)
@@ -306,10 +366,12 @@ class LocalPool:
         self._fail(work, reason, f"its worker {how} {_MAX_DEATHS} times" + (f"; last words: {last}" if last else ""))
 
     def _fail(self, work: Work, reason: str, message: str) -> None:
-        self._crashes.append(Crash(work, reason, message))
+        self._outcomes.append(Outcome(work, reason, message))
         self._listener("failed", {"key": work.key})
 
     def _close(self, worker: _Worker) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.inlet)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(worker.events)
             os.close(worker.events)
@@ -318,8 +380,9 @@ class LocalPool:
                 worker.process.stdin.close()
 
 
-def _weight(piece: Sequence[Work]) -> int:
-    return sum(item.weight for item in piece)
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_SECONDS)
 
 
 def _tail(log: Path) -> str:

@@ -1,9 +1,9 @@
-"""A worker process of a local run: takes slices of work from its standard input, runs each as a Beam pipeline.
+"""A child process of a pool: takes work from its standard input, and knows nothing of Beam.
 
-Its argument is EVENTS_FD; messages on standard input are pickled with a length before them: a job, or
-a list of elements for the job that came last. What happens is told as JSON lines on the file descriptor
-``EVENTS_FD``. When standard input ends, the launcher is gone and the process goes at once: files are only ever
-renamed into place.
+Its argument is EVENTS_FD; messages on standard input are pickled with a length before them: ``("job", number, job)``,
+``("drop", number)`` and ``("do", number, elements)``. What happens is told as JSON lines on the file descriptor
+``EVENTS_FD``. When standard input ends, the launcher is gone and the process goes at once: files are only ever renamed
+into place.
 """
 
 from __future__ import annotations
@@ -18,40 +18,31 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn
 
 from emobeam.emo_transforms import storage
-from emobeam.runners.beam_noise import quieten
 from emobeam.schemas.records import EmobeamError
-
-
-class Job(Protocol):
-    """What a worker does with a slice of elements: build a Beam pipeline over them and run it."""
-
-    def run(self, elements: list[Any], reporter: PipeReporter) -> None:
-        """Raises :class:`EmobeamError` where the whole run has to stop."""
+from emobeam.schemas.work import Report
 
 
 @dataclass(frozen=True)
 class PipeReporter:
-    """Tells the launcher what happens; picklable within the process.
-
-    A line stays below the size up to which writes to a pipe are atomic.
-    """
+    """Tells the launcher what happens."""
 
     fd: int
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
-        os.write(self.fd, (json.dumps({"event": event, **data}) + "\n").encode())
+        line = memoryview((json.dumps({"event": event, **data}) + "\n").encode())
+        while line:
+            line = line[os.write(self.fd, line) :]
 
 
-def send(stream: BinaryIO, message: Any) -> None:
-    """Writes one message for a worker."""
+def packed(message: Any) -> bytes:
+    """One message for a child."""
     data = pickle.dumps(message)
-    stream.write(struct.pack("<Q", len(data)) + data)
-    stream.flush()
+    return struct.pack("<Q", len(data)) + data
 
 
 def _receive(stream: BinaryIO) -> bytes:
@@ -73,7 +64,7 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[bytes]) -> None:
         except EOFError:
             storage.discard_unfinished()
             os._exit(0)
-        except Exception:  # a thread that ends in silence would leave a worker that waits for ever
+        except Exception:  # a thread that ends in silence would leave a child that waits for ever
             _die()
 
 
@@ -81,32 +72,31 @@ def main() -> None:
     """Works until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig()
-    quieten()
-    reporter = PipeReporter(int(sys.argv[1]))
+    report = PipeReporter(int(sys.argv[1]))
     inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    job: Job | None = None
+    opened: dict[int, Callable[[Any, Report], None]] = {}
     while True:
         data = inbox.get()
         try:
-            message = pickle.loads(data)
+            _treat(pickle.loads(data), opened, report)
+        except EmobeamError as error:
+            report("fatal", {"message": str(error)[:2000]})
         except Exception:  # unpacking a job runs imports and constructors, which may raise anything
             _die()
-        if not isinstance(message, list):
-            job = message
-            reporter("ready", {})
-            continue
-        assert job is not None
-        try:
-            job.run(message, reporter)
-        except Exception as error:  # Beam wraps what a step raises in classes of its own; _cause looks inside
-            ours = _cause(error)
-            if ours is None:
-                _die()
-            text, _, _ = str(ours).partition(" [while running '")  # Beam adds the name of its step
-            reporter("fatal", {"message": text[:2000]})
-        else:
-            reporter("idle", {})
+
+
+def _treat(message: tuple[Any, ...], opened: dict[int, Callable[[Any, Report], None]], report: Report) -> None:
+    what, number, *rest = message
+    if what == "drop":
+        opened.pop(number, None)
+    elif what == "job":
+        opened[number] = rest[0].open()
+        report("ready", {})
+    else:
+        for element in rest[0]:
+            opened[number](element, report)
+        report("idle", {})
 
 
 def _die() -> NoReturn:
@@ -114,16 +104,6 @@ def _die() -> NoReturn:
     traceback.print_exc()
     sys.stderr.flush()
     os._exit(1)
-
-
-def _cause(error: BaseException) -> EmobeamError | None:
-    """The error of ours inside what Beam makes of it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, EmobeamError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Outcome = Literal["ok", "no_face", "partial", "failed"]
 SourceKind = Literal["video", "crops", "people", "cache"]
@@ -160,6 +160,8 @@ class VideoTask:
         given_up: names of shards that an earlier run could not make and no later one will.
         content: for crops stored in another cache: what that cache says the content is; else None.
         stored: for crops stored in another cache: names of its shards in the order of their segments.
+        there: names of shards of contents that aren't complete.
+        carried: another cache could not do all of the video, and its records of that were taken over.
     """
 
     video: Video
@@ -168,6 +170,23 @@ class VideoTask:
     given_up: tuple[str, ...] = ()
     content: Fingerprint | None = None
     stored: tuple[str, ...] = ()
+    there: tuple[str, ...] = ()
+    carried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSegment:
+    """A segment on its way from the step that plans to the process that works, which alone unpacks it.
+
+    Attributes:
+        shard: the name of its shard.
+        sampled: frames to look at, a measure of the work.
+        data: the segment (see ``emobeam.emo_transforms.cache.segment_codec``).
+    """
+
+    shard: str
+    sampled: int
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -180,6 +199,7 @@ class Looked:
         done: segments that need no work.
         sampled: sampled frames of ``segments``.
         error: the reason why there is nothing to be had, as a word; ``""`` if there is none.
+        seconds, all_sampled: length of the video and its sampled frames, those done included; 0 where it wasn't probed.
     """
 
     video: str
@@ -188,30 +208,45 @@ class Looked:
     done: int = 0
     sampled: int = 0
     error: str = ""
-
-
-@dataclass(frozen=True)
-class NotDone:
-    """An element that a worker could not do, and why."""
-
-    key: str
-    reason: str
-    message: str
+    seconds: float = 0.0
+    all_sampled: int = 0
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What became of one segment, as the worker tells it."""
+    """What became of one segment, as the worker tells it.
 
-    shard: str
-    video: str
-    rows: int
-    sampled: int
-    lost: int
-    bytes: int
+    Attributes:
+        row: of the index (see ``emobeam.schemas.tables.SEGMENTS``), by column.
+        lost: sampled frames that could not be decoded.
+        existed: the shard was there already; the record is that of the shard.
+        seconds: wall time by step: decode, detect, align, embed, write.
+    """
+
+    row: dict[str, Any]
+    lost: tuple[int, ...] = ()
     existed: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time by step: decode, detect, align, embed, write."""
+
+    @property
+    def shard(self) -> str:
+        return str(self.row["shard"])
+
+    @property
+    def video(self) -> str:
+        return str(self.row["video"])
+
+    @property
+    def rows(self) -> int:
+        return int(self.row["rows"])
+
+    @property
+    def sampled(self) -> int:
+        return int(self.row["sampled"])
+
+    @property
+    def bytes(self) -> int:
+        return int(self.row["bytes"])
 
 
 @dataclass(frozen=True)
@@ -235,6 +270,20 @@ class VideoFeatures:
     missing_frames: tuple[int, ...] = ()
     missing_times: tuple[float, ...] = ()
     sampled: int = 0
+
+
+@dataclass(frozen=True)
+class VideoPredicted:
+    """What became of one video in stage 2, as the worker tells it.
+
+    Attributes:
+        rows: that were written, by task; none where all was there.
+        error: why it could not be predicted; ``""`` if it was.
+    """
+
+    video: str
+    rows: dict[str, int] = field(default_factory=dict)
+    error: str = ""
 
 
 @dataclass(frozen=True)

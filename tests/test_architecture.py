@@ -44,6 +44,7 @@ ROOMS = (
 
 WITH_BEAM = {
     "extraction/beam_records.py",
+    "extraction/child_step.py",
     "extraction/extract_transform.py",
     "extraction/plan_transform.py",
     "prediction/predict_transform.py",

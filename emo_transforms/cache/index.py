@@ -18,7 +18,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.shards import Footer, read_footer
-from emobeam.schemas.records import Failure, Fingerprint, Outcome
+from emobeam.schemas.records import Failure, Fingerprint, Outcome, ShardRecord
 from emobeam.schemas.tables import SEGMENTS, VIDEOS
 
 
@@ -47,13 +47,17 @@ def make_index(features: str, *, trust: bool = True) -> tuple[list[dict[str, Any
     return segments, pa.Table.from_pylist(videos, VIDEOS)
 
 
-def read_segments(features: str, *, trust: bool = True) -> list[dict[str, Any]]:
+def read_segments(
+    features: str, *, trust: bool = True, known: Mapping[str, dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """What ``segments.parquet`` should hold: a row for each shard there is; only of unknown ones the footers are read.
 
     Args:
         trust: see :func:`make_index`.
+        known: rows by shard, instead of those of the old index.
     """
-    known = {row["shard"]: row for row in read_index(features)} if trust else {}
+    if known is None:
+        known = {row["shard"]: row for row in read_index(features)} if trust else {}
     sizes = storage.sizes(storage.join(features, "shards"), ".parquet")
     new = sorted(sizes.keys() - known.keys())
     read = storage.side_by_side(features, lambda shard: _segment_row(features, shard, sizes[shard]), new)
@@ -69,15 +73,28 @@ def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
     return table
 
 
-def settle_index(features: str, current: Mapping[str, Fingerprint | None], cache_id: str) -> pa.Table:
+def settle_index(
+    features: str,
+    current: Mapping[str, Fingerprint | None],
+    cache_id: str,
+    known: Mapping[str, dict[str, Any]] | None = None,
+    records: Iterable[ShardRecord] = (),
+) -> pa.Table:
     """What ends a run: :func:`settle`, and indexes that know of it, by one listing of the shards.
+
+    Args:
+        known: rows by shard as they were when the run began; None: read from the old index.
+        records: of the run; their footers need not be read. What is told twice counts once.
 
     Returns:
         The table of videos.
     """
-    segments = read_segments(features)
+    made = {record.shard: record for record in records}
+    rows = {row["shard"]: row for row in read_index(features)} if known is None else known
+    segments = read_segments(features, known={**rows, **{shard: record.row for shard, record in made.items()}})
     _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
-    gone, failures = settle(features, current, cache_id, segments)
+    lost = {shard: record.lost for shard, record in made.items()}
+    gone, failures = settle(features, current, cache_id, segments, lost)
     segments = [row for row in segments if row["shard"] not in gone]
     table = pa.Table.from_pylist(_video_rows(segments, failures), VIDEOS)
     _write_index(features, segments, table)
@@ -99,10 +116,11 @@ def _segment_row(features: str, shard: str, size: int) -> dict[str, Any] | None:
         footer = read_footer(shard_uri(features, shard), size=size)
     except FileNotFoundError:
         return None  # another job has removed it since the listing
-    return {**_footer_row(footer, shard), "bytes": size}
+    return segment_row(footer, shard, size)
 
 
-def _footer_row(footer: Footer, shard: str) -> dict[str, Any]:
+def segment_row(footer: Footer, shard: str, size: int) -> dict[str, Any]:
+    """The row of a shard in ``segments.parquet``; ``size`` is that of its file in bytes."""
     return {
         "video": footer.video,
         "segment": footer.segment,
@@ -124,6 +142,7 @@ def _footer_row(footer: Footer, shard: str) -> dict[str, Any]:
         "size": footer.size,
         "digest": footer.digest,
         "note": footer.note,
+        "bytes": size,
     }
 
 
@@ -201,6 +220,7 @@ def settle(
     current: Mapping[str, Fingerprint | None],
     cache_id: str,
     segments: Iterable[dict[str, Any]] | None = None,
+    lost: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[set[str], list[Failure]]:
     """Makes the failure records of the given videos true again at the end of a run.
 
@@ -210,6 +230,7 @@ def settle(
     Args:
         current: fingerprint of each video of the run, None where the input could not be read.
         segments: rows of the index, read where they aren't given.
+        lost: by shard: sampled frames that could not be decoded, where that is known without its footer.
 
     Returns:
         Names of the shards that went, and all records that hold now, those of other videos included.
@@ -226,7 +247,7 @@ def settle(
         print_ = current[video]
         if print_ is None:  # what was there before may be there again: its records stay, that of this run is written
             return set(), records[video]
-        return _settle_video(features, video, print_, rows[video], records[video], cache_id)
+        return _settle_video(features, video, print_, rows[video], records[video], cache_id, lost or {})
 
     touched = [video for video in current if rows[video] or records[video]]
     gone: set[str] = set()
@@ -247,6 +268,7 @@ def _settle_video(
     rows: list[dict[str, Any]],
     records: dict[str, Failure],
     cache_id: str,
+    known_lost: Mapping[str, tuple[int, ...]],
 ) -> tuple[set[str], dict[str, Failure]]:
     """The shards of a video that went, and its records now."""
     mine = [row for row in rows if _is_of(row, print_)]
@@ -266,7 +288,7 @@ def _settle_video(
         frame
         for row in sorted(mine, key=lambda row: row["segment"])
         if row["lost"]
-        for frame in _lost_frames(features, row, records.get(name))
+        for frame in known_lost.get(row["shard"]) or _lost_frames(features, row, records.get(name))
     )
     note = next((row["note"] for row in mine if row["note"]), "")
     merged = _merged(video, print_, open_, lost, note, bool(mine))

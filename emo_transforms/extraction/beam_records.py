@@ -1,4 +1,4 @@
-"""Records between Beam stages: their coders, and the steps that read and leave them as files."""
+"""Records between Beam steps: their coders, and the steps that read and leave them as files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,26 +14,35 @@ import apache_beam as beam
 from apache_beam.coders import Coder
 from apache_beam.coders.typecoders import registry
 
-from emobeam.emo_transforms.cache.segment_codec import decode_segment, encode_segment
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, read_records
 from emobeam.schemas.plain_json import from_text, to_text
-from emobeam.schemas.records import EmobeamError, Looked, NotDone, Segment, VideoFeatures, VideoTask
+from emobeam.schemas.records import (
+    EmobeamError,
+    Looked,
+    PlannedSegment,
+    ShardRecord,
+    VideoFeatures,
+    VideoPredicted,
+    VideoTask,
+)
+from emobeam.schemas.work import Finder, Report
 
 
-class SegmentCoder(Coder):  # type: ignore[misc]
-    """Segments in a few hundred bytes, see ``emobeam.emo_transforms.cache.segment_codec``."""
+class PlannedSegmentCoder(Coder):  # type: ignore[misc]
+    """Segments as they were packed when they were planned: name, number of frames, the bytes."""
 
-    def encode(self, value: Segment) -> bytes:
-        return encode_segment(value)
+    def encode(self, value: PlannedSegment) -> bytes:
+        return b"%s %d %s" % (value.shard.encode(), value.sampled, value.data)
 
-    def decode(self, encoded: bytes) -> Segment:
-        return decode_segment(encoded)
+    def decode(self, encoded: bytes) -> PlannedSegment:
+        shard, sampled, data = encoded.split(b" ", 2)
+        return PlannedSegment(shard.decode(), int(sampled), data)
 
     def is_deterministic(self) -> bool:
         return True
 
-    def to_type_hint(self) -> type[Segment]:
-        return Segment
+    def to_type_hint(self) -> type[PlannedSegment]:
+        return PlannedSegment
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -78,17 +87,40 @@ class LookedCoder(RecordCoder):
     kind = Looked
 
 
-class NotDoneCoder(RecordCoder):
-    kind = NotDone
+class ShardRecordCoder(RecordCoder):
+    kind = ShardRecord
 
 
-registry.register_coder(Segment, SegmentCoder)
-for coder in (VideoTaskCoder, VideoFeaturesCoder, LookedCoder, NotDoneCoder):
+class VideoPredictedCoder(RecordCoder):
+    kind = VideoPredicted
+
+
+registry.register_coder(PlannedSegment, PlannedSegmentCoder)
+for coder in (VideoTaskCoder, VideoFeaturesCoder, LookedCoder, ShardRecordCoder, VideoPredictedCoder):
     registry.register_coder(coder.kind, coder)
 
 
 def _pair(key: type[Any], kind: type[Any]) -> Any:
     return tuple.__class_getitem__((key, kind))
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where a graph begins and ends, and who works in its steps: all in which runners differ.
+
+    Attributes:
+        tasks: gives what is to be done.
+        finder: leads steps to those who do it.
+        spread: from the kind of elements to what spreads them over all workers.
+        leave: from the kind and the name of records to what takes them.
+        hints: resource hints of the heavy step.
+    """
+
+    tasks: Any
+    finder: Finder
+    spread: Callable[[type[Any]], Any]
+    leave: Callable[[type[Any], str], Any]
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -113,7 +145,7 @@ class Redistribute(beam.PTransform):  # type: ignore[misc, type-arg]
 
 
 def _by_content(element: Any) -> tuple[bytes, Any]:
-    data = encode_segment(element) if isinstance(element, Segment) else to_text(element).encode()
+    data = element.data if isinstance(element, PlannedSegment) else to_text(element).encode()
     return hashlib.sha256(data).digest()[:8], element
 
 
@@ -122,24 +154,27 @@ def _values(group: tuple[bytes, Iterable[Any]]) -> Iterable[Any]:
 
 
 @dataclass
-class ReadRecords(beam.PTransform):  # type: ignore[misc, type-arg]
-    """URIs of files of records in, records out, redistributed: what follows runs on all workers.
+class TaskFiles(beam.PTransform):  # type: ignore[misc, type-arg]
+    """Gives the records of files, redistributed: what follows runs on all workers.
 
     Attributes:
+        uris: of the files.
         reporter: told of every file as the event ``bundle``; must be picklable.
     """
 
+    uris: list[str]
     kind: type[Any]
     grouped: bool = False
-    reporter: Callable[[str, Mapping[str, Any]], None] | None = None
+    reporter: Report | None = None
 
-    def expand(self, uris: Any) -> Any:
+    def expand(self, begin: Any) -> Any:
         read = beam.FlatMap(partial(_read_and_tell, kind=self.kind, reporter=self.reporter))
         read = read.with_input_types(str).with_output_types(self.kind)
-        return uris | "Read" >> read | "Redistribute" >> Redistribute(self.kind, self.grouped)
+        files = begin | "Files" >> beam.Create(self.uris, reshuffle=False)
+        return files | "Read" >> read | "Redistribute" >> Redistribute(self.kind, self.grouped)
 
 
-def _read_and_tell(uri: str, kind: type[Any], reporter: Callable[[str, Mapping[str, Any]], None] | None) -> list[Any]:
+def _read_and_tell(uri: str, kind: type[Any], reporter: Report | None) -> list[Any]:
     if reporter is not None:
         reporter("bundle", {})
     return read_tasks(uri, kind)
@@ -163,7 +198,7 @@ class LeaveRecords(beam.PTransform):  # type: ignore[misc, type-arg]
     A bundle that is tried again writes the same files.
 
     Attributes:
-        kind: has a field ``video`` or ``key``, which decides the file.
+        kind: has a field ``video``, which decides the file.
     """
 
     kind: type[Any]
@@ -187,7 +222,7 @@ class LeaveRecords(beam.PTransform):  # type: ignore[misc, type-arg]
 
 
 def _keyed(record: Any, files: int) -> tuple[int, Any]:
-    name: str = getattr(record, "video", None) or record.key
+    name: str = record.video
     return zlib.crc32(name.encode("utf-8", "backslashreplace")) % files, record
 
 

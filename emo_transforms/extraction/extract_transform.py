@@ -1,4 +1,4 @@
-"""The Beam transform of stage 1, around :mod:`emobeam.emo_transforms.extraction.segments`."""
+"""The heavy step of stage 1: children make the shards of segments, see :mod:`.extraction.segment_job`."""
 
 from __future__ import annotations
 
@@ -7,65 +7,74 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import torch
 from apache_beam.metrics.metric import Metrics
-from apache_beam.utils.shared import Shared
 
+from emobeam.emo_transforms.cache.failures import write_failure
+from emobeam.emo_transforms.cache.segment_codec import decode_segment, expanded
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders of what goes in and out)
-from emobeam.emo_transforms.extraction.segments import Reporter, Tools, do_segment
-from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Failure, Segment
+from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.extraction.resume_plan import segment_failure
+from emobeam.emo_transforms.extraction.segment_job import SegmentJob
+from emobeam.emo_transforms.storage import read_bytes
+from emobeam.schemas.plain_json import from_text
+from emobeam.schemas.records import InputError, PlannedSegment, ShardRecord
+from emobeam.schemas.work import Finder, Outcome, Work
 
 
-class _ExtractDoFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(
-        self, config: ExtractConfig, features: str, shared: Shared, threads: int, reporter: Reporter | None
-    ) -> None:
-        self._config = config
-        self._features = features
-        self._shared = shared
-        self._threads = threads
-        self._report: Reporter = reporter or (lambda event, data: None)
-        self._tools: Tools | None = None
+class _ExtractSegment(ChildStep):
+    def __init__(self, extract: SegmentJob, finder: Finder) -> None:
+        super().__init__(finder)
+        self._job = extract
 
-    def setup(self) -> None:
-        torch.set_num_threads(self._threads)
-        self._tools = self._shared.acquire(lambda: Tools(self._config), tag=self._config.cache_id)
+    def job(self) -> SegmentJob:
+        return self._job
 
-    def process(self, segment: Segment) -> Iterator[Any]:
-        assert self._tools is not None
-        with self._tools.lock:  # an engine may run several bundles side by side in one process
-            result = do_segment(segment, self._tools, self._features, self._told)
-        if isinstance(result, Failure):
-            Metrics.counter("emobeam", "segments_failed").inc()
-            yield beam.pvalue.TaggedOutput("failures", result)
-            return
-        Metrics.counter("emobeam", "segments").inc()
-        Metrics.counter("emobeam", "faces").inc(result.rows)
-        yield result
+    def work(self, segment: PlannedSegment) -> Work:
+        return Work(segment.shard, segment.sampled, segment)
 
-    def _told(self, event: str, data: Mapping[str, Any]) -> None:
+    def heard(self, event: str, data: Mapping[str, Any]) -> None:
         if event == "frames":
-            Metrics.counter("emobeam", "frames").inc(data["frames"])
-        self._report(event, data)
+            count("frames", data["frames"])
+        super().heard(event, data)
+
+    def outputs(self, outcome: Outcome) -> Iterator[ShardRecord]:
+        if outcome.reason:
+            count("segments_failed")
+            if outcome.crashed:  # else its job has written what there is to say
+                note_crash(self._job.features, outcome.work.element, outcome.reason, outcome.message)
+            return
+        record = from_text(ShardRecord, outcome.result)
+        count("segments")
+        count("faces", record.rows)
+        for step, seconds in record.seconds.items():
+            Metrics.distribution("emobeam", f"ms_{step}").update(round(1000 * seconds))
+        yield record
+
+
+def note_crash(features: str, planned: PlannedSegment, reason: str, message: str) -> None:
+    """Writes the failure record of a segment that killed its process, or stood still."""
+    segment = expanded(decode_segment(planned.data), read_bytes)
+    text = f"{segment.video.uri}: segment {segment.index}: {message}"
+    error = InputError(text, stage="extract", reason=reason, permanent=False)
+    write_failure(features, segment.shard, segment_failure(segment, error))
 
 
 @dataclass
 class ExtractSegments(beam.PTransform):  # type: ignore[misc, type-arg]
-    """Segments in; out come ``.main`` (ShardRecord) and ``.failures`` (Failure).
+    """Segments in (PlannedSegment); out come records of their shards (ShardRecord).
+
+    Failure records of segments that can't be done are written here.
 
     Attributes:
-        shared: holds the tools of a process between bundles and pipelines.
-        threads: torch threads of a worker.
-        reporter: told about progress; must be picklable.
+        hints: resource hints of the step.
     """
 
-    config: ExtractConfig
-    features: str
-    shared: Shared = field(default_factory=Shared)
-    threads: int = 1
-    reporter: Reporter | None = None
+    job: SegmentJob
+    finder: Finder
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, segments: Any) -> Any:
-        do_fn = _ExtractDoFn(self.config, self.features, self.shared, self.threads, self.reporter)
-        return segments | "ExtractSegment" >> beam.ParDo(do_fn).with_outputs("failures", main="shards")
+        extract: Any = beam.ParDo(_ExtractSegment(self.job, self.finder))
+        if self.hints:
+            extract = extract.with_resource_hints(**self.hints)
+        return segments | "ExtractSegment" >> extract.with_output_types(ShardRecord)

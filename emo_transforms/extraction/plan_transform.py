@@ -1,85 +1,67 @@
-"""The Beam transform that looks at inputs and plans their segments, around :mod:`.extraction.resume_plan`.
-
-Apart from stage 1's heavy work, so that a worker that only plans loads no network.
-"""
+"""The first step of stage 1: children look at inputs and plan their segments, see :mod:`.extraction.plan_job`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics.metric import Metrics
 
-from emobeam.emo_transforms.cache.segment_codec import compacted
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders of what goes in and out)
-from emobeam.emo_transforms.extraction.resume_plan import look_at, looked, note_failure
-from emobeam.emo_transforms.storage.run_mailbox import Exchange
-from emobeam.emo_transforms.video.decoding_process import DecoderProcess
-from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Looked, Segment, VideoTask
-
-Reporter = Callable[[str, Mapping[str, Any]], None]
-"""Takes the name of an event (``looked``, ``bundle``) and what belongs to it."""
+from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.extraction.plan_job import PlanJob, planned
+from emobeam.emo_transforms.extraction.resume_plan import Look, looked, note_failure
+from emobeam.schemas.records import InputError, Looked, PlannedSegment, VideoTask
+from emobeam.schemas.work import Finder, Outcome, Work
 
 
-class _PlanDoFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, config: ExtractConfig, features: str, exchange: Exchange, reporter: Reporter | None) -> None:
-        self._config = config
-        self._features = features
-        self._exchange = exchange
-        self._report: Reporter = reporter or (lambda event, data: None)
-        self._decoder: DecoderProcess | None = None
+class _PlanVideo(ChildStep):
+    def __init__(self, plan: PlanJob, finder: Finder) -> None:
+        super().__init__(finder)
+        self._job = plan
 
-    def setup(self) -> None:
-        self._exchange.check()
-        self._decoder = DecoderProcess(self._config.decoder)
+    def job(self) -> PlanJob:
+        return self._job
 
-    def teardown(self) -> None:
-        if self._decoder is not None:
-            self._decoder.close()
+    def work(self, task: VideoTask) -> Work:
+        return Work(task.video.id, 1, task)
 
-    def process(self, task: VideoTask) -> Iterator[Any]:
-        assert self._decoder is not None
-        look = look_at(task, self._config, self._decoder.probe)
-        note_failure(self._features, task.video, look, self._config)
-        todo = look.todo(task.given_up)
-        record = looked(task, look, todo)
-        Metrics.counter("emobeam", "videos").inc()
-        Metrics.counter("emobeam", "segments_planned").inc(record.segments)
-        self._report("looked", {"key": record.video, "segments": record.segments, "frames": record.sampled})
+    def heard(self, event: str, data: Mapping[str, Any]) -> None:
+        if event in ("died", "retry"):
+            super().heard(event, data)
+
+    def outputs(self, outcome: Outcome) -> Iterator[Any]:
+        record, segments = self._gave_up(outcome) if outcome.reason else planned(outcome.result)
+        count("videos")
+        count("segments_planned", record.segments)
+        told = {"segments": record.segments, "frames": record.sampled, "failed": bool(record.error)}
         yield beam.pvalue.TaggedOutput("looked", record)
-        for segment in todo:
-            yield compacted(segment, self._put)
+        self.helpers.report("looked", {"key": record.video, **told})
+        yield from segments
 
-    def finish_bundle(self) -> None:
-        self._report("bundle", {})
-
-    def _put(self, name: str, data: bytes) -> str:
-        return self._exchange.put("timelines", f"{name}.segment", data)
+    def _gave_up(self, outcome: Outcome) -> tuple[Looked, list[PlannedSegment]]:
+        task: VideoTask = outcome.work.element
+        text = f"{task.video.uri}: {outcome.message}"
+        look = Look(None, error=InputError(text, stage="probe", reason=outcome.reason, permanent=False))
+        note_failure(self._job.features, task.video, look, self._job.config)
+        return looked(task, look, []), []
 
 
 @dataclass
 class PlanVideos(beam.PTransform):  # type: ignore[misc, type-arg]
-    """Videos in (VideoTask); out come ``.segments`` (Segment, those to be done) and ``.looked`` (Looked).
+    """Videos in (VideoTask); out come ``.segments`` (PlannedSegment, those to be done) and ``.looked`` (Looked).
 
     Failure records of videos of which nothing can be had are written here.
-
-    Attributes:
-        exchange: takes the lists of segments that are too long to travel (see ``segment_codec.compacted``).
-        reporter: told about progress; must be picklable.
     """
 
-    config: ExtractConfig
-    features: str
-    exchange: Exchange
-    reporter: Reporter | None = None
+    job: PlanJob
+    finder: Finder
 
     def expand(self, tasks: Any) -> Any:
-        do_fn = _PlanDoFn(self.config, self.features, self.exchange, self.reporter)
-        found = tasks | "PlanVideo" >> beam.ParDo(do_fn).with_outputs("looked", main="segments")
+        plan = beam.ParDo(_PlanVideo(self.job, self.finder))
+        found = tasks | "PlanVideo" >> plan.with_outputs("looked", main="segments")
         # Outputs with tags have no types of their own to take a coder from.
-        found.segments.element_type = Segment
+        found.segments.element_type = PlannedSegment
         found.looked.element_type = Looked
         return found

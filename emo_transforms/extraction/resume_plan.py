@@ -1,12 +1,9 @@
-"""Looking at an input before any work on it: what it is now, what the cache has of it, which segments remain.
-
-Local runs do this in the launcher, the other engines in their workers; both come to the same segments.
-"""
+"""Looking at an input before any work on it: what it is now, what the cache has of it, which segments remain."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,18 +33,17 @@ class Look:
     error: InputError | None = None
     complete: bool = False
 
-    def todo(self, given_up: Iterable[str], there: Iterable[str] = ()) -> list[Segment]:
-        """The segments without those that have their shard, or never will have one."""
-        done = {*given_up, *there}
-        return [segment for segment in self.segments if segment.shard not in done]
+    def todo(self, done: Iterable[str]) -> list[Segment]:
+        """The segments without those whose shards are there, or never will be."""
+        without = set(done)
+        return [segment for segment in self.segments if segment.shard not in without]
 
 
-def complete_videos(rows: Iterable[dict[str, Any]], shards: set[str]) -> Index:
-    """Rows of the index of those contents whose shards are all there."""
+def complete_videos(rows: Iterable[dict[str, Any]]) -> Index:
+    """Rows of shards that are there, of those contents whose shards are all there."""
     groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["shard"] in shards:
-            groups[row["video"], row["size"], row["digest"]].append(row)
+        groups[row["video"], row["size"], row["digest"]].append(row)
     return {key: group for key, group in groups.items() if len(group) == group[0]["count"]}
 
 
@@ -57,16 +53,24 @@ def tasks_of(
     index: Index,
     failures: Mapping[str, Failure],
     stored: Mapping[str, StoredCrops],
+    shards: Iterable[Mapping[str, Any]] = (),
+    carried: Container[str] = (),
 ) -> Iterator[VideoTask]:
     """One task per video, in their order.
 
     Args:
+        shards: rows of all shards that are there.
+        carried: videos of which another cache's failure records were taken over.
         failures: all failure records of the cache by name.
         stored: by URI: the caches that videos of kind ``cache`` lie in.
     """
     complete: dict[str, list[Fingerprint]] = defaultdict(list)
     for name, size, digest in index:
         complete[name].append(Fingerprint(size, digest))
+    there: dict[str, list[str]] = defaultdict(list)
+    for row in shards:
+        if (row["video"], row["size"], row["digest"]) not in index:
+            there[row["video"]].append(row["shard"])
     given_up: dict[str, list[str]] = defaultdict(list)
     failed: dict[str, list[Fingerprint]] = defaultdict(list)
     for name, failure in failures.items():
@@ -86,6 +90,8 @@ def tasks_of(
             tuple(sorted(given_up[video.id])),
             crops.prints[video.id] if crops else None,
             crops.shards.get(video.id, ()) if crops else (),
+            tuple(there[video.id]),
+            video.id in carried,
         )
 
 
@@ -130,13 +136,37 @@ def note_failure(features: str, video: Video, look: Look, config: ExtractConfig)
     write_failure(features, failure_name(video.id, content, config.cache_id), failure)
 
 
+def segment_failure(segment: Segment, error: InputError) -> Failure:
+    """The record of a segment that can't be done."""
+    return Failure(
+        video=segment.video.id,
+        uri=segment.video.uri,
+        outcome="failed",
+        stage=error.stage,
+        reason=error.reason,
+        message=str(error),
+        permanent=error.permanent,
+        segments=(segment.index,),
+        shards=(segment.shard,),
+        frames=segment.sampled,
+        native_frames=segment.frames,
+        native_times=segment.times,
+        size=segment.fingerprint.size,
+        digest=segment.fingerprint.digest,
+    )
+
+
 def looked(task: VideoTask, look: Look, todo: Sequence[Segment]) -> Looked:
     """The small record of it."""
+    nothing = task.carried and not (look.segments or look.complete)
+    last = look.segments[-1].times if look.segments else ()
     return Looked(
         task.video.id,
         look.content,
         len(todo),
         len(look.segments) - len(todo),
         sum(len(segment.sampled) for segment in todo),
-        look.error.reason if look.error else "",
+        look.error.reason if look.error else "carried" if nothing else "",
+        last[-1] if last else 0.0,
+        sum(len(segment.sampled) for segment in look.segments),
     )

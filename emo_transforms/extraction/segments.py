@@ -1,7 +1,7 @@
 """Stage 1: from a segment of a video to its shard in the feature cache.
 
-:func:`extract_segment` does it all for one segment, so that neither pictures nor maps cross a Beam stage; the transform
-around it is ``emobeam.emo_transforms.extraction.extract_transform``.
+:func:`extract_segment` does it all for one segment, so that neither pictures nor maps cross a Beam stage; child
+processes call it (see ``segment_job``).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from PIL import Image
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import write_failure
+from emobeam.emo_transforms.cache.index import segment_row
 from emobeam.emo_transforms.cache.segment_codec import expanded
-from emobeam.emo_transforms.cache.shards import Footer, ShardWriter
+from emobeam.emo_transforms.cache.shards import Footer, ShardWriter, read_footer
 from emobeam.emo_transforms.cache.stored_crops import network_crop, seen_before, stored_rows
 from emobeam.emo_transforms.extraction.feature_rows import (
     Clock,
@@ -32,6 +33,7 @@ from emobeam.emo_transforms.extraction.feature_rows import (
     shard_schema,
     with_views,
 )
+from emobeam.emo_transforms.extraction.resume_plan import segment_failure
 from emobeam.emo_transforms.faces.crops import Detector, Faces, Picture, crop_face, source_crop
 from emobeam.emo_transforms.faces.detection.detectors import make_detector
 from emobeam.emo_transforms.faces.tracking import SegmentTracker
@@ -41,16 +43,14 @@ from emobeam.emo_transforms.networks.backbones import Backbone, load_backbone
 from emobeam.emo_transforms.storage.downloads import video_copy
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.plain_json import to_text
 from emobeam.schemas.records import Failure, InputError, Segment, ShardRecord
+from emobeam.schemas.work import Report
 
 DETECT_BYTES = {"cpu": 6_000_000, "cuda": 128_000_000}
 """Pictures a detector is given at once: on a core one of 1080p is enough, a GPU wants more."""
 
 DETECT_FRAMES = 16
-
-
-Reporter = Callable[[str, Mapping[str, Any]], None]
-"""Takes the name of an event (``start``, ``frames``, ``done``, ``failed``) and what belongs to it."""
 
 
 class Tools:
@@ -102,7 +102,7 @@ def extract_segment(
     """
     uri = shard_uri(features, segment.shard)
     if storage.file_exists(uri):
-        return ShardRecord(segment.shard, segment.video.id, rows=0, sampled=0, lost=0, bytes=0, existed=True)
+        return _record_of(uri, segment.shard)
     clock = Clock()
     seen = _Seen()
     rows = _stored_rows if segment.origin else _crop_rows if segment.images else _video_rows
@@ -112,20 +112,21 @@ def extract_segment(
             found = with_views(rows(segment, path, tools, clock, seen, progress), tools.config, clock)
             embed_and_write(found, segment, tools.config, tools.backbone, writer, clock)
             with clock("write"):
-                writer.close(_footer(segment, tools.config, writer, seen))
+                footer = _footer(segment, tools.config, writer, seen)
+                writer.close(footer)
             nbytes = os.path.getsize(temporary)
         except BaseException:
             writer.abandon()
             raise
-    return ShardRecord(
-        shard=segment.shard,
-        video=segment.video.id,
-        rows=writer.rows,
-        sampled=len(segment.sampled),
-        lost=len(segment.sampled) - len(seen.faces),
-        bytes=nbytes,
-        seconds=dict(clock.seconds),
-    )
+    row = segment_row(footer, segment.shard, nbytes)
+    return ShardRecord(row, footer.lost, seconds=dict(clock.seconds))
+
+
+def _record_of(uri: str, shard: str) -> ShardRecord:
+    """The record of a shard that another run has made."""
+    size = storage.size(uri)
+    footer = read_footer(uri, size=size)
+    return ShardRecord(segment_row(footer, shard, size), footer.lost, existed=True)
 
 
 @contextmanager
@@ -316,7 +317,7 @@ def _footer(segment: Segment, config: ExtractConfig, writer: ShardWriter, seen: 
     )
 
 
-def do_segment(segment: Segment, tools: Tools, features: str, report: Reporter) -> ShardRecord | Failure:
+def do_segment(segment: Segment, tools: Tools, features: str, report: Report) -> ShardRecord | Failure:
     """Makes the shard of a segment, or writes the record of why there is none.
 
     What a store or a disk fails to give is the failure of a segment, which the next run tries again.
@@ -342,7 +343,7 @@ def do_segment(segment: Segment, tools: Tools, features: str, report: Reporter) 
         write_failure(features, segment.shard, failure)
         report("failed", {"key": segment.shard})
         return failure
-    report("done", {"key": segment.shard, "rows": record.rows, "seconds": record.seconds})
+    report("done", {"key": segment.shard, "result": to_text(record)})
     return record
 
 
@@ -355,26 +356,6 @@ def _expanded(segment: Segment) -> Segment:
 
 def _unread(segment: Segment, error: OSError) -> InputError:
     return InputError(f"{segment.video.uri}: can't be read ({error})", stage="open", reason="io", permanent=False)
-
-
-def segment_failure(segment: Segment, error: InputError) -> Failure:
-    """The record of a segment that can't be done."""
-    return Failure(
-        video=segment.video.id,
-        uri=segment.video.uri,
-        outcome="failed",
-        stage=error.stage,
-        reason=error.reason,
-        message=str(error),
-        permanent=error.permanent,
-        segments=(segment.index,),
-        shards=(segment.shard,),
-        frames=segment.sampled,
-        native_frames=segment.frames,
-        native_times=segment.times,
-        size=segment.fingerprint.size,
-        digest=segment.fingerprint.digest,
-    )
 
 
 def without_pictures(config: ExtractConfig) -> ExtractConfig:

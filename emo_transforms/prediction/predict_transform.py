@@ -1,61 +1,61 @@
-"""The Beam transform of stage 2, around :mod:`emobeam.emo_transforms.prediction.video_parts`."""
+"""The heavy step of stage 2: children predict videos, see :mod:`.prediction.predict_job`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import torch
-from apache_beam.metrics.metric import Metrics
-from apache_beam.utils.shared import Shared
 
-from emobeam.emo_transforms.cache.dataset import Dataset
-from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, Reporter, do_video, load_tools
-from emobeam.schemas.config import PredictConfig, digest_of
-from emobeam.schemas.records import VideoFeatures
+from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders of what goes in and out)
+from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.prediction.predict_job import VideoJob
+from emobeam.schemas.records import VideoFeatures, VideoPredicted
+from emobeam.schemas.work import Finder, Outcome, Work
 
 
-class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, transform: PredictVideos) -> None:
-        self._transform = transform
-        self._tools: PredictTools | None = None
+class _PredictVideo(ChildStep):
+    def __init__(self, predict: VideoJob, finder: Finder) -> None:
+        super().__init__(finder)
+        self._job = predict
 
-    def setup(self) -> None:
-        transform = self._transform
-        torch.set_num_threads(transform.threads)
-        tag = digest_of([[spec.uri, spec.sha256, spec.task] for spec in transform.specs])
-        self._tools = transform.shared.acquire(lambda: load_tools(transform.specs, transform.dataset), tag=tag)
+    def job(self) -> VideoJob:
+        return self._job
 
-    def process(self, item: VideoFeatures) -> Iterator[dict[str, int]]:
-        assert self._tools is not None
-        transform = self._transform
-        report: Reporter = transform.reporter or (lambda event, data: None)
-        rows = do_video(item, self._tools, transform.features, transform.output, transform.config, report)
-        Metrics.counter("emobeam", "videos_not_predicted" if rows is None else "videos_predicted").inc()
-        if rows is not None:
-            yield rows
+    def work(self, item: VideoFeatures) -> Work:
+        return Work(item.video, item.sampled, item)
+
+    def heard(self, event: str, data: Mapping[str, Any]) -> None:
+        if event == "frames":
+            count("frames", data["frames"])
+        super().heard(event, data)
+
+    def outputs(self, outcome: Outcome) -> Iterator[VideoPredicted]:
+        if outcome.reason:
+            count("videos_not_predicted")
+            yield VideoPredicted(outcome.work.key, error=outcome.message or outcome.reason)
+            return
+        rows: dict[str, int] = outcome.result
+        count("videos_predicted")
+        count("rows", sum(rows.values()))
+        yield VideoPredicted(outcome.work.key, rows)
 
 
 @dataclass
 class PredictVideos(beam.PTransform):  # type: ignore[misc, type-arg]
-    """Videos of the cache in; rows written by task out (see ``video_parts.predict_video``).
+    """Videos of the cache in (VideoFeatures); out comes what became of each (VideoPredicted).
 
     Attributes:
-        specs: the heads, several of one task are averaged.
-        shared: holds the heads of a process between bundles and pipelines.
-        reporter: told about progress; must be picklable.
+        hints: resource hints of the step.
     """
 
-    specs: Sequence[HeadSpec]
-    dataset: Dataset
-    features: str
-    output: str
-    config: PredictConfig
-    shared: Shared = field(default_factory=Shared)
-    threads: int = 1
-    reporter: Reporter | None = None
+    job: VideoJob
+    finder: Finder
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, items: Any) -> Any:
-        return items | "PredictVideo" >> beam.ParDo(_PredictDoFn(self))
+        predict: Any = beam.ParDo(_PredictVideo(self.job, self.finder))
+        if self.hints:
+            predict = predict.with_resource_hints(**self.hints)
+        return items | "PredictVideo" >> predict.with_output_types(VideoPredicted)

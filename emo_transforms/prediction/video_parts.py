@@ -1,6 +1,6 @@
 """Stage 2: from the cache to predictions tables, one part per video and task.
 
-:func:`predict_video` does it all for one video; ``predict_transform`` is the Beam transform around it.
+:func:`predict_video` does it all for one video, in a child process (see ``predict_job``).
 """
 
 from __future__ import annotations
@@ -18,32 +18,16 @@ from emobeam.emo_transforms.networks.heads.fresh_heads import ready_head, untrai
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_of
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
+from emobeam.emo_transforms.prediction.predict_job import HeadSpec
 from emobeam.emo_transforms.prediction.prediction_tables import part_uri, read_part_footer, write_part
 from emobeam.emo_transforms.prediction.video_prediction import predict_table, stretches, view_video
 from emobeam.schemas.config import PredictConfig, digest_of, to_json
 from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
 from emobeam.schemas.tasks import task_named
+from emobeam.schemas.work import Report
 
 STAGE2_REVISION = 2
 """Raised by hand whenever a change of stage 2's code changes the bytes of a predictions table."""
-
-Reporter = Callable[[str, Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """Which head to use.
-
-    Attributes:
-        task: its task; ``""`` where the folder tells.
-        uri: folder or URI; ``shipped`` for the head of the task that comes with emobeam, ``untrained`` for seeded
-            random weights that fit the cache, ``""`` for the backbone's own scores.
-        sha256: digest of its tensors as the launcher saw them; a worker must find the same.
-    """
-
-    task: str
-    uri: str = ""
-    sha256: str = ""
 
 
 def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
@@ -193,7 +177,7 @@ def _part_id(uri: str) -> str:
 
 
 def do_video(
-    item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig, report: Reporter
+    item: VideoFeatures, tools: PredictTools, features: str, output: str, config: PredictConfig, report: Report
 ) -> dict[str, int] | None:
     """Predicts one video and tells of it; rows by task, None where the video can't be predicted.
 
@@ -215,5 +199,5 @@ def do_video(
         report("failed", {"key": item.video, "message": str(error)[:2000]})
         return None
     report("frames", {"key": item.video, "frames": item.sampled})
-    report("done", {"key": item.video, "rows": sum(rows.values())})
+    report("done", {"key": item.video, "result": rows})
     return rows

@@ -1,41 +1,42 @@
-"""The job ``extract``: inputs -> plan -> supervised Beam runs -> feature cache."""
+"""The job ``extract``: inputs -> what is left to do -> a graph of Beam -> feature cache."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
 from emobeam.emo_transforms.cache.index import rebuild_index, settle_index
-from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.feature_rows import outputs_in
+from emobeam.emo_transforms.extraction.plan_job import PlanJob
+from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.extraction.segments import without_pictures
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
 from emobeam.emo_transforms.storage import downloads
-from emobeam.emo_transforms.storage.run_mailbox import sweep_output
+from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import machine, new_run_id, versions
-from emobeam.pipelines.stages.child_jobs import note_crash
-from emobeam.pipelines.stages.engines.extract_graph import RemoteExtract, check_results, extract_remotely
-from emobeam.pipelines.stages.remaining_work import Known, announce, know, plan_here, settled_prints
+from emobeam.pipelines.stages.graphs.stage_progress import ExtractProgress
+from emobeam.pipelines.stages.graphs.stage_run import Graph, Place, StageRun, run_here, run_there
+from emobeam.pipelines.stages.remaining_work import Known, announce, done_before, know, settled_prints
+from emobeam.runners.beam_metrics import RunMetrics
 from emobeam.runners.engines.checks import check_engine
-from emobeam.runners.engines.engine_run import WorkersLost
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import LocalConfig, LocalPool, run_locally
-from emobeam.runners.local_worker import PipeReporter
+from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 from emobeam.schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
-from emobeam.schemas.records import Fingerprint, Segment, UsageError, Video
+from emobeam.schemas.records import Fingerprint, Looked, ShardRecord, UsageError, Video, VideoTask
+from emobeam.schemas.wording import counted
+
+if TYPE_CHECKING:
+    from emobeam.emo_transforms.extraction.beam_records import Ends
 
 
 @dataclass(frozen=True)
@@ -90,22 +91,6 @@ class ExtractResult:
         return bool(self.outcomes.keys() & {"failed", "partial"})
 
 
-@dataclass(frozen=True)
-class ExtractJob:
-    """Runs a slice of segments in a worker; see ``emobeam.runners.local_worker.Job``."""
-
-    config: ExtractConfig
-    features: str
-    threads: int
-    beam_args: tuple[str, ...] = ()
-    shared: Shared = field(default_factory=Shared)
-
-    def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
-        extract = ExtractSegments(self.config, self.features, self.shared, self.threads, reporter)
-        with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
-            _ = pipeline | "Segments" >> beam.Create(elements, reshuffle=False) | "Extract" >> extract
-
-
 def resolve_config(config: ExtractConfig) -> Dataset:
     """Fills in what depends on the weights: their digest, the normalisation, what is stored and in which shapes.
 
@@ -135,23 +120,37 @@ def resolve_config(config: ExtractConfig) -> Dataset:
     )
 
 
-_SENT_AGAIN = 3
-"""How often a job is sent again that lost its workers."""
-
-
 @dataclass
 class _Run:
-    """What a run, here or elsewhere, leaves for the records."""
+    """What a run, here or elsewhere, leaves for the records.
 
+    Attributes:
+        prints: content of the inputs that were looked at; None where one could not be read.
+        segments, done: made in this run, and before.
+        records: of shards of this run, those that another has made meanwhile included.
+    """
+
+    known: Known
     prints: Mapping[str, Fingerprint | None] = field(default_factory=dict)
-    steps: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     done: int = 0
     segments: int = 0
-    there: RemoteExtract | None = None
+    records: Sequence[ShardRecord] = ()
+    metrics: RunMetrics = field(default_factory=RunMetrics)
+
+    def take(self, ran: StageRun) -> None:
+        looked = {record.video: record for record in ran.records.get("looked", ())}
+        self.prints = {video: record.content for video, record in looked.items()}
+        self.segments = sum(record.segments for record in looked.values())
+        self.done = done_before(self.known, looked.values())
+        self.records = ran.records.get("shards", ())
+        self.metrics = ran.metrics
 
 
 def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) -> ExtractResult:
     """Brings the cache up to date with the inputs: what is there stays, what is missing is made.
+
+    Args:
+        pool: children that are there already, for a run on this machine.
 
     Raises:
         UsageError: inputs or output make no sense (see ``.inputs.videos`` and ``cache.open_dataset``).
@@ -168,19 +167,15 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     if request.engine is not None:
         check_engine(request.engine, inputs=_places(request), outputs=[request.output], warn=ui.warn)
     _prepare(request.output, request.dataset)
-    known = know(request.output, videos, config)
-    run = _Run()
+    run = _Run(know(request.output, videos, config))
     try:
-        if request.engine is None:
-            _extract_here(request, known, run, ui, pool)
-        else:
-            _extract_there(request, request.engine, known, run, run_id, ui)
+        planned = _extract(request, run, run_id, ui, pool)
     finally:
         downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
         downloads.sweep()
-        table = _settle(request.output, run.prints, config)
-    if run.there is not None:
-        check_results(run.there, table["video"].to_pylist())
+        table = settle_index(request.output, run.prints, config.cache_id, run.known.rows, run.records)
+        sweep_output(request.output)
+    check_results(planned, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
@@ -188,53 +183,80 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     return result
 
 
-def _extract_here(request: ExtractRequest, known: Known, run: _Run, ui: Ui, pool: LocalPool | None) -> None:
+def _extract(request: ExtractRequest, run: _Run, run_id: str, ui: Ui, pool: LocalPool | None) -> list[str]:
+    """Does what is left to do; gives the videos of which something was."""
     config = request.dataset.config
-    plan = plan_here(known, request.output, config, request.local.workers, ui)
-    run.prints, run.done, run.segments = plan.prints, plan.done, len(plan.work)
-    announce(plan, request.videos, request.dataset, ui)
-
-    def listen(event: str, data: Mapping[str, Any]) -> None:
-        for step, seconds in data.get("seconds", {}).items():
-            run.steps[step] += seconds
-        ui.event(event, data)
-
-    ui.start("extract", sum(work.weight for work in plan.work), len(plan.work), "segments")
-    job = ExtractJob(config, request.output, request.local.threads, tuple(request.beam_args))
-    try:
-        crashes = pool.run(job, plan.work, listen) if pool else run_locally(job, plan.work, request.local, listen)
-        for crash in crashes:
-            note_crash(request.output, crash.work.element, crash.reason, crash.message)
-    finally:
-        ui.finish()
-
-
-def _extract_there(request: ExtractRequest, engine: EngineConfig, known: Known, run: _Run, run_id: str, ui: Ui) -> None:
-    config = request.dataset.config
-    prints = settled_prints(known, config)
+    prints = settled_prints(run.known, config)
     if prints is not None:
-        ui.say(f"{len(prints)} videos, nothing left to do; no job is sent")
-        run.prints = prints
-        run.done = sum(len(known.index.get((name, at.size, at.digest), ())) for name, at in prints.items())
-        return
-    args = tuple(request.beam_args)
-    outcome, failed = extract_remotely(known, request.output, config, engine, args, run_id, ui)
-    for attempt in range(1, _SENT_AGAIN + 1):
-        if not isinstance(failed, WorkersLost):
-            break
-        ui.warn(f"{failed}; sending what is left again ({attempt} of {_SENT_AGAIN})")
-        rebuild_index(request.output)
-        known = know(request.output, request.videos, config)
-        outcome, failed = extract_remotely(known, request.output, config, engine, args, run_id, ui)
-    run.prints, run.segments, run.there = outcome.prints, outcome.segments, outcome
-    run.steps.update(outcome.result.seconds)
-    run.done = outcome.done
-    for task in known.tasks:
-        content = outcome.prints.get(task.video.id)
-        if content is not None and content in task.complete:
-            run.done += len(known.index[task.video.id, content.size, content.digest])
-    if failed is not None:
-        raise failed
+        looked = [Looked(video, content) for video, content in prints.items()]
+        run.prints, run.done = prints, done_before(run.known, looked)
+        announce(run.known, looked, request.dataset, ui)
+        return []
+    job = SegmentJob(config, request.output, request.local.threads if request.engine is None else 1)
+    place = Place(request.local, request.engine, request.beam_args, pool, storage.join(request.output, "runs"), run_id)
+
+    def graph(pipeline: Any, ends: Ends, exchange: Exchange | None) -> None:
+        from emobeam.pipelines.stages.graphs.extract_graph import extract_graph
+
+        extract_graph(pipeline, ends, PlanJob(config, request.output, exchange), job)
+
+    if request.engine is None:
+        ran = StageRun()
+        progress = ExtractProgress(
+            ui,
+            len(run.known.tasks),
+            lambda: announce(run.known, ran.records.get("looked", []), request.dataset, ui),
+        )
+        run_here(graph, PlanJob(config, request.output), run.known.tasks, place, ran, progress)
+    else:
+        ran = _extract_there(request, request.engine, graph, run, place, ui)
+    run.take(ran)
+    if ran.error is None and (missing := sorted({task.video.id for task in run.known.tasks} - run.prints.keys())):
+        raise RunStopped(f"the job has ended, but no worker told of {_some(missing)}; {_LOST}")
+    if ran.error is not None:
+        raise ran.error
+    return [record.video for record in ran.records.get("looked", ()) if record.segments and not record.error]
+
+
+def _extract_there(
+    request: ExtractRequest, engine: EngineConfig, graph: Graph, run: _Run, place: Place, ui: Ui
+) -> StageRun:
+    sent = 0
+
+    def tasks() -> Sequence[VideoTask]:
+        nonlocal sent
+        if sent:  # what the lost workers have made is known now
+            rebuild_index(request.output)
+            run.known = know(request.output, request.videos, request.dataset.config)
+        sent += 1
+        return run.known.tasks
+
+    return run_there(graph, tasks, place, engine, lambda: ExtractProgress(ui, len(run.known.tasks)), ui)
+
+
+_LOST = (
+    "a worker may not see the folder that the launcher sees (output and inputs must lie in a bucket, or on a path that "
+    "all workers share); the same command does what is missing"
+)
+
+
+def check_results(planned: Iterable[str], told_of: Iterable[str]) -> None:
+    """After a run that ended well: every video with work to do must have left something.
+
+    Args:
+        told_of: videos that the index knows by shards or failures, those of other runs included.
+
+    Raises:
+        RunStopped: the work on some is lost.
+    """
+    missing = sorted(set(planned) - set(told_of))
+    if missing:
+        raise RunStopped(f"the job has ended, but nothing was written of {_some(missing)}; {_LOST}")
+
+
+def _some(videos: Sequence[str]) -> str:
+    names = ", ".join(videos[:3]) + (", ..." if len(videos) > 3 else "")
+    return f"{counted(len(videos), 'video')} ({names})"
 
 
 def _places(request: ExtractRequest) -> list[str]:
@@ -258,12 +280,6 @@ def _prepare(output: str, dataset: Dataset) -> None:
     sweep_output(output)
 
 
-def _settle(output: str, prints: Mapping[str, Fingerprint | None], config: ExtractConfig) -> pa.Table:
-    table = settle_index(output, prints, config.cache_id)
-    sweep_output(output)
-    return table
-
-
 def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run) -> None:
     record = {
         "run": result.run_id,
@@ -279,6 +295,7 @@ def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractRe
         "segments_done_before": run.done,
         "segments_of_this_run": run.segments,
         "seconds": round(result.seconds, 3),
-        "seconds_by_step": {step: round(seconds, 3) for step, seconds in sorted(run.steps.items())},
+        "seconds_by_step": {step: round(seconds, 3) for step, seconds in sorted(run.metrics.seconds.items())},
+        "counters": dict(sorted(run.metrics.counts.items())),
     }
     storage.write_json(storage.join(request.output, "runs", f"{result.run_id}.json"), record)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
@@ -24,16 +20,16 @@ from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.predict_transform import PredictVideos
+from emobeam.emo_transforms.prediction.predict_job import HeadSpec, VideoJob
 from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects, read_overrides
-from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools
-from emobeam.emo_transforms.storage.run_mailbox import sweep_output
+from emobeam.emo_transforms.prediction.video_parts import PredictTools
+from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
 from emobeam.pipelines.challenge.score import run_score
 from emobeam.pipelines.challenge.submit import run_submit, unknown_text
 from emobeam.pipelines.console import Ui
-from emobeam.pipelines.stages.child_jobs import VideoJob
-from emobeam.pipelines.stages.engines.child_tasks import PredictTask
-from emobeam.pipelines.stages.engines.predict_graph import predict_remotely
+from emobeam.pipelines.run_origin import new_run_id
+from emobeam.pipelines.stages.graphs.stage_progress import PredictProgress
+from emobeam.pipelines.stages.graphs.stage_run import Place, StageRun, run_here, run_there
 from emobeam.pipelines.stages.output_folder import (
     check_earlier,
     keep_people,
@@ -47,37 +43,13 @@ from emobeam.pipelines.stages.output_folder import (
 from emobeam.pipelines.stages.predict_request import PredictRequest, check_output, head_places, head_specs
 from emobeam.pipelines.stages.run_record import PredictResult, heads_data, weights_data, write_record
 from emobeam.runners.engines.checks import check_engine
-from emobeam.runners.engines.engine_run import WorkersLost
-from emobeam.runners.local import LocalPool, Work, run_locally
-from emobeam.runners.local_worker import PipeReporter
-from emobeam.schemas.config import PredictConfig
+from emobeam.runners.local import LocalPool
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
 
-_SENT_AGAIN = 3
-"""How often a job is sent again that lost its workers; videos that are done cost little then."""
-
-
-@dataclass(frozen=True)
-class PredictJob:
-    """Runs a slice of videos in a worker; see ``emobeam.runners.local_worker.Job``."""
-
-    specs: tuple[HeadSpec, ...]
-    dataset: Dataset
-    features: str
-    output: str
-    config: PredictConfig
-    threads: int
-    beam_args: tuple[str, ...] = ()
-    shared: Shared = field(default_factory=Shared)
-
-    def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
-        predict = PredictVideos(
-            self.specs, self.dataset, self.features, self.output, self.config, self.shared, self.threads, reporter
-        )
-        with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
-            _ = pipeline | "Videos" >> beam.Create(elements, reshuffle=False) | "Predict" >> predict
+if TYPE_CHECKING:
+    from emobeam.emo_transforms.extraction.beam_records import Ends
 
 
 def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) -> PredictResult:
@@ -112,15 +84,12 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     tell_what_stays(earlier, about, ui)
     _prepare(request)
     todo = to_do(request, tools, items, earlier)
-    try:
-        if request.engine:
-            failed = _predict_there(request, specs, dataset, todo, ui)
-        else:
-            failed = _predict_here(request, specs, dataset, todo, ui, pool)
-    except BaseException:
-        with suppress(OSError):  # workers that were ended in the middle of a table leave its beginning
+    ran = _predict(request, specs, dataset, todo, ui, pool) if todo else StageRun()
+    if ran.error is not None:
+        with suppress(OSError):  # children that were ended in the middle of a table leave its beginning
             sweep_output(request.output)
-        raise
+        raise ran.error
+    failed = {record.video: record.error for record in ran.records.get("predicted", ()) if record.error}
     done = {item.video for item in items if item.video not in failed}
     settled = settle(request, tools, table, done, every, earlier)
     submissions = _submissions(request, tools, ui)
@@ -130,59 +99,36 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     seconds = time.monotonic() - began
     weights = {"backbone": weights_data(dataset.config.backbone), "heads": heads_data(tools)}
     result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks)
-    write_record(request, dataset, specs, tools, result, settled, warnings)
+    write_record(request, dataset, specs, tools, result, settled, warnings, ran.metrics)
     sweep_output(request.output)
     return result
 
 
-def _predict_here(
+def _predict(
     request: PredictRequest,
     specs: tuple[HeadSpec, ...],
     dataset: Dataset,
     todo: Sequence[VideoFeatures],
     ui: Ui,
     pool: LocalPool | None,
-) -> dict[str, str]:
-    """Why videos could not be predicted, by video."""
-    work = [Work(item.video, item.sampled, item) for item in todo]
-    job = PredictJob(
-        specs,
-        dataset,
-        request.features,
-        request.output,
-        request.config,
-        request.local.threads,
-        tuple(request.beam_args),
-    )
-    failed: dict[str, str] = {}
+) -> StageRun:
+    threads = request.local.threads if request.engine is None else 1
+    job = VideoJob(specs, dataset, request.features, request.output, request.config, threads)
+    place = Place(request.local, request.engine, request.beam_args, pool, request.output, new_run_id())
 
-    def listen(event: str, data: Mapping[str, Any]) -> None:
-        if event == "failed" and "message" in data:
-            failed[data["key"]] = data["message"]
-        ui.event(event, data)
+    def graph(pipeline: Any, ends: Ends, exchange: Exchange | None) -> None:
+        from emobeam.pipelines.stages.graphs.predict_graph import predict_graph
 
-    ui.start("predict", sum(item.weight for item in work), len(work), "videos")
-    try:
-        crashes = pool.run(job, work, listen) if pool else run_locally(job, work, request.local, listen)
-    finally:
-        ui.finish()
-    return failed | {crash.work.key: crash.message for crash in crashes}
+        predict_graph(pipeline, ends, job)
 
+    def progress() -> PredictProgress:
+        return PredictProgress(ui, sum(item.sampled for item in todo), len(todo))
 
-def _predict_there(
-    request: PredictRequest, specs: tuple[HeadSpec, ...], dataset: Dataset, todo: Sequence[VideoFeatures], ui: Ui
-) -> dict[str, str]:
-    """As :func:`_predict_here`, on another engine; with nothing to do no job is sent."""
-    if not todo or request.engine is None:
-        return {}
-    job = VideoJob(specs, dataset, request.features, request.output, request.config)
-    task = PredictTask(pickle.dumps(job))
-    for attempt in range(1, _SENT_AGAIN + 1):
-        try:
-            return predict_remotely(todo, task, request.output, request.engine, tuple(request.beam_args), ui)
-        except WorkersLost as error:
-            ui.warn(f"{error}; sending what is left again ({attempt} of {_SENT_AGAIN})")
-    return predict_remotely(todo, task, request.output, request.engine, tuple(request.beam_args), ui)
+    if request.engine is not None:
+        return run_there(graph, lambda: todo, place, request.engine, progress, ui)
+    ran = StageRun()
+    run_here(graph, job, todo, place, ran, progress())
+    return ran
 
 
 def _check_places(request: PredictRequest, ui: Ui) -> None:

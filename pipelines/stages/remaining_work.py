@@ -1,26 +1,22 @@
-"""What stage 1 has to do: a look at every input, and what is said of it before work starts."""
+"""What stage 1 has to do, as far as the cache tells, and what is said of it before work starts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.cache.failures import failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.index import read_segments
 from emobeam.emo_transforms.cache.stored_crops import StoredCrops, carried_failures, read_stored
-from emobeam.emo_transforms.extraction.resume_plan import Index, Look, complete_videos, look_at, note_failure, tasks_of
+from emobeam.emo_transforms.extraction.resume_plan import Index, complete_videos, tasks_of
 from emobeam.emo_transforms.extraction.video_plans import fingerprint_of
 from emobeam.emo_transforms.storage.object_stores import AT_ONCE
-from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.pipelines.console import Ui, duration_text, size_text
-from emobeam.runners.local import Work
 from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Fingerprint, InputError, Video, VideoTask
+from emobeam.schemas.records import Fingerprint, InputError, Looked, Video, VideoTask
 from emobeam.schemas.wording import counted
 
 PACKED = 0.7
@@ -32,43 +28,25 @@ class Known:
     """What is known before any input is looked at: one listing, the index, the failure records.
 
     Attributes:
-        shards: names of the shards that are there.
-        carried: whether another cache had failures of a video, by video.
+        rows: of the index, by the names of the shards that are there.
+        index: those of videos that are there as a whole.
     """
 
     tasks: Sequence[VideoTask]
-    shards: set[str]
+    rows: Mapping[str, dict[str, Any]]
     index: Index
-    carried: Mapping[str, bool]
-
-
-@dataclass
-class Plan:
-    """What is to be done, and what is known of every input.
-
-    Attributes:
-        prints: the content of every input that was looked at; None where it could not be read.
-        seconds: of video.
-        sampled: frames to look at, those of earlier runs included.
-        done: segments done before.
-    """
-
-    work: list[Work]
-    prints: dict[str, Fingerprint | None]
-    seconds: float = 0.0
-    sampled: int = 0
-    done: int = 0
 
 
 def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
     """Reads what the cache says of the inputs; carries over what another cache could not do of its videos."""
-    rows = read_segments(output)  # a run that was killed or detached leaves shards that no index knows
-    shards = {row["shard"] for row in rows}
+    rows = {row["shard"]: row for row in read_segments(output)}  # a killed run leaves shards that no index knows
     failures = read_failures(output)
-    index = complete_videos(rows, shards)
+    index = complete_videos(rows.values())
     stored = {uri: read_stored(uri) for uri in {video.uri for video in videos if video.kind == "cache"}}
-    carried = {video.id: _carry(output, video, stored[video.uri], config) for video in videos if video.kind == "cache"}
-    return Known(list(tasks_of(videos, config, index, failures, stored)), shards, index, carried)
+    carried = {
+        video.id for video in videos if video.kind == "cache" and _carry(output, video, stored[video.uri], config)
+    }
+    return Known(list(tasks_of(videos, config, index, failures, stored, rows.values(), carried)), rows, index)
 
 
 def settled_prints(known: Known, config: ExtractConfig) -> dict[str, Fingerprint] | None:
@@ -110,68 +88,33 @@ def _carry(output: str, video: Video, stored: StoredCrops, config: ExtractConfig
     return bool(carried)
 
 
-def plan_here(known: Known, output: str, config: ExtractConfig, workers: int, ui: Ui) -> Plan:
-    """Looks at every input, ``workers`` at a time, and leaves out what the cache already has.
-
-    A video that the index knows whole needs no probing; names of shards decide for the others.
-    """
-    plan = Plan(work=[], prints={})
-    ui.start("probe", len(known.tasks), len(known.tasks), "videos", measure="videos")
-    for task, look in _looks(known.tasks, config, max(1, workers)):
-        video = task.video
-        plan.prints[video.id] = look.content
-        note_failure(output, video, look, config)
-        todo = look.todo(task.given_up, known.shards)
-        plan.work += [Work(segment.shard, len(segment.sampled), segment) for segment in todo]
-        _count(plan, video, look, known.index)
-        plan.done -= len(todo)
-        failed = look.error or (known.carried.get(video.id) and not (look.segments or look.complete))
-        ui.event("frames", {"frames": 1})
-        ui.event("failed" if failed else "done", {"key": video.id})
-    ui.finish()
-    return plan
+def done_before(known: Known, looked: Iterable[Looked]) -> int:
+    """Segments that needed no work, of inputs that were looked at."""
+    return sum(len(_rows(known, record)) or record.done for record in looked)
 
 
-def _looks(tasks: Sequence[VideoTask], config: ExtractConfig, count: int) -> Iterator[tuple[VideoTask, Look]]:
-    with ExitStack() as stack:
-        decoders: SimpleQueue[DecoderProcess] = SimpleQueue()
-        for _ in range(count):
-            decoders.put(stack.enter_context(DecoderProcess(config.decoder)))
-        pool = stack.enter_context(ThreadPoolExecutor(count))
-
-        def look(task: VideoTask) -> tuple[VideoTask, Look]:
-            decoder = decoders.get()
-            try:
-                return task, look_at(task, config, decoder.probe)
-            finally:
-                decoders.put(decoder)
-
-        yield from pool.map(look, tasks)
+def _rows(known: Known, record: Looked) -> Sequence[Mapping[str, Any]]:
+    """The index's rows of an input that the cache has as a whole; none of another."""
+    content = record.content
+    return known.index.get((record.video, content.size, content.digest), ()) if content is not None else ()
 
 
-def _count(plan: Plan, video: Video, look: Look, index: Index) -> None:
-    if look.complete and look.content is not None:
-        rows: Sequence[Mapping[str, Any]] = index[video.id, look.content.size, look.content.digest]
-        plan.seconds += max((row["last_time"] for row in rows if row["last_time"] is not None), default=0.0)
-        plan.sampled += sum(row["sampled"] for row in rows)
-        plan.done += len(rows)
-        return
-    last = look.segments[-1].times if look.segments else ()
-    plan.seconds += last[-1] if last else 0.0
-    plan.sampled += sum(len(segment.sampled) for segment in look.segments)
-    plan.done += len(look.segments)
-
-
-def announce(plan: Plan, videos: Sequence[Video], dataset: Dataset, ui: Ui) -> None:
+def announce(known: Known, looked: Sequence[Looked], dataset: Dataset, ui: Ui) -> None:
     """Says what there is, what is done and what the rest will take on the disk."""
     maps = sum(2 * shape[0] * shape[1] * shape[2] for shape in dataset.map_shapes.values())
     row = maps * PACKED + 4 * (dataset.embedding + dataset.scores)
-    todo = sum(work.weight for work in plan.work)
+    todo = sum(record.sampled for record in looked)
     size = size_text(todo * row * (1 + dataset.config.views))
     crops = " and the crops" if "crops" in dataset.config.store else ""
+    seconds = sum(record.seconds for record in looked)
+    sampled = sum(record.all_sampled for record in looked)
+    for record in looked:
+        rows = _rows(known, record)
+        seconds += max((row["last_time"] for row in rows if row["last_time"] is not None), default=0.0)
+        sampled += sum(row["sampled"] for row in rows)
     ui.say(
-        f"{counted(len(videos), 'video')}, {duration_text(plan.seconds)} of video, "
-        f"{counted(plan.sampled, 'frame')} to look at; "
-        f"{counted(plan.done, 'segment')} done before, {len(plan.work)} to do ({todo} frames"
+        f"{counted(len(known.tasks), 'video')}, {duration_text(seconds)} of video, "
+        f"{counted(sampled, 'frame')} to look at; {counted(done_before(known, looked), 'segment')} done before, "
+        f"{sum(record.segments for record in looked)} to do ({todo} frames"
         + (f", about {size} of cache{crops} at one face a frame)" if row else ", crops only)")
     )

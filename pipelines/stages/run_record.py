@@ -14,11 +14,13 @@ from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.output_quality import Marks
 from emobeam.emo_transforms.networks.shipped import told_weights
-from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools
+from emobeam.emo_transforms.prediction.predict_job import HeadSpec
+from emobeam.emo_transforms.prediction.video_parts import PredictTools
 from emobeam.pipelines.challenge.submit import submission_data
 from emobeam.pipelines.run_origin import machine, new_run_id, versions
 from emobeam.pipelines.stages.output_folder import Settled
 from emobeam.pipelines.stages.predict_request import PredictRequest
+from emobeam.runners.beam_metrics import RunMetrics
 from emobeam.schemas.config import BackboneConfig, to_json
 from emobeam.schemas.records import EmobeamError
 
@@ -64,6 +66,7 @@ def write_record(
     result: PredictResult,
     settled: Settled,
     warnings: Sequence[str],
+    metrics: RunMetrics,
 ) -> None:
     """Writes ``run.json``. Heads of tasks that an earlier run predicted stay in it as long as their tables do.
 
@@ -98,6 +101,7 @@ def write_record(
         "machine": machine(),
         "versions": versions(),
         "seconds": round(result.seconds, 3),
+        "counters": dict(sorted(metrics.counts.items())),
     }
     storage.write_json(uri, record)
 

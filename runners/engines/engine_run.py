@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import socket
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +15,8 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineState
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
+from emobeam.runners.beam_metrics import RunMetrics, metrics_of
+from emobeam.runners.beam_noise import only_critical
 from emobeam.runners.engines.checks import sized
 from emobeam.runners.engines.dataflow import Detached, job_link, mending
 from emobeam.runners.engines.job_server import job_server
@@ -61,19 +60,6 @@ class WorkersLost(RunStopped):
     """The engine gave the job up because it lost workers; sent again, it goes on where it ended."""
 
 
-@dataclass(frozen=True)
-class RemoteResult:
-    """What Beam's metrics say in the end; empty where the engine gives none.
-
-    Attributes:
-        counts: counters by name.
-        seconds: by step.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
 def run_remotely(
     build: Callable[[Any], None],
     config: EngineConfig,
@@ -82,7 +68,7 @@ def run_remotely(
     on_heard: Callable[[Heard], None],
     say: Callable[[str], None],
     warn: Callable[[str], None],
-) -> RemoteResult:
+) -> RunMetrics:
     """Runs a graph on an engine and returns when it has ended.
 
     Args:
@@ -107,7 +93,7 @@ def run_remotely(
         pipeline = beam.Pipeline(options=options)
         build(pipeline)
         # Beam would tell every log line of the engine again.
-        with _Quieter(logging.CRITICAL):
+        with only_critical():
             job = _Job(pipeline, config, "" if config.job_endpoint else endpoint)
             with _ended_with_us(job, warn):
                 job.send()
@@ -262,21 +248,9 @@ class _Job:
                     warn(f"the job could not be cancelled ({told_of(str(error))}); look after it on the engine")
         self._thread.join(_CANCEL_SECONDS)
 
-    def metrics(self) -> RemoteResult:
+    def metrics(self) -> RunMetrics:
         """Counters and times of steps."""
-        counts: dict[str, int] = defaultdict(int)
-        seconds: dict[str, float] = defaultdict(float)
-        try:
-            found = self._result.metrics().query()
-        except Exception:  # some engines have none, or none any more
-            return RemoteResult()
-        for counter in found["counters"]:
-            counts[counter.key.metric.name] += counter.result or 0
-        for step in found["distributions"]:
-            name: str = step.key.metric.name
-            if name.startswith("ms_"):
-                seconds[name.removeprefix("ms_")] += (step.result.sum or 0) / 1000
-        return RemoteResult(dict(counts), dict(seconds))
+        return metrics_of(self._result)
 
 
 @contextmanager
@@ -351,19 +325,3 @@ def told_of(text: str) -> str:
     python = re.findall(r"^\s*(?:[\w.]+(?:Error|Exception)): .+$", text, flags=re.MULTILINE)
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return (python or lines or ["no reason given"])[-1 if python else 0][:1500].strip()
-
-
-class _Quieter:
-    """Silences the root logger for a while, unless it is verbose."""
-
-    def __init__(self, level: int) -> None:
-        self._level = level
-
-    def __enter__(self) -> None:
-        root = logging.getLogger()
-        self._before = root.level
-        if self._before > logging.INFO:
-            root.setLevel(self._level)
-
-    def __exit__(self, *error: object) -> None:
-        logging.getLogger().setLevel(self._before)

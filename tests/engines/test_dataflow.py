@@ -18,11 +18,11 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
-
-from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.pipelines.stages.engines.child_tasks import PredictTask
 from emobeam.pipelines.stages.engines.extract_graph import extract_graph
 from emobeam.pipelines.stages.engines.predict_graph import predict_graph
+
+from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.runners.engines.dataflow import DataflowConfig, Detached, check_dataflow, dataflow_installed
 from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig, engine_options, hints_of

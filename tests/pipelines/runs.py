@@ -63,8 +63,8 @@ class Told:
         pass
 
     def items(self, name: str) -> int:
-        """How many pieces of work a stretch had."""
-        return next(items for started, _, items in self.started if started == name)
+        """How many pieces of work a stretch had; 0 where there was none."""
+        return next((items for started, _, items in self.started if started == name), 0)
 
 
 def extract(
@@ -94,9 +94,8 @@ def predict(features: Path, output: Path, pool: LocalPool, **request: Any) -> tu
 def working_in(pool: LocalPool) -> Iterator[None]:
     """Commands and functions of this process work in a pool that is there already: starting one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("emobeam.pipelines.stages.extract", "emobeam.pipelines.stages.predict"):
-            patch.setattr(f"{module}.run_locally", lambda job, work, config, listener: pool.run(job, work, listener))
-        patch.setattr("emobeam.pipelines.stages.annotate.LocalPool", lambda config: nullcontext(pool))
+        for module in ("emobeam.pipelines.stages.graphs.stage_run", "emobeam.pipelines.stages.annotate"):
+            patch.setattr(f"{module}.LocalPool", lambda config: nullcontext(pool))
         yield
 
 

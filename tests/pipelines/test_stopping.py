@@ -115,7 +115,8 @@ import signal, sys
 from pathlib import Path
 from emobeam.emo_transforms import storage
 from emobeam.pipelines import cli
-from emobeam.runners.local import LocalPool, Work, local_config
+from emobeam.runners.local import LocalPool, local_config
+from emobeam.schemas.work import Work
 from tests.runners.jobs import Element, ElementsJob
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make what they start in the background deaf to it
@@ -126,7 +127,7 @@ def work() -> None:
     with storage.atomic_file(folder + "/table") as path, LocalPool(local_config(2)) as pool:
         Path(path).write_text("half a table")
         hanging = [Work(name, 1, Element(name, "hang")) for name in ("a", "b")]
-        pool.run(ElementsJob(folder), hanging, lambda event, data: None)
+        list(pool.work_off(ElementsJob(folder), hanging))
 
 cli.main(["work"])
 """

@@ -1,15 +1,16 @@
-"""Small jobs for workers, without Beam: each does what its element says."""
+"""Small jobs for children: each does what its element says."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emobeam.runners.local_worker import PipeReporter
 from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.work import Report
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,13 @@ class ElementsJob:
 
     folder: str
 
-    def run(self, elements: list[Element], reporter: PipeReporter) -> None:
-        for element in elements:
-            reporter("start", {"key": element.key})
-            with open(Path(self.folder) / f"{element.key}.begun", "a") as file:
-                file.write(f"{os.getpid()}\n")
-            self._treat(element, reporter)
+    def open(self) -> Callable[[Element, Report], None]:
+        return self._treat
 
-    def _treat(self, element: Element, reporter: PipeReporter) -> None:
+    def _treat(self, element: Element, report: Report) -> None:
+        report("start", {"key": element.key})
+        with open(Path(self.folder) / f"{element.key}.begun", "a") as file:
+            file.write(f"{os.getpid()}\n")
         once = Path(self.folder) / f"{element.key}.once"
         if element.what == "abort" or (element.what == "abort once" and not once.exists()):
             once.touch()
@@ -46,34 +46,31 @@ class ElementsJob:
         if element.what == "raise":
             raise ZeroDivisionError("nobody expected this")
         if element.what != "forget":
-            reporter("done", {"key": element.key})
+            report("done", {"key": element.key, "result": element.what})
 
 
+@dataclass(frozen=True)
 class LoadingJob:
-    """Loads what it needs for its first element and keeps it; every load leaves a line in ``folder``."""
+    """Every time it is opened a line is left in ``folder``."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self._loaded = False
+    folder: str
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LoadingJob, (self.folder,)
+    def open(self) -> Callable[[Element, Report], None]:
+        with open(Path(self.folder) / "loads", "a") as file:
+            file.write(f"{os.getpid()}\n")
 
-    def run(self, elements: list[Element], reporter: PipeReporter) -> None:
-        if not self._loaded:
-            self._loaded = True
-            with open(Path(self.folder) / "loads", "a") as file:
-                file.write(f"{os.getpid()}\n")
-        for element in elements:
-            reporter("start", {"key": element.key})
-            reporter("done", {"key": element.key})
+        def treat(element: Element, report: Report) -> None:
+            report("start", {"key": element.key})
+            report("done", {"key": element.key})
+
+        return treat
 
 
 @dataclass(frozen=True)
 class BrokenStartJob:
     """Can't begin anything, as where a library is missing."""
 
-    def run(self, elements: list[Any], reporter: PipeReporter) -> None:
+    def open(self) -> Callable[[Any, Report], None]:
         raise ModuleNotFoundError("No module named 'a_library_that_is_missing'")
 
 
@@ -83,17 +80,24 @@ class SlowToLoad:
 
     folder: str
 
+    def open(self) -> Callable[[Any, Report], None]:
+        raise AssertionError
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_for_ever, (self.folder,)
 
 
 def _load_for_ever(folder: str) -> None:
-    (Path(folder) / "loading").write_text(str(os.getpid()))
+    with open(Path(folder) / "loading", "a") as file:
+        file.write(f"{os.getpid()}\n")
     time.sleep(600)
 
 
 class Unloadable:
     """Can be sent, but not be received."""
+
+    def open(self) -> Callable[[Any, Report], None]:
+        raise AssertionError
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _fail, ()

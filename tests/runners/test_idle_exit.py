@@ -25,15 +25,14 @@ from pathlib import Path
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.worker_progress import Beats
 from emobeam.runners.idle_exit import Patience, Presence
-from emobeam.runners.local import LocalConfig, Work
-from emobeam.runners.child_supervision import Children
+from emobeam.runners.engine_children import Children
+from emobeam.schemas.work import Work
 from tests.runners.jobs import Element, ElementsJob
 
 folder, uri, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 beats = Beats(Exchange(uri))
 beats._shared.acquire(lambda: Presence(Exchange(uri), Patience(0.3, 0.1), watched=what != "launcher"))
-children = Children(ElementsJob(str(folder)), beats, LocalConfig(workers=1), 1)
-children.run(Work("a", 1, Element("a")), lambda event, data: None)
+list(Children(beats).work_off(ElementsJob(str(folder)), [Work("a", 1, Element("a"))], lambda event, data: None))
 beats("bundle", {})
 (folder / "ready").touch()
 if what == "busy":

@@ -11,9 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from emobeam.runners.local import Crash, LocalConfig, LocalPool, RunStopped, Work, local_config, run_locally
-from emobeam.runners.local_worker import send
+from emobeam.runners.local import LocalConfig, LocalPool, RunStopped, local_config
+from emobeam.runners.local_worker import packed
 from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.work import Job, Outcome, Report, Work
 from tests.pipelines.runs import wait_for
 from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, SlowToLoad, Unloadable
 
@@ -44,7 +45,17 @@ def times_begun(folder: Path, key: str) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def run(folder: Path, elements: list[Element], heard: Heard, **settings: Any) -> list[Crash]:
+def crashes_of(pool: LocalPool, job: Job, items: list[Work], listen: Report) -> list[Outcome]:
+    """Works all off; what crashed."""
+    return [outcome for outcome in pool.work_off(job, items, listen) if outcome.crashed]
+
+
+def run_locally(job: Job, items: list[Work], config: LocalConfig, heard: Heard) -> list[Outcome]:
+    with LocalPool(config) as pool:
+        return crashes_of(pool, job, items, heard)
+
+
+def run(folder: Path, elements: list[Element], heard: Heard, **settings: Any) -> list[Outcome]:
     return run_locally(ElementsJob(str(folder)), work(*elements), LocalConfig(**settings), heard)
 
 
@@ -85,14 +96,14 @@ def test_a_job_that_comes_again_is_not_loaded_again(tmp_path: Path) -> None:
     heard = Heard()
     with LocalPool(LocalConfig(workers=1)) as pool:
         for number in range(60):
-            assert pool.run(job, work(Element(f"e{number:02d}")), heard) == []
+            assert crashes_of(pool, job, work(Element(f"e{number:02d}")), heard) == []
     assert len(heard.of("done")) == 60
     assert len((tmp_path / "loads").read_text().splitlines()) == 1
 
 
 def test_no_work_starts_no_process(tmp_path: Path) -> None:
     with LocalPool(LocalConfig(workers=2)) as pool:
-        assert pool.run(ElementsJob(str(tmp_path)), [], Heard()) == []
+        assert crashes_of(pool, ElementsJob(str(tmp_path)), [], Heard()) == []
         assert children() == []
 
 
@@ -149,6 +160,36 @@ def test_standing_still_is_a_timeout(tmp_path: Path) -> None:
     assert children() == []
 
 
+@pytest.mark.timeout(60)
+def test_a_job_that_hangs_while_it_is_unpacked_stops_the_run(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(RunStopped, match="can't start; the last one stood still and was killed"):
+        run_locally(SlowToLoad(str(tmp_path)), work(*fine(3)), LocalConfig(workers=1, start_timeout=2.0), Heard())
+    assert time.monotonic() - began < 30
+    assert len((tmp_path / "loading").read_text().splitlines()) == 3
+    assert children() == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("when", ["at work", "between two runs"])
+def test_a_child_that_somebody_stopped_is_replaced(tmp_path: Path, when: str) -> None:
+    """SIGSTOP: it neither works nor dies, nor takes what is sent to it."""
+    heard = Heard()
+    big = [Work(f"big{number}", 1, Element(f"big{number}", marker="x" * 200_000)) for number in range(3)]
+    with LocalPool(LocalConfig(workers=1, stall_timeout=2.0)) as pool:
+        outcomes = pool.work_off(ElementsJob(str(tmp_path)), work(Element("first"), Element("second")), heard)
+        assert next(outcomes).work.key == "first"
+        (child,) = children()
+        if when == "at work":
+            child.suspend()
+        assert [outcome.reason for outcome in outcomes] == [""]
+        if when != "at work":
+            child.suspend()
+        assert crashes_of(pool, ElementsJob(str(tmp_path)), big, heard) == []
+        assert children() != [child]
+    assert heard.of("done") == ["big0", "big1", "big2", "first", "second"]
+
+
 def test_an_element_without_report_is_a_crash_and_not_waited_for(tmp_path: Path) -> None:
     heard = Heard()
     crashes = run(tmp_path, [*fine(3), Element("lost", "forget")], heard, workers=1)
@@ -173,14 +214,15 @@ def test_workers_that_cannot_begin_stop_the_run_with_their_last_words() -> None:
 @pytest.mark.timeout(60)
 def test_a_job_that_cannot_be_loaded_stops_the_run_with_the_reason() -> None:
     with pytest.raises(RunStopped, match="a_job_that_is_missing"):
-        run_locally(Unloadable(), work(*fine(5)), LocalConfig(workers=1), Heard())  # type: ignore[arg-type]
+        run_locally(Unloadable(), work(*fine(5)), LocalConfig(workers=1), Heard())
     assert children() == []
 
 
 def test_a_worker_whose_launcher_dies_while_it_loads_goes_at_once(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-m", "emobeam.runners.local_worker", "1"], stdin=subprocess.PIPE)
     assert process.stdin is not None
-    send(process.stdin, SlowToLoad(str(tmp_path)))  # type: ignore[arg-type]
+    process.stdin.write(packed(("job", 1, SlowToLoad(str(tmp_path)))))
+    process.stdin.flush()
     wait_for((tmp_path / "loading").exists)
     process.stdin.close()
     assert process.wait(20) == 0
@@ -201,7 +243,7 @@ def test_a_pool_serves_one_job_after_another(tmp_path: Path) -> None:
             folder.mkdir()
             elements = fine(1 + 3 * (round_ % 2), f"round{round_}-")
             heard = Heard()
-            assert pool.run(ElementsJob(str(folder)), work(*elements), heard) == []
+            assert crashes_of(pool, ElementsJob(str(folder)), work(*elements), heard) == []
             assert Counter(heard.of("done")) == Counter(element.key for element in elements)
             assert {path.stem for path in folder.glob("*.begun")} == {element.key for element in elements}
             assert all(times_begun(folder, element.key) == 1 for element in elements)
@@ -215,9 +257,9 @@ def test_after_a_death_other_workers_go_on_with_the_job_of_now(tmp_path: Path) -
     first.mkdir()
     second.mkdir()
     with LocalPool(LocalConfig(workers=2)) as pool:
-        pool.run(ElementsJob(str(first)), work(*fine(8)), Heard())
+        crashes_of(pool, ElementsJob(str(first)), work(*fine(8)), Heard())
         heard = Heard()
-        assert pool.run(ElementsJob(str(second)), work(Element("once", "abort once")), heard) == []
+        assert crashes_of(pool, ElementsJob(str(second)), work(Element("once", "abort once")), heard) == []
         assert heard.of("done") == ["once"]
     assert not (first / "once.begun").exists()
     assert times_begun(second, "once") == 2
@@ -225,11 +267,11 @@ def test_after_a_death_other_workers_go_on_with_the_job_of_now(tmp_path: Path) -
 
 def test_a_worker_killed_between_two_jobs_is_replaced(tmp_path: Path) -> None:
     with LocalPool(LocalConfig(workers=1)) as pool:
-        pool.run(ElementsJob(str(tmp_path)), work(*fine(2, "a")), Heard())
+        crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(2, "a")), Heard())
         for child in children():
             child.kill()
         heard = Heard()
-        assert pool.run(ElementsJob(str(tmp_path)), work(*fine(2, "b")), heard) == []
+        assert crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(2, "b")), heard) == []
         assert len(heard.of("done")) == 2
 
 

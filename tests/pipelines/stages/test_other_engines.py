@@ -16,21 +16,26 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.segment_codec import encode_segment
 from emobeam.emo_transforms.cache.shards import read_footer
 from emobeam.emo_transforms.extraction.beam_records import _leave, read_tasks
-from emobeam.emo_transforms.extraction.plan_transform import PlanVideos, _PlanDoFn
+from emobeam.emo_transforms.extraction.plan_job import PlanJob
+from emobeam.emo_transforms.extraction.plan_transform import PlanVideos
+from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.extraction.video_plans import find_videos
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
-from emobeam.pipelines.stages.engines.extract_graph import extract_graph
 from emobeam.pipelines.stages.extract import ExtractRequest, run_extract
+from emobeam.pipelines.stages.graphs.extract_graph import extract_graph
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stages.remaining_work import know
-from emobeam.runners.engines.engine_run import RemoteResult, run_remotely
+from emobeam.runners.beam_metrics import RunMetrics
+from emobeam.runners.engine_children import OnWorker
+from emobeam.runners.engines.engine_ends import ends_on
+from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import RunStopped
-from emobeam.schemas.records import EmobeamError, Segment, VideoTask
+from emobeam.runners.worker_progress import Beats
+from emobeam.schemas.records import EmobeamError, PlannedSegment, VideoTask
 from tests.clips import not_a_video, truncated
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import ONE_SECOND, Told, dataset_of, files, videos
@@ -112,11 +117,11 @@ def test_what_a_lost_launcher_left_is_known_and_no_job_is_sent(
     for name in ("segments.parquet", "videos.parquet"):
         (features / name).unlink()
     known = know(str(features), find_videos([str(reference.inputs)], "video"), dataset_of(ONE_SECOND).config)
-    assert known.shards == set(storage.names(str(features / "shards"), ".parquet"))
+    assert known.rows.keys() == set(storage.names(str(features / "shards"), ".parquet"))
     assert {video for video, _, _ in known.index} == {
         row["video"] for row in videos(there[0] / "features").values() if row["segments_done"]
     }
-    monkeypatch.setattr("emobeam.pipelines.stages.extract.extract_remotely", None)  # no job is sent
+    monkeypatch.setattr("emobeam.pipelines.stages.extract.run_there", None)  # no job is sent
     told = extract_there([reference.inputs], features)
     assert told.events == []
     assert files(features, "*.parquet") == files(there[0] / "features", "*.parquet")
@@ -124,7 +129,7 @@ def test_what_a_lost_launcher_left_is_known_and_no_job_is_sent(
         features / "runs" / path.name for path in (there[0] / "features" / "runs").iterdir()
     }
     run = json.loads(record.read_text())
-    assert (run["segments_done_before"], run["segments_of_this_run"]) == (len(known.shards), 0)
+    assert (run["segments_done_before"], run["segments_of_this_run"]) == (len(known.rows), 0)
 
 
 def test_workers_that_do_not_see_the_folder_are_told(tmp_path: Path) -> None:
@@ -135,9 +140,8 @@ def test_workers_that_do_not_see_the_folder_are_told(tmp_path: Path) -> None:
 def test_a_planner_that_does_not_see_the_folder_plans_nothing(tmp_path: Path) -> None:
     """Else it would write failure records and lists to a folder of its own, and the run would end well without them."""
     exchange = Exchange(str(tmp_path / "elsewhere"))
-    planner = _PlanDoFn(dataset_of(ONE_SECOND).config, str(tmp_path / "features"), exchange, None)
     with pytest.raises(EmobeamError, match="doesn't see the folder of this run"):
-        planner.setup()
+        OnWorker(Beats(exchange)).find()
     with pytest.raises(EmobeamError, match="doesn't see the folder of this run"):
         list(_leave((0, []), exchange, "looked"))
     assert list(tmp_path.iterdir()) == []
@@ -146,10 +150,10 @@ def test_a_planner_that_does_not_see_the_folder_plans_nothing(tmp_path: Path) ->
 def test_a_run_without_word_of_a_video_has_not_ended_well(
     reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_another_disk(*args: object) -> RemoteResult:
-        return RemoteResult()
+    def on_another_disk(*args: object) -> RunMetrics:
+        return RunMetrics()
 
-    monkeypatch.setattr("emobeam.pipelines.stages.engines.extract_graph.run_remotely", on_another_disk)
+    monkeypatch.setattr("emobeam.runners.engines.engine_run.run_remotely", on_another_disk)
     with pytest.raises(RunStopped, match=r"no worker told of 4 videos \(.*the same command does what is missing"):
         extract_there([reference.inputs], tmp_path / "features")
 
@@ -159,14 +163,14 @@ def test_a_run_that_left_nothing_of_a_video_has_not_ended_well(
 ) -> None:
     """Workers told of all videos, and the shards of one went to another disk."""
 
-    def shards_on_another_disk(*args: Any) -> RemoteResult:
+    def shards_on_another_disk(*args: Any) -> RunMetrics:
         result = run_remotely(*args)
         for path in (tmp_path / "features" / "shards").glob("*.parquet"):
             if read_footer(str(path)).video == "nobody":
                 path.unlink()
         return result
 
-    monkeypatch.setattr("emobeam.pipelines.stages.engines.extract_graph.run_remotely", shards_on_another_disk)
+    monkeypatch.setattr("emobeam.runners.engines.engine_run.run_remotely", shards_on_another_disk)
     with pytest.raises(RunStopped, match=r"nothing was written of 1 video \(nobody\)"):
         extract_there([reference.inputs / "nobody.mp4"], tmp_path / "features")
     monkeypatch.undo()
@@ -189,12 +193,13 @@ def test_elements_between_stages_are_small(reference: Run, tmp_path: Path) -> No
     config = dataset_of(ONE_SECOND).config
     known = know(str(tmp_path), find_videos([str(reference.inputs)], "video"), config)
 
-    def small(segments: list[Segment]) -> None:
+    def small(segments: list[PlannedSegment]) -> None:
         assert len(segments) == len(shards(reference.features))
-        assert max(len(encode_segment(segment)) for segment in segments) < 1000
+        assert max(len(segment.data) for segment in segments) < 1000
 
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        plan = pipeline | beam.Create(known.tasks) | PlanVideos(config, str(tmp_path), exchange)
+        planner = PlanVideos(PlanJob(config, str(tmp_path), exchange), OnWorker(Beats(exchange)))
+        plan = pipeline | beam.Create(known.tasks) | planner
         assert_that(plan.segments, small)
 
 
@@ -202,11 +207,17 @@ def test_the_graph_stays_small_and_has_one_heavy_step(tmp_path: Path, reference:
     config = dataset_of(ONE_SECOND).config
     pipeline = beam.Pipeline(runner="FnApiRunner")
     uris = [f"gs://bucket/features/runs/exchange/tasks/{number:09d}.jsonl" for number in range(400)]  # 100,000 videos
-    extract_graph(pipeline, uris, config, "gs://bucket/features", Exchange("gs://bucket/exchange"), EMBEDDED)
+    exchange, left = Exchange("gs://bucket/exchange"), dict[str, type[Any]]()
+    ends = ends_on(EMBEDDED, exchange, uris, VideoTask, left)
+    plan, extract = PlanJob(config, "gs://bucket/features", exchange), SegmentJob(config, "gs://bucket/features")
+    extract_graph(pipeline, ends, plan, extract)
+    assert left.keys() == {"looked", "shards"}
     proto = pipeline.to_runner_api()
     assert proto.ByteSize() < 2_000_000
     names = [transform.unique_name for transform in proto.components.transforms.values()]
     heavy = [name for name in names if name.endswith("/ExtractSegment")]
     assert len(heavy) == 1
-    coders = {coder.spec.payload for coder in proto.components.coders.values() if b"SegmentCoder" in coder.spec.payload}
+    coders = {
+        coder.spec.payload for coder in proto.components.coders.values() if b"PlannedSegmentCoder" in coder.spec.payload
+    }
     assert coders, "segments travel by their own coder"

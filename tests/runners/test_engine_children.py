@@ -1,12 +1,13 @@
-"""The heavy step in children: real processes that abort, hang for a while, or stop the run."""
+"""A step in children of an engine's worker: real processes that abort, or stop the run; and what workers tell."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import pickle
 import threading
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,36 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.extraction.child_step import ChildStep, count
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
-from emobeam.runners.child_supervision import Children, Supervised, _SupervisedDoFn
-from emobeam.runners.local import LocalConfig
-from emobeam.runners.local_worker import Job
+from emobeam.runners.engine_children import Children, OnWorker
 from emobeam.runners.worker_boot import versions
 from emobeam.runners.worker_progress import Beats, Listener, hear
-from emobeam.schemas.records import EmobeamError, NotDone
+from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.work import Finder, Outcome, Work
 from tests.pipelines.runs import wait_for
 from tests.runners.jobs import Element, ElementsJob
 
 
-@dataclass(frozen=True)
-class ElementsTask:
-    folder: str
+class DoElement(ChildStep):
+    """What can't be done comes out."""
 
-    def job(self) -> Job:
-        return ElementsJob(self.folder)
+    def __init__(self, folder: str, finder: Finder) -> None:
+        super().__init__(finder)
+        self._folder = folder
 
-    def key(self, element: Element) -> str:
-        return element.key
+    def job(self) -> ElementsJob:
+        return ElementsJob(self._folder)
 
-    def give_up(self, element: Element, reason: str, message: str) -> None:
-        (Path(self.folder) / f"{element.key}.given-up").write_text(f"{reason}: {message}")
+    def work(self, element: Element) -> Work:
+        return Work(element.key, 1, element)
+
+    def outputs(self, outcome: Outcome) -> Iterator[tuple[str, str]]:
+        count("given_up" if outcome.crashed else "done")
+        if outcome.crashed:
+            (Path(self._folder) / f"{outcome.work.key}.given-up").write_text(f"{outcome.reason}: {outcome.message}")
+            yield outcome.work.key, outcome.reason
 
 
 def begun(folder: Path) -> Exchange:
@@ -50,15 +57,9 @@ def begun(folder: Path) -> Exchange:
 
 def run(folder: Path, elements: list[Element], expected: list[tuple[str, str]]) -> Any:
     exchange = begun(folder / "exchange")
-
-    def short(record: NotDone) -> tuple[str, str]:
-        return record.key, record.reason
-
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    done = (
-        pipeline | beam.Create(elements, reshuffle=False) | Supervised("Do", ElementsTask(str(folder)), Beats(exchange))
-    )
-    assert_that(done | beam.Map(short), equal_to(expected))
+    step = beam.ParDo(DoElement(str(folder), OnWorker(Beats(exchange))))
+    assert_that(pipeline | beam.Create(elements, reshuffle=False) | step, equal_to(expected))
     result = pipeline.run()
     result.wait_until_finish()
     return exchange, {c.key.metric.name: c.result for c in result.metrics().query()["counters"]}
@@ -185,11 +186,10 @@ def test_many_workers_are_listened_to_less_often(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_does_not_see_the_folder_of_the_run_begins_nothing(tmp_path: Path) -> None:
-    step = Supervised("Do", ElementsTask(str(tmp_path)), Beats(Exchange(str(tmp_path / "elsewhere"))))
-    do_fn = _SupervisedDoFn(step.task, step.beats, step.shared, LocalConfig(workers=1), 1)
+    step = DoElement(str(tmp_path), OnWorker(Beats(Exchange(str(tmp_path / "elsewhere")))))
     with pytest.raises(EmobeamError, match=r"elsewhere: the worker on .* doesn't see the folder of this run"):
-        do_fn.setup()
-    do_fn.teardown()
+        step.setup()
+    step.teardown()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,14 +218,12 @@ def test_every_beat_is_a_sign_though_nothing_is_counted(tmp_path: Path) -> None:
     assert seen == [1, 2, 3]
 
 
-def test_threads_of_one_process_share_a_file(tmp_path: Path) -> None:
-    exchange = begun(tmp_path)
-    shared = Supervised("Do", ElementsTask(str(tmp_path)), Beats(exchange)).shared
-    config = LocalConfig(workers=1)
-    steps = [_SupervisedDoFn(ElementsTask(str(tmp_path)), Beats(exchange), shared, config, 1) for _ in range(3)]
+def test_steps_of_one_process_share_its_children_and_a_file(tmp_path: Path) -> None:
+    found = OnWorker(Beats(begun(tmp_path)))
+    steps = [pickle.loads(pickle.dumps(DoElement(str(tmp_path), found))) for _ in range(3)]
     for step in steps:
         step.setup()
-    assert len({id(step._beats) for step in steps}) == 1
+    assert len({id(step.helpers) for step in steps}) == 1
     for step in steps:
         step.teardown()
 
@@ -236,7 +234,7 @@ def test_copies_of_videos_go_with_the_last_step_of_a_worker(tmp_path: Path, monk
         (downloads._folder() / name).mkdir()
         (downloads._folder() / name / "lock").touch()
     exchange = begun(tmp_path / "exchange")
-    children = Children(ElementsJob(str(tmp_path)), Beats(exchange), LocalConfig(workers=1), 1)
+    children = Children(Beats(exchange))
     children.enter()
     children.enter()
     with open(downloads._folder() / "used" / "lock") as lock:

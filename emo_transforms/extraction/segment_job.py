@@ -1,0 +1,38 @@
+"""What a child process does in stage 1, as it travels: networks are loaded where it is opened, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emobeam.emo_transforms.cache.segment_codec import decode_segment
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.records import PlannedSegment
+from emobeam.schemas.work import Report
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """Extracts segments one after the other; networks are loaded once.
+
+    Attributes:
+        features: URI of the cache.
+        threads: torch threads.
+    """
+
+    config: ExtractConfig
+    features: str
+    threads: int = 1
+
+    def open(self) -> Callable[[PlannedSegment, Report], None]:
+        import torch
+
+        from emobeam.emo_transforms.extraction.segments import Tools, do_segment
+
+        torch.set_num_threads(self.threads)
+        tools = Tools(self.config)
+
+        def extract(planned: PlannedSegment, report: Report) -> None:
+            do_segment(decode_segment(planned.data), tools, self.features, report)
+
+        return extract
