@@ -5,29 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from emobeam.pipelines.console import Ui, make_ui
+from emobeam.pipelines.quiet_imports import quiet_imports as quiet_imports
 
 _PACKAGES = ("emobeam", "pipelines", "runners", "emo_transforms", "schemas", "contextlib")
 
 _LOG = logging.getLogger("emobeam")
-
-
-@contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Keeps back what libraries log while they are imported (Beam misses optional parts), and the handler they add."""
-    before = logging.root.manager.disable
-    stand_in = logging.NullHandler()
-    logging.root.addHandler(stand_in)
-    logging.disable(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        logging.root.removeHandler(stand_in)
 
 
 class EmobeamWarning(UserWarning):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -46,4 +47,6 @@ def _made(kind: Any, data: Any) -> Any:
         return tuple(_made(each, item) for each, item in zip(kinds, data, strict=True))
     if get_origin(kind) in (Union, types.UnionType):
         return None if data is None else _made(next(each for each in arguments if each is not type(None)), data)
+    if isinstance(data, dict):  # of many records, all with the same names
+        return {sys.intern(name): value for name, value in data.items()}
     return data

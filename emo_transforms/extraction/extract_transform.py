@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -48,7 +48,7 @@ class _ExtractSegment(ChildStep):
         count("faces", record.rows)
         for step, seconds in record.seconds.items():
             Metrics.distribution("emobeam", f"ms_{step}").update(round(1000 * seconds))
-        yield record
+        yield replace(record, seconds={})
 
 
 def note_crash(features: str, planned: PlannedSegment, reason: str, message: str) -> None:

@@ -11,8 +11,8 @@ from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.files import check_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import has_ready_head
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
-from emobeam.emo_transforms.prediction.subjects import read_overrides
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec
+from emobeam.emo_transforms.prediction.subjects import read_overrides
 from emobeam.emo_transforms.prediction.video_parts import PredictTools, load_tools
 from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import LocalConfig

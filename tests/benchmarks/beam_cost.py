@@ -1,15 +1,13 @@
 """What Beam costs: ``python -m tests.benchmarks.beam_cost [CLIP...]``.
 
-The transform ``ExtractSegments`` in Beam's in-process runner, with reports as a worker sends them, against
-``extract_segment`` in a loop: the same segments of a minute, the same loaded networks, the same decoding process, one
-torch thread. Beam's own start-up (building and starting a pipeline, measured with one segment whose shard is there) is
-told apart; a worker pays it once per slice of the plan.
+The heavy step in Beam's in-process runner against the pool of children alone: the same segments of a minute, the same
+child with its loaded networks and its decoding process, one torch thread. Beam's own start-up (building and starting a
+pipeline, measured with one segment whose shard is there) is told apart; a launcher pays it once per stage.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -17,15 +15,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.utils.shared import Shared
-
+from emobeam.emo_transforms.cache.segment_codec import encode_segment
+from emobeam.emo_transforms.extraction.beam_records import Ends
 from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
-from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
-from emobeam.runners.local_worker import PipeReporter
+from emobeam.emo_transforms.extraction.segment_job import SegmentJob
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.runners.direct_run import run_direct
+from emobeam.runners.local import LocalConfig, LocalPool
 from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Segment
+from emobeam.schemas.records import PlannedSegment, ShardRecord
+from emobeam.schemas.work import Work
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, more_figure
 from tests.benchmarks.material import segments_of, standard_clip
 from tests.benchmarks.measure import (
@@ -42,74 +41,71 @@ from tests.benchmarks.measure import (
 )
 
 
-def run_loop(segments: Sequence[Segment], tools: Tools, features: str) -> None:
-    for segment in segments:
-        extract_segment(segment, tools, features)
+def run_pool(segments: Sequence[PlannedSegment], job: SegmentJob, pool: LocalPool) -> None:
+    work = [Work(segment.shard, segment.sampled, segment) for segment in segments]
+    assert all(not outcome.reason for outcome in pool.work_off(job, work))
 
 
-def run_beam(
-    segments: Sequence[Segment], config: ExtractConfig, features: str, shared: Shared, reporter: PipeReporter
-) -> None:
-    """The pipeline a worker runs over a slice (see ``emobeam.pipelines.stages.extract.ExtractJob``)."""
-    extract = ExtractSegments(config, features, shared, threads=1, reporter=reporter)
-    with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions([])) as pipeline:
-        _ = pipeline | beam.Create(segments, reshuffle=False) | extract
+def run_beam(segments: Sequence[PlannedSegment], job: SegmentJob, pool: LocalPool) -> None:
+    """The heavy step between a source and a sink."""
+
+    def build(pipeline: Any, ends: Ends) -> None:
+        made = pipeline | "Segments" >> ends.tasks | "Extract" >> ExtractSegments(job, ends.finder)
+        _ = made | "Shards" >> ends.leave(ShardRecord, "shards")
+
+    records: dict[str, list[ShardRecord]] = {}
+    run_direct(build, segments, pool, lambda event, data: None, [], records)
+    assert len(records["shards"]) == len(segments)
 
 
 def compare(clip: Path, config: ExtractConfig, copies: int, repeats: int) -> tuple[list[Figure], dict[str, Any]]:
-    """Loop and Beam over ``copies`` copies of a clip."""
-    shared = Shared()
-    began = time.perf_counter()
-    tools: Tools = shared.acquire(lambda: Tools(config), tag=config.cache_id)
-    loaded = time.perf_counter()
-    assert tools.decoder is not None
-    segments = segments_of(clip, config, tools.decoder)  # the decoding process starts here
-    planned = time.perf_counter()
-    segments = [s for number in range(copies) for s in segments_of(clip, config, tools.decoder, name=f"copy-{number}")]
-    with tempfile.TemporaryDirectory() as done, open(os.devnull, "wb") as nowhere:
-        reporter = PipeReporter(nowhere.fileno())
-        run_loop(segments[:1], tools, done)
-        runs: dict[str, Callable[[str], None]] = {
-            "loop": lambda folder: run_loop(segments, tools, folder),
-            "beam": lambda folder: run_beam(segments, config, folder, shared, reporter),
-            "start": lambda _: run_beam(segments[:1], config, done, shared, reporter),
+    """Pool and Beam over ``copies`` copies of a clip."""
+    with DecoderProcess(config.decoder) as decoder:
+        found = [s for number in range(copies) for s in segments_of(clip, config, decoder, name=f"copy-{number}")]
+    segments = [PlannedSegment(each.shard, len(each.sampled), encode_segment(each)) for each in found]
+    with tempfile.TemporaryDirectory() as folder, LocalPool(LocalConfig()) as pool:
+        job = SegmentJob(config, folder)  # one folder for all rounds: another job would load the networks anew
+        began = time.perf_counter()
+        run_pool(segments[:1], job, pool)
+        loaded = time.perf_counter()
+        runs: dict[str, Callable[[], Spent]] = {
+            "pool": lambda: _anew(folder, lambda: run_pool(segments, job, pool)),
+            "beam": lambda: _anew(folder, lambda: run_beam(segments, job, pool)),
+            "start": lambda: timed(lambda: run_beam(segments[:1], job, pool)),
         }
-        runs["start"](done)  # imports, and what Beam keeps
-        spent = interleaved({name: _in_fresh_folder(work) for name, work in runs.items()}, repeats, warm_up=False)
-    tools.close()
-    sampled = sum(len(segment.sampled) for segment in segments)
-    loop, within, start = (spent[name] for name in ("loop", "beam", "start"))
+        runs["start"]()  # imports, and what Beam keeps
+        spent = interleaved(runs, repeats, warm_up=False)
+    sampled = sum(segment.sampled for segment in segments)
+    alone, within, start = (spent[name] for name in ("pool", "beam", "start"))
     apart = [one.cpu - other.cpu for one, other in zip(within, start, strict=True)]
     what, against, note = (
         "Beam, CPU time more",
-        "extract_segment in a loop",
+        "the pool of children alone",
         f"{len(segments)} segments, {sampled} frames",
     )
     limit = Goal(at_most=5)
     figures = [
-        more_figure("beam.more", what, against, cpus(within), cpus(loop), goal=limit, note=note),
-        more_figure("beam.more.apart", f"{what}, its start-up apart", against, apart, cpus(loop), goal=None),
+        more_figure("beam.more", what, against, cpus(within), cpus(alone), goal=limit, note=note),
+        more_figure("beam.more.apart", f"{what}, its start-up apart", against, apart, cpus(alone), goal=None),
         median_figure("beam.start", "Beam: a pipeline with nothing to do", "", "ms",
                       [1000 * one.wall for one in start], goal=None),
     ]  # fmt: skip
     details = {
         "segments": len(segments),
         "frames": sampled,
-        "loading_seconds": loaded - began,
-        "decoder_start_seconds": planned - loaded,
+        "first_segment_seconds": loaded - began,
         "cpu_seconds": {name: cpus(runs) for name, runs in spent.items()},
         "wall_seconds": {name: walls(runs) for name, runs in spent.items()},
-        "ms_per_frame": 1000 * (statistics.median(cpus(within)) - statistics.median(cpus(loop))) / sampled,
+        "ms_per_frame": 1000 * (statistics.median(cpus(within)) - statistics.median(cpus(alone))) / sampled,
     }
     return figures, details
 
 
-def _in_fresh_folder(work: Callable[[str], None]) -> Callable[[], Spent]:
-    def once() -> Spent:
-        with tempfile.TemporaryDirectory() as folder:
-            return timed(lambda: work(folder))
-
-    return once
+def _anew(folder: str, work: Callable[[], None]) -> Spent:
+    """With no shard in the folder; one that is there at the end, so that ``start`` finds the first."""
+    for shard in Path(folder).glob("shards/*.parquet"):
+        shard.unlink()
+    return timed(work)
 
 
 def measure(options: argparse.Namespace) -> Section:

@@ -6,7 +6,6 @@ everything else down.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,15 +17,20 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
-from emobeam.pipelines.stages.engines.child_tasks import PredictTask
-from emobeam.pipelines.stages.engines.extract_graph import extract_graph
-from emobeam.pipelines.stages.engines.predict_graph import predict_graph
 
+from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.plan_job import PlanJob
+from emobeam.emo_transforms.extraction.segment_job import SegmentJob
+from emobeam.emo_transforms.prediction.predict_job import VideoJob
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
+from emobeam.pipelines.stages.graphs.extract_graph import extract_graph
+from emobeam.pipelines.stages.graphs.predict_graph import predict_graph
 from emobeam.runners.engines.dataflow import DataflowConfig, Detached, check_dataflow, dataflow_installed
+from emobeam.runners.engines.engine_ends import ends_on
 from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig, engine_options, hints_of
-from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.records import VideoFeatures, VideoTask
 
 pytestmark = [
     pytest.mark.engines,
@@ -56,11 +60,13 @@ def dry_run(build: Callable[[Any], None], engine: EngineConfig) -> Job:
     return pipeline.run().job
 
 
-def extract_job(engine: EngineConfig = ENGINE) -> Job:
-    def build(pipeline: Any) -> None:
-        extract_graph(pipeline, TASKS, ExtractConfig(), FEATURES, EXCHANGE, engine)
+def build_extract(pipeline: Any, uris: list[str], exchange: Exchange, engine: EngineConfig) -> None:
+    ends = ends_on(engine, exchange, uris, VideoTask, {})
+    extract_graph(pipeline, ends, PlanJob(ExtractConfig(), FEATURES, exchange), SegmentJob(ExtractConfig(), FEATURES))
 
-    return dry_run(build, engine)
+
+def extract_job(engine: EngineConfig = ENGINE) -> Job:
+    return dry_run(lambda pipeline: build_extract(pipeline, TASKS, EXCHANGE, engine), engine)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +78,11 @@ def extract() -> Job:
 
 @pytest.fixture(scope="module")
 def predict() -> Job:
-    """Stage 2; what its workers unpack plays no part before a job is sent."""
+    """Stage 2."""
 
     def build(pipeline: Any) -> None:
-        predict_graph(pipeline, TASKS, PredictTask(pickle.dumps("a head")), EXCHANGE, ENGINE)
+        job = VideoJob((), Dataset(ExtractConfig(), {}), FEATURES, "gs://lab-affect/out", PredictConfig())
+        predict_graph(pipeline, ends_on(ENGINE, EXCHANGE, TASKS, VideoFeatures, {}), job)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_GCE_CHECK", "true")
@@ -136,7 +143,7 @@ def test_the_graph_of_stage_2_has_one_redistribution_and_one_heavy_step(predict:
     for name in found:
         assert name.startswith("Predict/")
         assert hints(predict, steps(predict)[name]) == {"min_ram_bytes": str(16 * 10**9)}
-    assert any(name.startswith("NotDone/") for name in steps(predict))
+    assert any(name.startswith("Predicted/") for name in steps(predict))
     assert images(predict) == {IMAGE}
     assert len(predict.proto_pipeline.SerializeToString()) < 200_000
 
@@ -209,7 +216,7 @@ def test_a_detached_launcher_goes_and_leaves_what_workers_need(tmp_path: Path) -
         uri = exchange.put_records("tasks", "0.jsonl", [])
 
         def build(pipeline: Any) -> None:
-            extract_graph(pipeline, [uri], ExtractConfig(), FEATURES, exchange, engine)
+            build_extract(pipeline, [uri], exchange, engine)
 
         with pytest.raises(Detached, match="the same command settles"):
             run_remotely(build, engine, ["--dry_run=True"], exchange, lambda heard: None, said.append, said.append)

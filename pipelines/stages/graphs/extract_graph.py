@@ -18,7 +18,7 @@ def extract_graph(pipeline: Any, ends: Ends, plan: PlanJob, extract: SegmentJob)
     Between planning and extraction segments are spread over all workers; on the in-process runner that is where
     planning ends, so that all totals are known before the heavy step begins.
     """
-    planned = pipeline | "Tasks" >> ends.tasks | "Plan" >> PlanVideos(plan, ends.finder)
+    planned = pipeline | "Videos" >> ends.tasks | "Plan" >> PlanVideos(plan, ends.finder)
     made = (
         planned.segments
         | "Segments" >> ends.spread(PlannedSegment)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.pipelines.console import Ui
+from emobeam.pipelines.quiet_imports import quiet_imports
 from emobeam.pipelines.stages.graphs.stage_progress import FromSums, Progress
 from emobeam.runners.beam_metrics import RunMetrics
 from emobeam.runners.engines.presets import EngineConfig
@@ -71,7 +72,8 @@ def run_here(graph: Graph, first: Job, tasks: Sequence[Any], place: Place, run: 
         pool = place.pool or stack.enter_context(LocalPool(place.local))
         try:
             pool.start(first, len(tasks))
-            from emobeam.runners.direct_run import run_direct
+            with quiet_imports():
+                from emobeam.runners.direct_run import run_direct
 
             run.metrics = run_direct(
                 lambda pipeline, ends: graph(pipeline, ends, None), tasks, pool, progress, place.beam_args, run.records
@@ -95,7 +97,8 @@ def run_there(
     Args:
         tasks: what is to be done, asked anew for every job.
     """
-    from emobeam.runners.engines.engine_run import WorkersLost
+    with quiet_imports():
+        from emobeam.runners.engines.engine_run import WorkersLost
 
     for attempt in range(1, _SENT_AGAIN + 1):
         run = _send(graph, tasks(), place, engine, progress(), ui)
