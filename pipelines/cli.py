@@ -6,12 +6,14 @@ Ctrl-C, 143 by SIGTERM, which ends a job in the same way.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -237,10 +239,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on where this one ended", err=True)
         code = stops.code
+        if argv is None:
+            _leave(code)
     except EmobeamError as error:
         code = _exit_code(error)
         click.echo(f"error: {error}" if code else str(error), err=True)
     sys.exit(code or 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: to take torch and Beam apart in good order costs the interpreter more than a second."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit_code(error: EmobeamError) -> int:

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "pipelines": {"schemas", "emo_transforms", "runners"},
     "emobeam": {"schemas", "emo_transforms", "pipelines"},
 }
+NETWORKS = {"torch", "torchvision", "timm", "openvino", "av", "cv2"}
 HEAVY_FOR_SCHEMAS = {"torch", "torchvision", "timm", "av", "decord", "PIL", "fsspec", "apache_beam"}
 ROOMS = (
     "storage",
@@ -196,6 +197,22 @@ def test_the_python_interface_is_there_at_once() -> None:
 def test_records_and_configuration_load_nothing_heavy() -> None:
     modules = "emobeam.schemas.config, emobeam.schemas.records, emobeam.schemas.tasks"
     assert not loaded_by(f"import {modules}") & {*HEAVY, "numpy", "pandas"}
+
+
+def test_children_know_nothing_of_beam() -> None:
+    jobs = "emobeam.emo_transforms.extraction.segments, emobeam.emo_transforms.prediction.video_parts"
+    assert "apache_beam" not in loaded_by(f"import emobeam.runners.local_worker, {jobs}")
+
+
+def test_children_that_plan_load_no_networks() -> None:
+    modules = "emobeam.runners.local_worker, emobeam.emo_transforms.extraction.plan_job"
+    assert not loaded_by(f"import {modules}") & {"apache_beam", *NETWORKS}
+
+
+def test_beams_workers_load_no_networks() -> None:
+    modules = ["runners.engines.engine_ends", "runners.direct_run"]
+    modules += ["pipelines.stages.graphs.extract_graph", "pipelines.stages.graphs.predict_graph"]
+    assert not loaded_by("import " + ", ".join(f"emobeam.{module}" for module in modules)) & NETWORKS
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -101,6 +101,22 @@ def test_the_record_of_a_run(reference: Run) -> None:
     assert record["segments_of_this_run"] == len(rows(reference.features / "segments.parquet"))
     assert {"decode", "detect", "align", "embed", "write"} <= set(record["seconds_by_step"])
     assert record["versions"]["apache-beam"] != "not installed"
+    assert record["counters"]["videos"] == 4
+    assert record["counters"]["segments"] == record["counters"]["segments_planned"] == record["segments_of_this_run"]
+    assert record["counters"]["faces"] == sum(row["rows"] for row in rows(reference.features / "segments.parquet"))
+    assert json.loads((reference.output / "run.json").read_text())["counters"]["videos_predicted"] == 4
+
+
+def test_the_index_is_made_of_what_the_steps_tell(
+    reference: Run, tmp_path: Path, pool: LocalPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_footer(uri: str, **more: int) -> Footer:
+        raise AssertionError(f"{uri} is read again")
+
+    monkeypatch.setattr("emobeam.emo_transforms.cache.index.read_footer", read_footer)
+    extract([reference.inputs], tmp_path, pool, only="talk")
+    table = [row for row in rows(reference.features / "segments.parquet") if row["video"] == "talk"]
+    assert rows(tmp_path / "segments.parquet") == table
 
 
 @pytest.mark.parametrize("flags", [[], ["--quiet"], ["--json"], ["--json", "--quiet"]], ids="".join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from emobeam.emo_transforms.cache.index import read_segments
 from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
@@ -196,6 +198,72 @@ def test_a_finished_run_is_left_as_it_is(reference: Run, pool: LocalPool) -> Non
     assert "0 to do" in told.said[-1]
     assert stamps() == before
     assert without_runs(reference.features) == index
+
+
+NO_BEAM = """
+import sys
+from emobeam.pipelines.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code
+assert "apache_beam" not in sys.modules
+"""
+
+
+def test_with_nothing_left_to_do_there_is_no_graph(reference: Run) -> None:
+    options = ["--segment-seconds", "1", "--backbone-weights", "untrained", "--quiet"]
+    predict_options = ["--head", "untrained", "--edition", "8", "--quiet"]
+    for command in (
+        ["extract", reference.inputs, "--output", reference.features, *options],
+        ["predict", reference.features, "--output", reference.output, *predict_options],
+    ):
+        arguments = [sys.executable, "-c", NO_BEAM, *map(str, command)]
+        done = subprocess.run(arguments, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def sound(features: Path, whole: Mapping[str, bytes]) -> int:
+    """Checks a cache that a killed run left: shards are whole, and the index knows only of what is there."""
+    there = {name: data for name, data in shards(features).items() if not name.startswith(".")}
+    assert there.items() <= whole.items()
+    index = features / "segments.parquet"
+    known = {f"{row['shard']}.parquet": row for row in rows(index)} if index.exists() else {}
+    assert known.keys() <= there.keys()
+    assert all(row["bytes"] == len(there[name]) for name, row in known.items())
+    assert {row["shard"] for row in read_segments(str(features))} == {name.partition(".")[0] for name in there}
+    return len(there)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_launcher_killed_at_any_moment_leaves_a_sound_cache(reference: Run, tmp_path: Path) -> None:
+    """30 moments, over one run after another on the same cache, which is begun anew once it is complete."""
+    generator = random.Random(17)
+    whole, features = shards(reference.features), tmp_path / "features"
+    command = emobeam("extract", reference.inputs, "--output", features, "--segment-seconds", "1", "--workers", "2")
+    command += ["--backbone-weights", "untrained", "--quiet"]
+    began = time.monotonic()
+    assert subprocess.run(command, check=False).returncode == 0
+    whole_run = time.monotonic() - began
+    partly = 0
+    for _ in range(30):
+        if features.exists() and sound(features, whole) == len(whole):
+            shutil.rmtree(features)
+        process = subprocess.Popen(command)
+        try:
+            process.wait(generator.uniform(0.0, whole_run))
+        except subprocess.TimeoutExpired:
+            children = emobeam_processes(under=process)
+            process.kill()
+            process.wait()
+            assert gone(children)
+        if features.exists():
+            partly += 0 < sound(features, whole) < len(whole)
+    assert partly, "no moment was in the middle"
+    assert subprocess.run(command, check=False).returncode == 0
+    assert without_runs(features) == without_runs(reference.features)
+    assert temporaries(features) == []
 
 
 def test_inputs_come_and_go(reference: Run, tmp_path: Path, pool: LocalPool) -> None:
