@@ -141,7 +141,7 @@ def test_the_first_table_that_is_wrong_is_named(
     elif what == "of another task":
         write_part(str(first), pq.read_table(first), {**read_part_footer(str(first)), "task": "va"})
     else:
-        monkeypatch.setattr("emobeam.emo_transforms.storage.files.names", lambda uri, suffix: {first.stem, second.stem})
+        monkeypatch.setattr("emobeam.emo_transforms.storage.names", lambda uri, suffix: {first.stem, second.stem})
         first.unlink()
     said = {}
     for root in (str(output), f"slow://{output}"):
