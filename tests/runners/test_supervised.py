@@ -17,6 +17,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from emo_transforms import downloads, storage
 from emo_transforms.exchange import Exchange, open_exchange
+from pipelines.records import new_run_id
 from runners.beats import Beats, Listener, hear
 from runners.boot import versions
 from runners.local import LocalConfig
@@ -194,7 +195,7 @@ def test_a_worker_that_does_not_see_the_folder_of_the_run_begins_nothing(tmp_pat
 
 def test_workers_of_a_run_that_is_over_write_nothing(tmp_path: Path) -> None:
     """A job that was cancelled goes on for a while, and its exchange must not come back."""
-    with open_exchange(str(tmp_path), "20261121T100000Z-abc") as exchange:
+    with open_exchange(str(tmp_path), new_run_id()) as exchange:
         beats = Beats(exchange, interval=0.0)
         beats("frames", {"frames": 1})
         assert beats.flush(60)
