@@ -145,7 +145,7 @@ def test_what_comes_between_two_writes_is_written_in_the_end(tmp_path: Path) -> 
     beats("frames", {"frames": 1})
     beats("frames", {"frames": 1})
     wait_for(lambda: hear(exchange).counts["frames"] == 3)
-    assert hear(exchange).signs == 2
+    assert hear(exchange).signs in (2, 3), "3 where a busy machine took longer for the first than the pause"
 
 
 def test_object_stores_are_written_to_and_read_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
