@@ -17,6 +17,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage import downloads
+from emobeam.emo_transforms.storage.owners import owner_mark
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.pipelines.run_origin import new_run_id
 from emobeam.runners.child_supervision import Children, Supervised, _SupervisedDoFn
@@ -233,9 +234,11 @@ def test_threads_of_one_process_share_a_file(tmp_path: Path) -> None:
 
 def test_copies_of_videos_go_with_the_last_step_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for name in ("unused", "used"):
+    everything = {"unused": owner_mark(), "used": owner_mark(), "another's": "elsewhere-0123456789ab-1-1"}
+    for name, user in everything.items():
         (downloads._folder() / name).mkdir()
         (downloads._folder() / name / "lock").touch()
+        (downloads._folder() / name / f"user-{user}").touch()
     exchange = begun(tmp_path / "exchange")
     children = Children(ElementsJob(str(tmp_path)), Beats(exchange), LocalConfig(workers=1), 1)
     children.enter()
@@ -243,6 +246,6 @@ def test_copies_of_videos_go_with_the_last_step_of_a_worker(tmp_path: Path, monk
     with open(downloads._folder() / "used" / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         children.leave()
-        assert {path.name for path in downloads._folder().iterdir()} == {"unused", "used"}
+        assert {path.name for path in downloads._folder().iterdir()} == set(everything)
         children.leave()
-        assert {path.name for path in downloads._folder().iterdir()} == {"used"}
+        assert {path.name for path in downloads._folder().iterdir()} == {"used", "another's"}
