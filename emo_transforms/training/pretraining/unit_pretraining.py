@@ -26,6 +26,7 @@ from emobeam.emo_transforms.training.images.people_crops import ALIGNED, LANDMAR
 from emobeam.emo_transforms.training.images.people_loader import PeopleBatch, PeopleLoader
 from emobeam.emo_transforms.training.images.pixels import erase, normalise, to_float
 from emobeam.emo_transforms.training.pretraining.affect_pretraining import ERASE_AREA, Setting
+from emobeam.emo_transforms.training.pretraining.batch_norms import freeze_norms
 from emobeam.emo_transforms.training.pretraining.recipe import PretrainRecipe, learning_rate
 
 SHAPE_WEIGHT = 0.5
@@ -115,7 +116,7 @@ class UnitPretraining:
             group["lr"] = learning_rate(recipe, "all", done, self.steps(epoch))
         self._network.train()
         if recipe.norms == "frozen":
-            _freeze_norms(self._network)
+            freeze_norms(self._network)
         pictures = to_float(batch.pictures, self._setting.device)
         if recipe.erase:
             pictures = erase(pictures, recipe.erase, ERASE_AREA, self._info.mean)
@@ -228,12 +229,6 @@ def _start_at_the_usual(network: Any, crops: PeopleCrops) -> None:
     if isinstance(layer, nn.Linear):
         with torch.no_grad():
             layer.bias.copy_(torch.cat([rates.logit(), shape, torch.zeros(len(ALIGNED))]))
-
-
-def _freeze_norms(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
 
 
 def unit_loss(outputs: Tensor, targets: Tensor) -> Tensor:
