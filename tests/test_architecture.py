@@ -227,6 +227,18 @@ def test_private_names_are_not_imported() -> None:
     assert wrong == {}
 
 
+def test_who_keeps_every_error_back_tells_why() -> None:
+    """Ruff asks the same of ``except Exception`` (BLE001); ``suppress`` passes it by."""
+    wrong = [
+        f"{name_of(path)}:{number}"
+        for package in PACKAGES
+        for path in files_of(package)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"suppress\((Base)?Exception\):$", line)
+    ]
+    assert wrong == []
+
+
 def test_tables_are_not_read_from_python_files_by_several_threads() -> None:
     """``pq.read_table`` of a Python file object aborts about every fifth process at its end on a busy machine
     (pyarrow 25: a scanner's thread outlives the file); ``pq.ParquetFile(file).read()`` doesn't."""

@@ -49,7 +49,7 @@ class _FilePerLoop(FunctionCache):
             if hashlib.sha256(content[32:]).digest() == content[:32]:
                 return self._impl.rebuild(target_context, pickle.loads(content[32:]))
             return None
-        except Exception:  # a damaged or foreign file can raise anything; compiling answers all of it
+        except Exception:  # noqa: BLE001 - a damaged or foreign file can raise anything; compiling answers all of it
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -67,7 +67,7 @@ class _FilePerLoop(FunctionCache):
                 except BaseException:
                     os.unlink(file.name)
                     raise
-        except Exception:  # no room, no right, not to be pickled: the next process compiles again
+        except Exception:  # noqa: BLE001 - no room, no right, not to be pickled: the next process compiles again
             return
 
     def _file(self, sig: Any, codegen: Any) -> Path:

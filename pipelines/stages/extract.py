@@ -101,6 +101,7 @@ class ExtractJob:
     shared: Shared = field(default_factory=Shared)
 
     def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
+        """One pipeline over the slice; raises what Beam makes of an :class:`OutputError`."""
         extract = ExtractSegments(self.config, self.features, self.shared, self.threads, reporter)
         with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
             _ = pipeline | "Segments" >> beam.Create(elements, reshuffle=False) | "Extract" >> extract

@@ -56,7 +56,8 @@ class ImageBatch:
 class Transform(Protocol):
     """From a decoded picture to the network's size."""
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture: ...
+    def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """Pictures uint8 ``[H, W, 3]``; all chance comes from ``rng``."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class PlainTransform:
     size: int
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A square of ``size``; chance plays no part."""
         return fit_crop(picture, self.size)
 
 
@@ -76,6 +78,7 @@ class FaceTransform:
     size: int
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A square of ``size``, changed as ``rng`` draws."""
         return faces.apply(fit_crop(picture, self.size), faces.draw(rng))
 
 
@@ -100,6 +103,7 @@ class ImagenetTransform:
         )
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A square of ``size``, changed by a seed drawn from ``rng``; global sources of chance stay as they are."""
         with _global_seed(int(rng.integers(2**31))):  # timm draws from three global sources
             tensor: Tensor = self._transform(Image.fromarray(picture))
         return tensor.permute(1, 2, 0).contiguous().numpy()
