@@ -210,6 +210,15 @@ def _lines(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
+def test_the_page_for_contributors_knows_the_house() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert tuple(re.findall(r"^- \*\*`(\w+)/`\*\*:", page, re.MULTILINE)) == ROOMS
+    assert " --> ".join(ROOMS) in page  # the picture
+    files = re.findall(r"`((?:{})/[\w/]+\.py)`".format("|".join(PACKAGES)), page)
+    assert len(files) > 20
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
 def test_names_tell_what_files_hold() -> None:
     stems = {name_of(path): path.stem for package in PACKAGES for path in files_of(package)}
     assert {name for name, stem in stems.items() if stem in NAMES_FOR_ANYTHING | GLOSSARY} == set()

@@ -139,7 +139,7 @@ def shards_of(features: Path, video: str) -> dict[str, bytes]:
 
 def part(output: Path, task: str, video: str) -> list[Row]:
     """Rows of the predictions table of one video."""
-    from emobeam.emo_transforms.prediction.parts import part_name
+    from emobeam.emo_transforms.prediction.prediction_tables import part_name
 
     return rows(output / "predictions" / task / part_name(video))
 

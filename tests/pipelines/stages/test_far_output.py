@@ -15,7 +15,7 @@ import pytest
 from emobeam.emo_transforms.abaw.scoring.predicted_series import open_tables
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.parts import part_name, part_uri, read_part_footer, write_part
+from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri, read_part_footer, write_part
 from emobeam.emo_transforms.prediction.video_parts import missing_parts
 from emobeam.pipelines.challenge.submit import run_submit
 from emobeam.pipelines.stages.output_folder import list_earlier, to_do

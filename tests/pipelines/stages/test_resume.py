@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from emobeam.emo_transforms.prediction.parts import part_name, part_uri
+from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stopping import Terminated
