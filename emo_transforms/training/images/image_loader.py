@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -160,6 +160,36 @@ class BatchOrder(Generic[Place]):
         return len(self.batches)
 
 
+def ordered_loader(
+    data: Dataset[Any],
+    order: BatchOrder[Any],
+    collate: Callable[[Any], Any],
+    *,
+    seed: int,
+    workers: int = 0,
+    ahead: int = 4,
+    pinned: bool = False,
+) -> DataLoader[Any]:
+    """Torch's loader of batches in an order that is set anew for each epoch.
+
+    Args:
+        workers: processes that read ahead, and stay from epoch to epoch; 0 reads in this one.
+        ahead: batches that each of them has ready.
+        pinned: for copies to a GPU that overlap with work on it.
+    """
+    return DataLoader(
+        data,
+        batch_sampler=order,  # type: ignore[arg-type]  # any iterable of lists will do
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pinned,
+        persistent_workers=workers > 0,
+        worker_init_fn=_calm_worker if workers else None,
+        prefetch_factor=ahead if workers else None,
+        generator=torch.Generator().manual_seed(seed),  # or each pass would draw from the global one
+    )
+
+
 class ImageLoader:
     """Batches of a data set, epoch by epoch.
 
@@ -174,17 +204,8 @@ class ImageLoader:
     ) -> None:
         self._count, self._batch, self._seed = len(images), batch, seed
         self._order: BatchOrder[tuple[int, int]] = BatchOrder()
-        self._loader: DataLoader[Any] = DataLoader(
-            _Pictures(images, transform, seed),
-            batch_sampler=self._order,  # type: ignore[arg-type]  # any iterable of lists will do
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=pinned,
-            persistent_workers=workers > 0,
-            worker_init_fn=calm_worker if workers else None,
-            prefetch_factor=4 if workers else None,
-            generator=torch.Generator().manual_seed(seed),  # or each pass would draw from the global one
-        )
+        data = _Pictures(images, transform, seed)
+        self._loader = ordered_loader(data, self._order, _collate, workers=workers, pinned=pinned, seed=seed)
 
     def steps(self) -> int:
         """Batches of a shuffled epoch: whole ones, or the only one."""
@@ -206,6 +227,6 @@ class ImageLoader:
         return [places[start : start + self._batch] for start in range(0, len(places), self._batch)]
 
 
-def calm_worker(worker: int) -> None:
+def _calm_worker(worker: int) -> None:
     """One thread for each process, there being many."""
     torch.set_num_threads(1)
