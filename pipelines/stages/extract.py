@@ -179,7 +179,7 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
             _extract_there(request, request.engine, known, run, run_id, ui)
     except BaseException:
         # What stops a run, such as an outage, often stops this, too; the next run does it, and the first error counts.
-        with suppress(Exception):
+        with suppress(Exception):  # see above
             _settle(request.output, run.prints, config)
         raise
     finally:
