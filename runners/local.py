@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
 from emobeam.emo_transforms.storage.scratch import scratch_prefix
 from emobeam.runners.local_worker import Job, send
@@ -216,10 +216,9 @@ class LocalPool:
         self._send(worker, job)
 
     def _send(self, worker: _Worker, message: Any) -> None:
-        assert worker.process.stdin is not None
         worker.unanswered += 1
         with contextlib.suppress(BrokenPipeError):  # its death is met when its events end
-            send(worker.process.stdin, message)  # type: ignore[arg-type]
+            send(cast(BinaryIO, worker.process.stdin), message)
 
     def _read(self, worker: _Worker) -> None:
         data = os.read(worker.events, 65536)

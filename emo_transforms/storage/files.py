@@ -47,11 +47,12 @@ class OutputError(EmobeamError):
 def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URI and the path on it. ``::`` in a name is part of the name."""
     if is_local(uri):
-        fs = LocalFileSystem()
-        return fs, str(fs._strip_protocol(str(local_path(uri))))
+        return LocalFileSystem(), str(local_path(uri).absolute())
     if "::" in uri and not _CHAINED.search(uri):
-        kind = fsspec.get_filesystem_class(uri.partition("://")[0])
-        return fsspec.filesystem(uri.partition("://")[0], **kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
+        # fsspec would take the name for a chain, so it sees a character instead that no text has.
+        stand_in = next(sign for sign in _NO_CHARACTERS if sign not in uri)
+        fs, path = url_to_fs(uri.replace("::", stand_in))
+        return fs, str(path).replace(stand_in, "::")
     if uri.startswith(("gs://", "gcs://")) and os.environ.get("STORAGE_EMULATOR_HOST"):
         # Else gcsfs asks for the kind of each bucket by gRPC, which emulators don't speak, and waits a minute.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -61,6 +62,9 @@ def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 _CHAINED = re.compile(r"^[a-z0-9_+.-]+::|::[a-z0-9_+.-]+://", re.IGNORECASE)
 """``simplecache::gs://...`` and ``zip://a::gs://...`` of fsspec."""
+
+_NO_CHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+"""What Unicode keeps for a program's own use."""
 
 
 def locate(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, label_sources, partitions, read_labels
 from emobeam.schemas.records import EmobeamError, UsageError
-from emobeam.schemas.row_keys import SUBJECTS, match_names
+from emobeam.schemas.row_keys import match_names, participant_of, without_side
 from emobeam.schemas.tasks import Task
 
 _PART = re.compile(r"(?:[-_ ]?part[-_ ]?\d+|(?<=\d)-\d{1,3}|_\d{1,3})$", re.IGNORECASE)
@@ -49,12 +49,10 @@ def group_of(task: Task, name: str) -> str:
     * Where names don't tell (EMI, LSD): the name itself.
     """
     if task.labels.subjects == "folder":
-        folders = name.removeprefix("Videos/").split("/")
-        return folders[0] if len(folders) > 1 else name
+        return participant_of(name)
     if task.labels.subjects != "name":
         return name
-    base, _, side = name.rpartition("_")
-    stem = base if base and side in SUBJECTS else name
+    stem = without_side(name)
     return _PART.sub("", stem) or stem
 
 

@@ -29,6 +29,7 @@ class SegmentJob:
         return SegmentJob, self._settings
 
     def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
+        """Writes a shard, or a failure record, for each; raises :class:`OutputError` where nothing can be written."""
         config, features = self._settings
         if self._tools is None:
             torch.set_num_threads(_THREADS)
@@ -50,6 +51,7 @@ class VideoJob:
         return VideoJob, self._settings
 
     def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
+        """Writes the tables of each; raises :class:`OutputError` where nothing can be written."""
         specs, dataset, features, output, config = self._settings
         if self._tools is None:
             torch.set_num_threads(_THREADS)

@@ -102,6 +102,7 @@ class ExtractJob:
     shared: Shared = field(default_factory=Shared)
 
     def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
+        """One pipeline over the slice; raises what Beam makes of an :class:`OutputError`."""
         extract = ExtractSegments(self.config, self.features, self.shared, self.threads, reporter)
         with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
             _ = pipeline | "Segments" >> beam.Create(elements, reshuffle=False) | "Extract" >> extract
@@ -178,7 +179,7 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
             _extract_there(request, request.engine, known, run, run_id, ui)
     except BaseException:
         # What stops a run, such as an outage, often stops this, too; the next run does it, and the first error counts.
-        with suppress(Exception):
+        with suppress(Exception):  # see above
             _settle(request.output, run.prints, config)
         raise
     finally:

@@ -73,6 +73,7 @@ class PredictJob:
     shared: Shared = field(default_factory=Shared)
 
     def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
+        """One pipeline over the slice; raises what Beam makes of an :class:`OutputError`."""
         predict = PredictVideos(
             self.specs, self.dataset, self.features, self.output, self.config, self.shared, self.threads, reporter
         )

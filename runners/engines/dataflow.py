@@ -292,13 +292,17 @@ _ADVICE = (
     ),
     (
         r"imagepullbackoff|error pulling|failed to pull|manifest unknown",
-        "workers can't pull --image: check its name and tag, and give the workers' service account the role "
-        "roles/artifactregistry.reader",
+        (
+            "workers can't pull --image: check its name and tag, and give the workers' service account the role "
+            "roles/artifactregistry.reader"
+        ),
     ),
     (
         r"private google access|no_use_public_ips|external ip",
-        "switch Private Google Access on: gcloud compute networks subnets update SUBNETWORK --region REGION "
-        "--enable-private-ip-google-access",
+        (
+            "switch Private Google Access on: gcloud compute networks subnets update SUBNETWORK --region REGION "
+            "--enable-private-ip-google-access"
+        ),
     ),
     (
         r"ZONE_RESOURCE_POOL_EXHAUSTED|stockout",

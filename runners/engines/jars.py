@@ -178,6 +178,7 @@ def spark_version(master: str, port: int = SPARK_PAGE) -> str:
 
 
 def minor(version: str) -> str:
+    """The first two numbers of a version: ``2.1`` of ``2.1.3``."""
     return ".".join(version.split(".")[:2])
 
 

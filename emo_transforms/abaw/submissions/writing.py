@@ -202,10 +202,10 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
         wanted = read_video_list(template, task, rows.form)
         places = dict(match_names(wanted, [video for video, _ in pairs]).found)
     written = []
-    for name, count in wanted.items():
+    for name, listed in wanted.items():
         known = rows.predictions(*places[name]) if name in places else None
-        if count is None:
-            count = int(known.frames.max()) if known is not None and len(known.frames) else 0
+        predicted = int(known.frames.max()) if known is not None and len(known.frames) else 0
+        count = predicted if listed is None else listed
         if not count:  # no predictions, and the list of names doesn't say how many rows to make up
             rows.missing[name] = None
             continue

@@ -46,9 +46,11 @@ class Source:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of what is read, in the order of ``shapes``."""
         return tuple(self.shapes)
 
     def dtype(self, name: str) -> type[np.generic]:
+        """As the cache holds it: vectors in 32 bits, maps in 16."""
         return np.float32 if name in VECTORS else np.float16
 
     @property

@@ -305,6 +305,15 @@ def test_files_that_others_put_into_a_store_are_seen(store: str) -> None:
     assert storage.names(f"{store}/shards", ".parquet") == {"one", "two"}
 
 
+def test_paths_may_be_relative_and_look_like_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("file:a.txt", "local:a.txt", "./b.txt", "sub/../c.txt"):
+        storage.write_bytes(name, name.encode())
+        assert storage.read_bytes(name) == name.encode()
+        assert storage.locate(name)[1] == os.path.abspath(name)
+    assert storage.names(".", ".txt") == {"file:a", "local:a", "b", "c"}
+
+
 def test_a_local_copy_of_a_local_file_is_the_file(tmp_path: Path) -> None:
     for uri in (str(tmp_path / "a.mp4"), f"file://{tmp_path}/a.mp4"):
         with storage.local_copy(uri) as path:

@@ -69,7 +69,7 @@ def test_an_empty_object_is_there(store: Store) -> None:
     assert storage.read_bytes(f"{store.uri}/empty.bin") == b""
 
 
-@pytest.mark.parametrize("name", ["a::b.mp4", "x::y/::z.mp4"])
+@pytest.mark.parametrize("name", ["a::b.mp4", "x::y/::z.mp4", "\ufdd0a::b\ufdd1.mp4"])
 def test_colons_are_part_of_a_name(store: Store, tmp_path: Path, name: str) -> None:
     for folder in (store.uri, str(tmp_path), f"file://{tmp_path}"):
         uri = f"{folder}/{name}"
