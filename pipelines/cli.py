@@ -249,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _leave(code: int) -> NoReturn:
     """Ends the process at once: to take torch and Beam apart in good order costs the interpreter more than a second."""
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001 - os._exit leaves them out
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -26,7 +26,7 @@ def metrics_of(result: Any) -> RunMetrics:
     seconds: dict[str, float] = defaultdict(float)
     try:
         found = result.metrics().query()
-    except Exception:  # some engines have none, or none any more
+    except Exception:  # noqa: BLE001 - some engines have none, or none any more
         return RunMetrics()
     for counter in found["counters"]:
         counts[counter.key.metric.name] += counter.result or 0

@@ -46,6 +46,7 @@ class LauncherHelpers:
     together: bool = True
 
     def work_off(self, job: Job, work: Sequence[Work], listen: Report) -> Iterator[Outcome]:
+        """See :meth:`emobeam.runners.local.LocalPool.work_off`."""
         outcomes = self.pool.work_off(job, work, listen, self.interrupts.check)
         while True:
             try:
@@ -57,12 +58,14 @@ class LauncherHelpers:
             yield outcome
 
     def report(self, event: str, data: Mapping[str, Any]) -> None:
+        """Tells who waits for the run."""
         try:
             self.told(event, data)
         except BaseException as error:
             raise self._broken(error) from error
 
     def check(self) -> None:
+        """Raises where a signal came."""
         try:
             self.interrupts.check()
         except BaseException as error:
@@ -73,10 +76,10 @@ class LauncherHelpers:
         self.records.setdefault(name, []).append(record)
 
     def enter(self) -> None:
-        pass
+        """Steps come and go, the pool is the launcher's."""
 
     def leave(self) -> None:
-        pass
+        """See :meth:`enter`."""
 
     def _broken(self, error: BaseException) -> StepBroken:
         if self.error is None:
@@ -91,6 +94,7 @@ class InLauncher:
     shared: Shared = field(default_factory=Shared)
 
     def find(self) -> LauncherHelpers:
+        """Raises :class:`EmobeamError` once the run has ended."""
         found: LauncherHelpers = self.shared.acquire(_gone)
         return found
 

@@ -56,7 +56,7 @@ class Children:
             self._end_idle()
             self.beats.flush()
             with suppress(OSError):
-                downloads.sweep(idle=0)
+                downloads.leave()
 
     def _end_idle(self) -> None:
         with self._lock:
@@ -101,7 +101,8 @@ class OnWorker:
 
     def find(self) -> Children:
         """Raises :class:`EmobeamError` where this machine doesn't see the folder of the run: else one that isn't shared
-        would fill up unseen on this machine's own disk."""
+        would fill up unseen on this machine's own disk.
+        """
         self.beats.exchange.check()
         found: Children = self.shared.acquire(lambda: Children(self.beats, self.most))
         return found

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -27,53 +26,49 @@ class Interrupted(EmobeamError):
     """The run was told to end; what was told is raised once Beam has let go."""
 
 
-@dataclass
 class Interrupts:
-    """What came while a block ran.
+    """What comes while a block runs."""
 
-    Attributes:
-        number: the first signal; 0: none.
-    """
+    def __init__(self) -> None:
+        self._number = 0
+        self._came = 0.0
+        self._before: dict[int, Handler] = {}
 
-    number: int = 0
-    _before: dict[int, Handler] = field(default_factory=dict)
-    _came: float = 0.0
+    def hold_back(self) -> None:
+        """From now on signals are noted. Only those that somebody handles in Python, and only in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._before[number] = handler
+                signal.signal(number, self._note)
+
+    def let_go(self) -> None:
+        """Signals do what they always do, and so does the first that was noted."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._number:
+            self._before[self._number](self._number, None)
 
     def check(self) -> None:
         """Raises :class:`Interrupted` where a signal came."""
-        if self.number:
+        if self._number:
             raise Interrupted("stopped")
 
-    def obey(self) -> None:
-        """Does what the first signal would have done outside of the block."""
-        if self.number:
-            self._before[self.number](self.number, None)
-
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number and time.monotonic() - self._came > _IMPATIENT:
+        if self._number and time.monotonic() - self._came > _IMPATIENT:
             self._before[number](number, frame)
-        elif not self.number:
-            self.number, self._came = number, time.monotonic()
+        elif not self._number:
+            self._number, self._came = number, time.monotonic()
 
 
 @contextmanager
 def held_back() -> Iterator[Interrupts]:
-    """While the block runs signals are noted, for :meth:`Interrupts.check`; at its end they do what they always do.
-
-    Only those that somebody handles in Python, and only in the main thread.
-    """
+    """While the block runs signals are noted, for :meth:`Interrupts.check`; at its end they do what they always do."""
     interrupts = Interrupts()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts
-        return
-    for each in _SIGNALS:
-        handler = signal.getsignal(each)
-        if callable(handler):
-            interrupts._before[each] = handler
-            signal.signal(each, interrupts._note)
+    interrupts.hold_back()
     try:
         yield interrupts
     finally:
-        for number, handler in interrupts._before.items():
-            signal.signal(number, handler)
-        interrupts.obey()
+        interrupts.let_go()

@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 from emobeam.emo_transforms.storage.scratch import scratch_prefix
 from emobeam.runners.local_worker import packed
@@ -107,8 +107,8 @@ class _Worker:
 
     @property
     def inlet(self) -> int:
-        assert self.process.stdin is not None
-        return self.process.stdin.fileno()
+        """Where its standard input is written to."""
+        return cast(IO[bytes], self.process.stdin).fileno()
 
 
 class LocalPool:
@@ -232,8 +232,8 @@ class LocalPool:
 
     def _hand(self, worker: _Worker) -> int:
         """Makes the job of now one that a child has, and gives its number."""
-        assert self._job is not None
-        number = next((number for number, job in worker.jobs.items() if job == self._job), 0)
+        job = cast(Job, self._job)  # there is one before any worker
+        number = next((number for number, known in worker.jobs.items() if known == job), 0)
         if number:
             worker.jobs[number] = worker.jobs.pop(number)
             return number
@@ -241,11 +241,11 @@ class LocalPool:
             del worker.jobs[oldest]
             self._send(worker, ("drop", oldest))
         self._numbers += 1
-        worker.jobs[self._numbers] = self._job
+        worker.jobs[self._numbers] = job
         worker.unanswered += 1
         worker.loading += 1
         worker.last_sign = time.monotonic()
-        self._send(worker, ("job", self._numbers, self._job))
+        self._send(worker, ("job", self._numbers, job))
         return self._numbers
 
     def _send(self, worker: _Worker, message: Any) -> None:

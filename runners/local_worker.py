@@ -34,6 +34,7 @@ class PipeReporter:
     fd: int
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        """Writes one line of JSON into the pipe."""
         line = memoryview((json.dumps({"event": event, **data}) + "\n").encode())
         while line:
             line = line[os.write(self.fd, line) :]
@@ -64,7 +65,7 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[bytes]) -> None:
         except EOFError:
             storage.discard_unfinished()
             os._exit(0)
-        except Exception:  # a thread that ends in silence would leave a child that waits for ever
+        except Exception:  # noqa: BLE001 - a thread that ends in silence would leave a child that waits for ever
             _die()
 
 
@@ -82,7 +83,7 @@ def main() -> None:
             _treat(pickle.loads(data), opened, report)
         except EmobeamError as error:
             report("fatal", {"message": str(error)[:2000]})
-        except Exception:  # unpacking a job runs imports and constructors, which may raise anything
+        except Exception:  # noqa: BLE001 - unpacking a job runs imports and constructors, which may raise anything
             _die()
 
 

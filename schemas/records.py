@@ -230,22 +230,27 @@ class ShardRecord:
 
     @property
     def shard(self) -> str:
+        """Its name."""
         return str(self.row["shard"])
 
     @property
     def video(self) -> str:
+        """Its video's id."""
         return str(self.row["video"])
 
     @property
     def rows(self) -> int:
+        """Faces that it holds, each view counting."""
         return int(self.row["rows"])
 
     @property
     def sampled(self) -> int:
+        """Frames that were looked at."""
         return int(self.row["sampled"])
 
     @property
     def bytes(self) -> int:
+        """Size of its file."""
         return int(self.row["bytes"])
 
 

@@ -32,16 +32,20 @@ class PlannedSegmentCoder(Coder):  # type: ignore[misc]
     """Segments as they were packed when they were planned: name, number of frames, the bytes."""
 
     def encode(self, value: PlannedSegment) -> bytes:
+        """The packed segment behind its name and its number of frames."""
         return b"%s %d %s" % (value.shard.encode(), value.sampled, value.data)
 
     def decode(self, encoded: bytes) -> PlannedSegment:
+        """The segment again, still packed."""
         shard, sampled, data = encoded.split(b" ", 2)
         return PlannedSegment(shard.decode(), int(sampled), data)
 
     def is_deterministic(self) -> bool:
+        """True, so that Beam may group by them."""
         return True
 
     def to_type_hint(self) -> type[PlannedSegment]:
+        """The only type it codes."""
         return PlannedSegment
 
     def __eq__(self, other: object) -> bool:
@@ -57,15 +61,19 @@ class RecordCoder(Coder):  # type: ignore[misc]
     kind: type[Any]
 
     def encode(self, value: Any) -> bytes:
+        """The record as JSON, the same bytes on every machine."""
         return to_text(value).encode()
 
     def decode(self, encoded: bytes) -> Any:
+        """The record again."""
         return from_text(self.kind, encoded)
 
     def is_deterministic(self) -> bool:
+        """True, so that Beam may group by them."""
         return True
 
     def to_type_hint(self) -> type[Any]:
+        """The only type it codes."""
         return self.kind
 
     def __eq__(self, other: object) -> bool:
@@ -76,22 +84,32 @@ class RecordCoder(Coder):  # type: ignore[misc]
 
 
 class VideoTaskCoder(RecordCoder):
+    """Inputs to be looked at."""
+
     kind = VideoTask
 
 
 class VideoFeaturesCoder(RecordCoder):
+    """Videos to be predicted."""
+
     kind = VideoFeatures
 
 
 class LookedCoder(RecordCoder):
+    """What planning saw of an input."""
+
     kind = Looked
 
 
 class ShardRecordCoder(RecordCoder):
+    """What became of segments."""
+
     kind = ShardRecord
 
 
 class VideoPredictedCoder(RecordCoder):
+    """What became of videos in stage 2."""
+
     kind = VideoPredicted
 
 
@@ -137,6 +155,7 @@ class Redistribute(beam.PTransform):  # type: ignore[misc, type-arg]
     grouped: bool = False
 
     def expand(self, elements: Any) -> Any:
+        """Elements of ``kind`` in and out, in no order."""
         if not self.grouped:
             return elements | "Reshuffle" >> beam.Reshuffle()
         keyed = beam.Map(_by_content).with_input_types(self.kind).with_output_types(_pair(bytes, self.kind))
@@ -168,6 +187,7 @@ class TaskFiles(beam.PTransform):  # type: ignore[misc, type-arg]
     reporter: Report | None = None
 
     def expand(self, begin: Any) -> Any:
+        """The beginning of a pipeline in, records of ``kind`` out."""
         read = beam.FlatMap(partial(_read_and_tell, kind=self.kind, reporter=self.reporter))
         read = read.with_input_types(str).with_output_types(self.kind)
         files = begin | "Files" >> beam.Create(self.uris, reshuffle=False)
@@ -207,6 +227,7 @@ class LeaveRecords(beam.PTransform):  # type: ignore[misc, type-arg]
     files: int = 16
 
     def expand(self, records: Any) -> Any:
+        """Records of ``kind`` in; out come the URIs of the files that were written."""
         keyed = (
             beam.Map(partial(_keyed, files=self.files))
             .with_input_types(self.kind)

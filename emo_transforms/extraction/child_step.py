@@ -58,19 +58,23 @@ class ChildStep(beam.DoFn, ABC):  # type: ignore[misc]
         self.helpers.report(event, data)
 
     def setup(self) -> None:
+        """Finds who serves the run in this process."""
         self.helpers = self._finder.find()
         self.helpers.enter()
         self._entered = True
 
     def teardown(self) -> None:
+        """Lets them go."""
         if self._entered:
             self._entered = False
             self.helpers.leave()
 
     def start_bundle(self) -> None:
+        """Nothing waits."""
         self._waiting = []
 
     def process(self, element: Any) -> Iterator[Any]:
+        """Has an element done, or keeps it for the bundle's end."""
         self.helpers.check()
         if self.helpers.together:
             self._waiting.append(self.work(element))
@@ -78,6 +82,7 @@ class ChildStep(beam.DoFn, ABC):  # type: ignore[misc]
             yield from self._worked_off([self.work(element)])
 
     def finish_bundle(self) -> Iterator[Any]:
+        """Has those done that wait."""
         waiting, self._waiting = self._waiting, []
         for output in self._worked_off(waiting) if waiting else ():
             yield _leaving(output)

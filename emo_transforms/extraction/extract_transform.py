@@ -74,6 +74,7 @@ class ExtractSegments(beam.PTransform):  # type: ignore[misc, type-arg]
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, segments: Any) -> Any:
+        """PlannedSegment in, ShardRecord out."""
         extract: Any = beam.ParDo(_ExtractSegment(self.job, self.finder))
         if self.hints:
             extract = extract.with_resource_hints(**self.hints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from emobeam.emo_transforms.cache.segment_codec import compacted, encode_segment
@@ -34,6 +35,7 @@ class PlanJob:
     exchange: Exchange | None = None
 
     def open(self) -> Callable[[VideoTask, Report], None]:
+        """What looks at one input, with a decoding process for all of them."""
         decoder = DecoderProcess(self.config.decoder)
 
         def plan(task: VideoTask, report: Report) -> None:
@@ -43,7 +45,7 @@ class PlanJob:
             todo = look.todo((*task.given_up, *task.there))
             pieces = []
             for segment in todo:
-                small = compacted(segment, self._put) if self.exchange else segment
+                small = compacted(segment, partial(_put, self.exchange)) if self.exchange else segment
                 data = b64encode(encode_segment(small)).decode()
                 pieces.append([segment.shard, len(segment.sampled), data])
             record = looked(task, look, todo)
@@ -51,9 +53,9 @@ class PlanJob:
 
         return plan
 
-    def _put(self, name: str, data: bytes) -> str:
-        assert self.exchange is not None
-        return self.exchange.put("timelines", f"{name}.segment", data)
+
+def _put(exchange: Exchange, name: str, data: bytes) -> str:
+    return exchange.put("timelines", f"{name}.segment", data)
 
 
 def planned(result: Any) -> tuple[Looked, list[PlannedSegment]]:

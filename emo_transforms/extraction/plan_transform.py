@@ -59,6 +59,7 @@ class PlanVideos(beam.PTransform):  # type: ignore[misc, type-arg]
     finder: Finder
 
     def expand(self, tasks: Any) -> Any:
+        """Tasks in, the two collections named above out."""
         plan = beam.ParDo(_PlanVideo(self.job, self.finder))
         found = tasks | "PlanVideo" >> plan.with_outputs("looked", main="segments")
         # Outputs with tags have no types of their own to take a coder from.

@@ -25,6 +25,7 @@ class SegmentJob:
     threads: int = 1
 
     def open(self) -> Callable[[PlannedSegment, Report], None]:
+        """What makes the shard of one segment, or writes why there is none."""
         import torch
 
         from emobeam.emo_transforms.extraction.segments import Tools, do_segment

@@ -45,6 +45,7 @@ class VideoJob:
     threads: int = 1
 
     def open(self) -> Callable[[VideoFeatures, Report], Any]:
+        """What writes the tables of one video."""
         import torch
 
         from emobeam.emo_transforms.prediction.video_parts import do_video, load_tools

@@ -55,6 +55,7 @@ class PredictVideos(beam.PTransform):  # type: ignore[misc, type-arg]
     hints: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, items: Any) -> Any:
+        """VideoFeatures in, VideoPredicted out."""
         predict: Any = beam.ParDo(_PredictVideo(self.job, self.finder))
         if self.hints:
             predict = predict.with_resource_hints(**self.hints)

@@ -173,7 +173,7 @@ def _remove(uri: str) -> None:
                 object_stores.patiently(lambda: fs.rm(path, recursive=True))
             if not object_stores.patiently(lambda: fs.exists(path)):
                 return
-        except Exception as error:  # each client of a store has its own; the run is over and must not fail by this
+        except Exception as error:  # noqa: BLE001 - clients of stores have their own; the run is over and must not fail
             if object_stores.is_transient(error):
                 return
         time.sleep(0.5)

@@ -224,8 +224,8 @@ class _Child:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self.connection.close()
         self._errors.close()
         # Pictures handed out are copies, so nothing points into the ring any more.

@@ -37,6 +37,7 @@ class Problem:
     about: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """All fields, for ``emobeam inspect --json``."""
         return asdict(self) | {"about": list(self.about)}
 
 

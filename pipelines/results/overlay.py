@@ -118,8 +118,10 @@ def overlay_text(result: Mapping[str, Any]) -> str:
     """The result for people."""
     faces = ", ".join(result["faces"]) or "none"
     lines = [
-        f"{result['output']}: {result['frames']} frames of {result['video']}, {result['width']}x{result['height']}, "
-        f"sound {result['audio']}",
+        (
+            f"{result['output']}: {result['frames']} frames of {result['video']}, "
+            f"{result['width']}x{result['height']}, sound {result['audio']}"
+        ),
         f"tasks {', '.join(result['tasks'])}; faces {faces}",
     ]
     if result["untrained"]:

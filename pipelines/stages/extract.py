@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -170,11 +171,16 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     run = _Run(know(request.output, videos, config))
     try:
         planned = _extract(request, run, run_id, ui, pool)
+    except BaseException:
+        # What stops a run, such as an outage, often stops this, too; the next run does it, and the first error counts.
+        with suppress(Exception):  # see above
+            _settle(request.output, run, config)
+        raise
     finally:
-        downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
-        downloads.sweep()
-        table = settle_index(request.output, run.prints, config.cache_id, run.known.rows, run.records)
-        sweep_output(request.output)
+        with suppress(OSError):  # they go when they are an hour old
+            downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
+            downloads.sweep()
+    table = _settle(request.output, run, config)
     check_results(planned, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
     seconds = time.monotonic() - began
@@ -278,6 +284,18 @@ def _prepare(output: str, dataset: Dataset) -> None:
     except storage.OutputError as error:
         raise UsageError(f"--output {error}") from error
     sweep_output(output)
+
+
+def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
+    try:
+        table = settle_index(output, run.prints, config.cache_id, run.known.rows, run.records)
+        sweep_output(output)
+    except OSError as error:
+        text = (
+            f"{output}: the work is done, but its index can't be written ({error}); the same command goes on from there"
+        )
+        raise RunStopped(text) from error
+    return table
 
 
 def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run) -> None:

@@ -85,6 +85,7 @@ class PlanResult:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """What ``emobeam plan --json`` prints; times in s, memory in bytes."""
         found = self.estimate
         return {
             "runner": self.runner,

@@ -56,7 +56,7 @@ def job_server(config: EngineConfig, spark_settings: Mapping[str, str] | None = 
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C cancels the job first; the server ends after that
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - calls nothing but prctl
         )
     try:
         _wait_for(process, port, log)

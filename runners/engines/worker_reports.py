@@ -33,7 +33,7 @@ class Workers:
         """Looks what is new. False where that fails: the job doesn't depend on it, and goes on."""
         try:
             self.heard = self._listener.hear()
-        except Exception as error:  # whatever a store's client raises
+        except Exception as error:  # noqa: BLE001 - whatever a store's client raises
             if not self._deaf:
                 self._deaf = True
                 self._warn(f"how far the workers are can't be read ({error}); the job goes on")

@@ -23,6 +23,7 @@ from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.prediction.predict_job import VideoJob
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
+from emobeam.pipelines.run_origin import new_run_id
 from emobeam.pipelines.stages.graphs.extract_graph import extract_graph
 from emobeam.pipelines.stages.graphs.predict_graph import predict_graph
 from emobeam.runners.engines.dataflow import DataflowConfig, Detached, check_dataflow, dataflow_installed
@@ -212,7 +213,7 @@ def test_the_graph_is_small_whatever_the_number_of_videos(extract: Job) -> None:
 def test_a_detached_launcher_goes_and_leaves_what_workers_need(tmp_path: Path) -> None:
     engine = replace(ENGINE, dataflow=replace(DATAFLOW, detach=True))
     said: list[str] = []
-    with open_exchange(str(tmp_path), "20261121T100000Z-abc", keep=True) as exchange:
+    with open_exchange(str(tmp_path), new_run_id(), keep=True) as exchange:
         uri = exchange.put_records("tasks", "0.jsonl", [])
 
         def build(pipeline: Any) -> None:
@@ -222,8 +223,8 @@ def test_a_detached_launcher_goes_and_leaves_what_workers_need(tmp_path: Path) -
             run_remotely(build, engine, ["--dry_run=True"], exchange, lambda heard: None, said.append, said.append)
     assert "console.cloud.google.com/dataflow/jobs/europe-west4/" in said[0]
     assert Path(uri).exists()
-    open_exchange(str(tmp_path), "20261121T110000Z-def").__enter__()
-    assert Path(uri).exists(), "another run of this machine leaves it to the workers"
+    with open_exchange(str(tmp_path), new_run_id()):
+        assert Path(uri).exists(), "another run of this machine leaves it to the workers"
 
 
 def test_hints_are_left_out_on_other_engines() -> None:

@@ -299,7 +299,7 @@ def test_commands_name_every_setting(copy_of_features: Callable[[], Path]) -> No
     }
     ours = {"weights": "emobeam-au-1", "uri": "shipped"}
     assert predict_command({"heads": {"au": [ours]}}, "f", "o") == "emobeam predict f --output o --task au"
-    assert predict_command({"heads": {"au": [ours], **{"va": record["heads"]["va"]}}}, "f", "o") == (
+    assert predict_command({"heads": {"au": [ours], "va": record["heads"]["va"]}}, "f", "o") == (
         "emobeam predict f --output o --head shipped --task au --head untrained --task va"
     )
     assert predict_command(record | {"config": {"faces": "all"}}, "f", "o") == (

@@ -153,7 +153,7 @@ def _features(output: str, run: Mapping[str, Any]) -> str:
         try:
             if place and storage.exists(storage.join(place, "dataset.json")):
                 return place
-        except Exception:  # a store that needs other credentials; the page does without the cache
+        except Exception:  # noqa: BLE001 - a store that needs other credentials; the page does without the cache
             continue
     return ""
 

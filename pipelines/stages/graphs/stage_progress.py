@@ -28,6 +28,7 @@ class ExtractProgress:
         return not self._left
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        """Takes an event of a step."""
         if event != "looked":
             if event != "bundle":
                 self._ui.event(event, data)
@@ -59,6 +60,7 @@ class PredictProgress:
         ui.start("predict", frames, videos, "videos")
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        """Takes an event of a step."""
         if event != "bundle":
             self._ui.event(event, data)
 

@@ -78,7 +78,7 @@ def run_here(graph: Graph, first: Job, tasks: Sequence[Any], place: Place, run: 
             run.metrics = run_direct(
                 lambda pipeline, ends: graph(pipeline, ends, None), tasks, pool, progress, place.beam_args, run.records
             )
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised once what was done is settled
             run.error = error
         finally:
             progress.finish()
@@ -128,7 +128,7 @@ def _send(
             run.metrics = run_remotely(
                 build, engine, place.beam_args, exchange, lambda heard: tell(heard.counts), ui.say, ui.warn
             )
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised once what was done is settled
             run.error = error
         finally:
             progress.finish()
