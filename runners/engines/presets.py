@@ -1,7 +1,7 @@
 """What each engine is started with: from a few named settings to the options that are right for this workload.
 
 The workload: few small records between the steps, and one step that works minutes on an element in processes of its
-own. So: one Python worker per engine process (its slots share it, see ``child_supervision``), blocking exchanges where
+own. So: one Python worker per engine process (its slots share it, see ``engine_children``), blocking exchanges where
 the engine has a choice, and restarts, because every unit of work is written as a whole and only once.
 """
 
