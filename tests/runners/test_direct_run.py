@@ -8,49 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import psutil
 import pytest
 
 from emobeam.emo_transforms.extraction.beam_records import Ends
-from emobeam.emo_transforms.extraction.child_step import ChildStep, count
 from emobeam.runners.direct_run import run_direct
 from emobeam.runners.interrupts import held_back
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Finder, Outcome, Work
+from emobeam.schemas.work import Finder
 from tests.pipelines.runs import gone, wait_for
-from tests.runners.jobs import Element, ElementsJob
-
-
-class DoElement(ChildStep):
-    """Keys of what is done come out, in the order in which that was known."""
-
-    def __init__(self, folder: str, finder: Finder) -> None:
-        super().__init__(finder)
-        self._folder = folder
-
-    def job(self) -> ElementsJob:
-        return ElementsJob(self._folder)
-
-    def work(self, element: Element) -> Work:
-        return Work(element.key, int(element.marker or 1), element)
-
-    def outputs(self, outcome: Outcome) -> Iterator[str]:
-        count(outcome.reason or "done")
-        yield outcome.work.key
-
-
-def graph(folder: Path, before: Callable[[Element], Element] = lambda element: element) -> Any:
-    def build(pipeline: Any, ends: Ends) -> None:
-        done = pipeline | "In" >> ends.tasks | beam.Map(before) | beam.ParDo(DoElement(str(folder), ends.finder))
-        _ = done | "Out" >> ends.leave(str, "done")
-
-    return build
+from tests.runners.jobs import Element
+from tests.runners.steps import graph
 
 
 def nobody(event: str, data: Mapping[str, Any]) -> None:
@@ -141,7 +114,7 @@ def slow(element):
 @cli.cli.command("work")
 def work() -> None:
     from emobeam.runners.direct_run import run_direct
-    from tests.runners.test_direct_run import graph
+    from tests.runners.steps import graph
     what = "hang" if sys.argv[2] == "children" else "fine"
     elements = [Element(str(number), what) for number in range(20)]
     before = slow if what == "fine" else (lambda element: element)
