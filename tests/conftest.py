@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 from hypothesis import settings
 
 from tests.clips import CLIPS
+
+# ``import schemas`` fails here and in every process that a test starts.
+NO_SECOND_COPIES = str(Path(__file__).parent / "no_second_copies")
+runpy.run_path(str(Path(NO_SECOND_COPIES, "sitecustomize.py")))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [NO_SECOND_COPIES, os.environ.get("PYTHONPATH")]))
 
 # Chance finds new cases at everybody's desk; where a change is judged, the same ones every time.
 settings.register_profile("ci", derandomize=True, deadline=None)
