@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.runners.own_version import LINKS, code_digest
 from tests.clips import portrait
 from tests.emo_transforms.results.report.outputs import write_collection
@@ -316,5 +317,7 @@ def test_second_copies_are_refused_by_the_linter_and_while_tests_run(line: str, 
     assert "TID251" in done.stdout
     with pytest.raises(ImportError, match=r"a second copy of a part of emobeam: import emobeam\."):
         exec(line, {})
-    done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "a second copy of a part of emobeam: import emobeam." in done.stderr
+    for environment in (os.environ, {**os.environ, **same_imports()}):
+        command = [sys.executable, "-c", line]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert "a second copy of a part of emobeam: import emobeam." in done.stderr
