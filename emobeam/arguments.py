@@ -3,29 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from emobeam.schemas.records import UsageError
 
 Place = str | os.PathLike[str]
 """A path or URI."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _OURS = {"progress", "beam_args", "more"}
 """Arguments that are no options of a command."""
+
+_WRITTEN = "_written"
+
+
+def notes_written(function: Callable[P, R]) -> Callable[P, R]:
+    """For functions with ``**more``: adds to it which options the caller wrote, see :func:`written`.
+
+    ``faces="main"`` asks for the main face; without it those that were asked for before stay. The value is the same.
+    """
+    plain: Callable[..., R] = function
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> R:
+        return plain(*args, **options, **{_WRITTEN: frozenset(options)})
+
+    return call
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The options among the arguments of a function, those in ``more`` beside the others."""
     plain = {name: value for name, value in arguments.items() if name not in _OURS}
-    return plain | dict(arguments.get("more", {}))
+    more = {name: value for name, value in arguments.get("more", {}).items() if name != _WRITTEN}
+    return plain | more
 
 
-def checked(command: str, told: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+def written(arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the options that the caller of a function wrote, whatever their values; see :func:`notes_written`."""
+    names: frozenset[str] = arguments["more"][_WRITTEN]
+    return names
+
+
+def checked(
+    command: str, told: Mapping[str, Any], written: Collection[str] = ()
+) -> tuple[dict[str, Any], frozenset[str]]:
     """Values of all options of a command, checked and converted by the command's own types.
 
+    Args:
+        told: values by the name of the option; None is its default.
+        written: names of those that the caller wrote; the others of ``told`` may hold the defaults of a function.
+
     Returns:
-        The values by name, and the names of those that differ from their default.
+        The values by name, and the names of those that the user has set: that were written, or differ from their
+        default.
 
     Raises:
         TypeError: no such option.
@@ -43,13 +77,14 @@ def checked(command: str, told: Mapping[str, Any]) -> tuple[dict[str, Any], froz
     values, named = {}, set()
     for name, param in known.items():
         value = default = _default(param, ctx)
-        if name in told and told[name] is not None:
+        said = name in told and told[name] is not None
+        if said:
             try:
                 value = param.type_cast_value(ctx, _plain(param, told[name]))
             except click.BadParameter as error:
                 raise UsageError(f"{name}: {error.message}") from error
         values[name] = value
-        if value != default:
+        if value != default or (said and name in written):
             named.add(name)
     return values, frozenset(named)
 

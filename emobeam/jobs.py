@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from emobeam.arguments import Place, checked, given
+from emobeam.arguments import Place, checked, given, notes_written, written
 from emobeam.results import Annotated, Extracted, Predicted, Score
 from emobeam.schemas import config
 
@@ -18,6 +18,7 @@ _DETECTOR, _ALIGN = _EXTRACT.detector, _EXTRACT.align
 _PREDICT = config.PredictConfig()
 
 
+@notes_written
 def extract(
     inputs: Place | Sequence[Place],
     *,
@@ -70,7 +71,7 @@ def extract(
         UsageError: an option is wrong, or options contradict each other.
         EmobeamError: the run can't go on. Inputs that fail don't raise: see ``Extracted.ok``.
     """
-    args, named = checked("extract", given(locals()))
+    args, named = checked("extract", given(locals()), written(locals()))
     from emobeam.telling import Telling, quiet_imports
 
     with quiet_imports():
@@ -84,6 +85,7 @@ def extract(
     return Extracted(extract_summary(result, request.output), _rows(result.videos), tuple(ui.warned))
 
 
+@notes_written
 def predict(
     features: Place,
     *,
@@ -128,7 +130,7 @@ def predict(
         UsageError: an option is wrong, or options contradict each other.
         EmobeamError: cache or head can't be used, or the run can't go on.
     """
-    args, _ = checked("predict", given(locals()))
+    args, named = checked("predict", given(locals()), written(locals()))
     from emobeam.telling import Telling, quiet_imports
 
     with quiet_imports():
@@ -138,12 +140,13 @@ def predict(
         from emobeam.pipelines.stages.run_summary import predict_summary
 
     ui = Telling(progress=progress)
-    request = predict_request(args, args["features"], tuple(beam_args))
+    request = predict_request(args, args["features"], tuple(beam_args), named=named)
     check_request(request)
     result = run_predict(request, ui)
     return Predicted(predict_summary(result, request.output), _rows(result.videos), tuple(ui.warned), request.output)
 
 
+@notes_written
 def annotate(
     inputs: Place | Sequence[Place],
     *,
@@ -169,7 +172,7 @@ def annotate(
 
     Warns and raises what :func:`extract` and :func:`predict` do.
     """
-    args, named = checked("annotate", given(locals()))
+    args, named = checked("annotate", given(locals()), written(locals()))
     from emobeam.telling import Telling, quiet_imports
 
     with quiet_imports():
@@ -181,7 +184,7 @@ def annotate(
     ui = Telling(progress=progress)
     result = run_annotate(
         extract_request(args, args["features"], tuple(beam_args), named=named),
-        predict_request(args, args["features"], tuple(beam_args), "annotate"),
+        predict_request(args, args["features"], tuple(beam_args), "annotate", named=named),
         ui,
     )
     summary = annotate_summary(result, args["output"], args["features"])

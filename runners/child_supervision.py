@@ -74,7 +74,7 @@ class Children:
             self._end_idle()
             self.beats.flush()
             with suppress(OSError):
-                downloads.sweep(idle=0)
+                downloads.leave()
 
     def _end_idle(self) -> None:
         with self._lock:

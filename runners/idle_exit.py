@@ -104,7 +104,7 @@ class Presence:
             with suppress(Exception):
                 action()
         with suppress(OSError):
-            downloads.sweep(idle=0)
+            downloads.leave()
         sys.stderr.flush()
         # An orderly end would wait for the engine to close its connections.
         os._exit(0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 import socket
+import sys
 import time
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 
 import psutil
-
-_CLOCKS_DIFFER = 60.0
-"""Seconds by which the clocks of a file server and of this machine may differ."""
 
 
 def host_name() -> str:
@@ -18,26 +21,93 @@ def host_name() -> str:
 
 
 def owner_mark() -> str:
-    """``HOST-PID`` of this process."""
-    return f"{host_name()}-{os.getpid()}"
+    """``HOST-REALM-PID-BEGUN`` of this process.
+
+    REALM stands for those among whom a process id means one process: a start of a machine, and on it a container.
+    Names of hosts don't tell, for two machines or containers may have the same.
+    """
+    pid = os.getpid()
+    return f"{host_name()}-{_realm()}-{pid}-{_begun(pid)}"
 
 
 def is_abandoned(mark: str, made: float, stale_after: float) -> bool:
     """Whether nobody works on a thing any more.
 
-    Process ids come again, in containers with every start: who began after a thing was made didn't make it.
-
     Args:
-        mark: see :func:`owner_mark`.
+        mark: see :func:`owner_mark`. Of those of other machines and containers, of before the machine was started
+            again, and of versions of emobeam without REALM and BEGUN, nobody here can tell whether they live.
         made: when the thing was made or last changed, in seconds since the epoch.
-        stale_after: seconds after which things of other machines count as abandoned.
+        stale_after: seconds after which things of such owners count as abandoned.
     """
-    host, _, pid = mark.rpartition("-")
-    if host != host_name() or not pid.isdigit():
+    process = _process_here(mark)
+    if process is None:
         return time.time() - made > stale_after
+    pid, begun = process
     try:
-        return psutil.Process(int(pid)).create_time() > made + _CLOCKS_DIFFER
+        return _begun(pid) != begun
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:
         return time.time() - made > stale_after
+
+
+def is_ours(mark: str) -> bool:
+    """Whether a mark is that of this process, or of one that it, or one of these, has started and that lives."""
+    process = _process_here(mark)
+    if process is None:
+        return False
+    pid, begun = process
+    with suppress(psutil.Error):
+        mine = pid == os.getpid() or os.getpid() in {parent.pid for parent in psutil.Process(pid).parents()}
+        return mine and _begun(pid) == begun
+    return False
+
+
+def _process_here(mark: str) -> tuple[int, int] | None:
+    """Id and begin of a process, where a mark is of this realm."""
+    parts = mark.rsplit("-", 3)
+    if len(parts) < 4 or parts[:2] != [host_name(), _realm()] or not (parts[2].isdigit() and parts[3].isdigit()):
+        return None
+    return int(parts[2]), int(parts[3])
+
+
+@lru_cache(maxsize=1)
+def _realm() -> str:
+    """In hexadecimal digits.
+
+    On Linux a digest of the id of the boot and of the process ids' namespace. Where these can't be seen there is one
+    for each process and those that it forks: better are leftovers that stay for a while than work that is taken away.
+    """
+    if not sys.platform.startswith("linux"):
+        return "0"  # no containers: the ids and begins of processes are enough
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.stat("/proc/self/ns/pid")
+    except OSError:
+        return secrets.token_hex(6)
+    return hashlib.sha256(f"{boot} {namespace.st_dev} {namespace.st_ino}".encode()).hexdigest()[:12]
+
+
+def _begun(pid: int) -> int:
+    """When a process began, as a number that another process of the same id doesn't share.
+
+    On Linux in ticks since the machine was started, which no change of the clock moves.
+
+    Raises:
+        psutil.NoSuchProcess: there is none, or it ended and waits for its parent to ask.
+        psutil.AccessDenied: it can't be seen.
+    """
+    if not sys.platform.startswith("linux"):
+        return round(100 * psutil.Process(pid).create_time())
+    try:
+        # The second field, the name of the program, may hold blanks and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        if psutil.pid_exists(pid):  # of another user, where /proc hides those
+            raise psutil.AccessDenied(pid) from None
+        raise psutil.NoSuchProcess(pid) from None
+    except PermissionError:
+        raise psutil.AccessDenied(pid) from None
+    if fields[0] in (b"Z", b"X"):
+        raise psutil.NoSuchProcess(pid)
+    return int(fields[19])

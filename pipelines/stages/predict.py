@@ -20,7 +20,7 @@ from apache_beam.utils.shared import Shared
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
 from emobeam.emo_transforms.abaw.submissions.templates import template_names
-from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
+from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index
@@ -29,7 +29,7 @@ from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools
 from emobeam.emo_transforms.storage.run_mailbox import sweep_output
 from emobeam.pipelines.challenge.score import run_score
-from emobeam.pipelines.challenge.submit import run_submit, unknown_text
+from emobeam.pipelines.challenge.submit import run_submit, submission_folder, unknown_text
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.child_jobs import VideoJob
 from emobeam.pipelines.stages.engines.child_tasks import PredictTask
@@ -267,7 +267,10 @@ def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[s
     if not request.edition:
         return {}
     submissions = {}
-    for name in _predicted(request, tools, ui):
+    predicted = _predicted(request, tools, ui)
+    for name in set(tools.heads).difference(predicted):
+        drop_submission(task_named(name), request.edition, submission_folder(request.output, task_named(name)))
+    for name in predicted:
         report = run_submit(
             request.output,
             task_named(name),

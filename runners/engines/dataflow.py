@@ -173,10 +173,37 @@ def full_accelerator(name: str) -> str:
 
 
 def cores_of(machine_type: str) -> int:
-    """Virtual cores of a machine type, from its name (``n2-standard-8``, ``n2-custom-6-20480``)."""
-    custom = re.search(r"custom-(\d+)-\d+", machine_type)
-    found = custom or re.search(r"-(\d+)g?$", machine_type)
+    """Virtual cores of a machine type, from its name (``n2-standard-8``, ``n2-custom-6-20480``).
+
+    A number at the end is that of the cores, except of machines with GPUs (``a2-highgpu-1g``), where it is that of the
+    GPUs. A type that isn't known counts as 8 cores.
+    """
+    name = machine_type.rpartition("/")[2]
+    series = name.partition("-")[0]
+    if name in _SHARED_CORES or re.match(r"e2-custom-(micro|small|medium)-", name):
+        return _SHARED_CORES.get(name, 2)
+    if gpus := re.search(r"-([a-z]+gpu)-(\d+)g\b", name):
+        return _CORES_OF_GPUS.get(f"{series}-{gpus[1]}", {}).get(int(gpus[2]), _CORES_OF_UNKNOWN)
+    found = re.search(r"(?:^|-)custom-(\d+)-\d+", name) or re.search(r"-(\d+)(?:-[a-z]*lssd)?(?:-metal)?$", name)
     return int(found[1]) if found else _CORES_OF_UNKNOWN
+
+
+_SHARED_CORES = {"e2-micro": 2, "e2-small": 2, "e2-medium": 2, "f1-micro": 1, "g1-small": 1}
+"""What these tell their systems; they get a part of that time only."""
+
+_CORES_OF_GPUS = {
+    "a2-highgpu": {1: 12, 2: 24, 4: 48, 8: 96},
+    "a2-megagpu": {16: 96},
+    "a2-ultragpu": {1: 12, 2: 24, 4: 48, 8: 96},
+    "a3-highgpu": {1: 26, 2: 52, 4: 104, 8: 208},
+    "a3-megagpu": {8: 208},
+    "a3-edgegpu": {8: 208},
+    "a3-ultragpu": {8: 224},
+    "a4-highgpu": {8: 224},
+    "a4x-highgpu": {4: 140},
+    "a4x-maxgpu": {4: 144},
+}
+"""Virtual cores by number of GPUs; G2 and G4 machines are called after their cores, as others are."""
 
 
 def check_dataflow(config: DataflowConfig, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:

@@ -1,13 +1,22 @@
-"""Networks that many tests share, made once."""
+"""What many tests share, made once."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 
 import pytest
 
 from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
+
+
+@pytest.fixture(scope="session")
+def dead_mark() -> str:
+    """The mark of a process of this machine that was."""
+    code = "from emobeam.emo_transforms.storage.owners import owner_mark; print(owner_mark())"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -170,13 +170,13 @@ def _is_ours(process: psutil.Process) -> bool:
     return "emobeam.runners.local_worker" in line or "decoding_child" in line
 
 
-def gone(processes: Sequence[psutil.Process], seconds: float = 10.0) -> bool:
+def gone(processes: Sequence[psutil.Process], seconds: float = 60.0) -> bool:
     """Whether all of these processes end within some seconds."""
     _, alive = psutil.wait_procs(list(processes), timeout=seconds)
     return not [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Waits until something is true; fails the test if that takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from gcsfs.retry import HttpError
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.files import OutputError
+from emobeam.emo_transforms.storage.owners import owner_mark
 from emobeam.schemas.records import EmobeamError
 
 
@@ -121,19 +121,16 @@ def test_a_killed_writer_leaves_a_hidden_file_that_the_next_run_sweeps(tmp_path:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_sweeping_takes_what_no_one_writes_any_more(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    host = socket.gethostname()
+def test_sweeping_takes_what_no_one_writes_any_more(tmp_path: Path, dead_mark: str) -> None:
     day = 24 * 3600
     stays = {
-        "live": f".emobeam-{host}-{os.getpid()}-0a.tmp",
-        "young of another host": f".emobeam-{host}-b-{child.pid}-0b.tmp",
-        "not ours": f".other-{host}-{child.pid}-0c.tmp",
+        "live": f".emobeam-{owner_mark()}-0a.tmp",
+        "young of another host": f".emobeam-b-{dead_mark}-0b.tmp",
+        "not ours": f".other-{dead_mark}-0c.tmp",
         "result": "video.parquet",
     }
     goes = {
-        "dead": f".emobeam-{host}-{child.pid}-0d.tmp",
+        "dead": f".emobeam-{dead_mark}-0d.tmp",
         "old of another host": ".emobeam-else-where-1-0e.tmp",
     }
     for name in (*stays.values(), *goes.values()):

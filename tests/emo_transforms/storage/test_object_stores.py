@@ -174,20 +174,17 @@ def test_an_answer_that_breaks_off_is_asked_for_again(store: Store) -> None:
 @pytest.mark.parametrize("what", [401, 403, 404])
 def test_what_will_not_pass_fails_at_once(store: Store, what: int) -> None:
     store.proxy.fail("put", what, 9)
-    began = time.monotonic()
     with pytest.raises(OutputError, match=r"forbidden\.bin"):
         storage.write_bytes(f"{store.uri}/forbidden.bin", b"x")
-    assert time.monotonic() - began < 1
     assert store.proxy.counts()["put"] == 1
 
 
 def test_a_missing_bucket_is_told_at_once_and_not_made(store: Store) -> None:
     other = store.uri.partition("://")[0] + "://nobodys-bucket"
     storage.make_folder(f"{other}/out/shards")
-    began = time.monotonic()
     with pytest.raises(OutputError, match=r"nobodys-bucket/out/dataset\.json"):
         storage.write_bytes(f"{other}/out/dataset.json", b"{}")
-    assert time.monotonic() - began < 2
+    assert store.proxy.counts()["put"] == 1
     assert not storage.exists(other)
 
 
@@ -282,14 +279,41 @@ def test_a_copy_in_use_stays_and_its_name_stays_inside(store: Store) -> None:
 
     def use() -> None:
         with downloads.video_copy(uri, print_) as path:
-            assert downloads.sweep(idle=0) == 0
+            assert downloads.leave() == 0
             raise InputError(f"{path}: no video", stage="open", reason="damaged", permanent=True)
 
     with pytest.raises(InputError) as told:
         use()
     assert str(told.value) == f"{uri}: no video"
     assert told.value.reason == "damaged"
-    assert downloads.sweep(idle=0) == 1
+    assert downloads.leave() == 1
+
+
+@pytest.mark.parametrize("how", ["leave()", "drop([(uri, print_)])"])
+def test_copies_that_other_jobs_come_back_to_stay(store: Store, tmp_path: Path, how: str) -> None:
+    """Nobody holds them between two segments. This process is the other job of one that ends."""
+    uri = f"{store.uri}/theirs.mp4"
+    storage.write_bytes(uri, b"content")
+    print_ = fingerprint(uri)
+    with downloads.video_copy(uri, print_) as path:
+        pass
+    code = f"""
+from emobeam.emo_transforms.storage import downloads
+from emobeam.schemas.records import Fingerprint
+uri, print_ = {uri!r}, Fingerprint({print_.size}, {print_.digest!r})
+with downloads.video_copy(uri, print_) as path:
+    pass
+print(downloads.{how}, path)
+"""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    store.proxy.clear()
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == f"0 {path}\n"
+    assert Path(path).read_bytes() == b"content"
+    assert store.proxy.counts()["get"] == 0
+    assert downloads.leave() == 1, "the other one is gone"
+    assert not Path(path).exists()
 
 
 def test_a_video_that_changed_or_went_is_told(store: Store) -> None:
@@ -360,7 +384,7 @@ def test_a_killed_worker_lets_go(store: Store, when: str, tmp_path: Path) -> Non
     with downloads.video_copy(uri, print_) as path:
         assert Path(path).read_bytes() == b"content"
     assert store.proxy.counts()["get"] == (1 if when == "loading" else 0)
-    assert downloads.sweep(idle=0) == 1
+    assert downloads.leave() == 1
 
 
 def test_copies_make_room_for_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,4 +401,4 @@ def test_copies_make_room_for_others(store: Store, monkeypatch: pytest.MonkeyPat
     with downloads.video_copy(f"{store.uri}/b.mp4", prints["b"]):
         pass
     assert store.proxy.counts()["get"] == 0
-    assert downloads.sweep(idle=0) == 2
+    assert downloads.leave() == 2

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import pytest
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage import scratch
+from emobeam.emo_transforms.storage.owners import owner_mark
 
 HALF = """
 import os, signal, sys
@@ -55,17 +55,15 @@ def test_who_ends_without_unwinding_takes_it_along(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_what_others_work_in_stays(temporary: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    host, week = socket.gethostname(), 7 * 24 * 3600
+def test_what_others_work_in_stays(temporary: Path, dead_mark: str) -> None:
+    week = 7 * 24 * 3600
     stays = [
-        f"emobeam-logs-{host}-{os.getpid()}-abcd1234",
-        f"emobeam-logs-else-where-{child.pid}-abcd1234",
+        f"emobeam-logs-{owner_mark()}-abcd1234",
+        f"emobeam-logs-else-{dead_mark}-abcd1234",
         f"emobeam-downloads-{os.getuid()}",
         "emobeam-abcd1234",
     ]
-    goes = [f"emobeam-logs-{host}-{child.pid}-a_cd1234", "emobeam-object-else-where-1-abcd1234"]
+    goes = [f"emobeam-logs-{dead_mark}-a_cd1234", "emobeam-object-else-where-1-abcd1234"]
     for name in (*stays, *goes):
         (temporary / name).mkdir()
     for name in (goes[1], *stays[2:]):
@@ -75,11 +73,15 @@ def test_what_others_work_in_stays(temporary: Path) -> None:
 
 
 def test_a_process_with_the_id_of_an_earlier_one_is_another(temporary: Path) -> None:
+    """However young or old a thing is: the begin of its process tells."""
+    who, _, begun = owner_mark().rpartition("-")
+    earlier = f"{who}-{int(begun) - 1}"
     mine = scratch.make_scratch("logs")
     os.utime(mine, (time.time() - 30 * 24 * 3600,) * 2)
+    (temporary / f"emobeam-logs-{earlier}-abcd1234").mkdir()
     assert scratch.sweep_scratch() == 1
-    left = temporary / f".emobeam-{socket.gethostname()}-{os.getpid()}-0a.tmp"
-    left.write_bytes(b"half")
-    assert storage.sweep_temporaries(str(temporary)) == 0
-    os.utime(left, (time.time() - 12 * 3600,) * 2)
+    assert list(temporary.iterdir()) == [mine]
+    (temporary / f".emobeam-{owner_mark()}-0a.tmp").write_bytes(b"half")
+    (temporary / f".emobeam-{earlier}-0a.tmp").write_bytes(b"half")
     assert storage.sweep_temporaries(str(temporary)) == 1
+    assert not list(temporary.glob(f"*{earlier}*"))
