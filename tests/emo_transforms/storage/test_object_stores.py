@@ -7,11 +7,8 @@ import hashlib
 import io
 import os
 import re
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -33,13 +30,15 @@ from emobeam.emo_transforms.inputs.listing import sizes_of
 from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs
 from emobeam.emo_transforms.results.studies.spans import files_below
 from emobeam.emo_transforms.storage import downloads, object_stores
+from emobeam.emo_transforms.storage import object_stores as stores
 from emobeam.emo_transforms.storage.files import OutputError
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.emo_transforms.training.holdout import read_ids, read_persons
 from emobeam.emo_transforms.training.images.face_layouts import read_face_data
-from emobeam.schemas.records import EmobeamError, Fingerprint, InputError, Video
-from tests.object_stores import STORES, Store
+from emobeam.schemas.records import EmobeamError, Fingerprint, Video
+from tests.object_stores import Store
 
+<<<<<<< HEAD
 
 @pytest.fixture(scope="module", params=sorted(STORES))
 def bucket(request: pytest.FixtureRequest) -> Iterator[Store]:
@@ -59,6 +58,9 @@ def short_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(object_stores, "wait_random_exponential", lambda **limits: lambda state: 0.01)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+=======
+pytestmark = pytest.mark.usefixtures("short_waits")
+>>>>>>> 80c649d (Tests of copies of videos have a file of their own, as their module has)
 
 
 def noise(size: int, seed: int = 0) -> bytes:
@@ -316,6 +318,7 @@ def test_sizes_of_many_come_by_one_listing_per_folder(store: Store, tmp_path: Pa
     assert found == [*range(10), -1, 5, -1]
     assert store.proxy.counts("many")["list"] <= 2
     assert store.proxy.counts("many")["stat"] == 0
+<<<<<<< HEAD
 
 
 def test_a_video_is_downloaded_once_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,3 +471,5 @@ def test_copies_make_room_for_others(store: Store, monkeypatch: pytest.MonkeyPat
         pass
     assert store.proxy.counts()["get"] == 0
     assert downloads.leave() == 2
+=======
+>>>>>>> 80c649d (Tests of copies of videos have a file of their own, as their module has)
