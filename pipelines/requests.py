@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +111,14 @@ def extract_request(
 
 def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
     """A file that the command names must be there; one that a table names may fail as any other input."""
-    from emobeam.emo_transforms.inputs.listing import uri_of
+    from emobeam.emo_transforms.inputs.listing import asked, uri_of
     from emobeam.emo_transforms.storage import locate
 
     uris = {video.uri for video in videos}
     missing = []
     for text in inputs:
         fs, path = locate(text)
-        if uri_of(fs, path) in uris and not fs.exists(path):
+        if uri_of(fs, path) in uris and not asked(text, partial(fs.exists, path)):
             missing.append(text)
     if missing:
         raise UsageError(f"{', '.join(missing)}: no such file")

@@ -101,6 +101,8 @@ def exists(uri: str) -> bool:
 def file_exists(uri: str) -> bool:
     """Whether a file is there; in an object store by a single request."""
     fs, path = file_system(uri)
+    if uri.partition("://")[0] in object_stores.OBJECT_STORES and "/" not in path.strip("/"):
+        return False  # a bucket, which has no first byte to ask for
     return os.path.isfile(path) if is_local(uri) else object_stores.there(fs, path)
 
 
@@ -223,10 +225,10 @@ def read_json(uri: str) -> Any:
 
 
 def remove(uri: str) -> None:
-    """Removes a file if it is there."""
+    """Removes a file if it is there. Raises ``OSError``."""
     fs, path = file_system(uri)
     try:
-        object_stores.patiently(lambda: fs.rm_file(path))
+        object_stores.reading(uri, lambda: fs.rm_file(path))
     except FileNotFoundError:
         return
 

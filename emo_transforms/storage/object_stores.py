@@ -123,7 +123,10 @@ def there(fs: AbstractFileSystem, path: str) -> bool:
             if is_transient(error):
                 raise
             fs.invalidate_cache(path)
-            return bool(fs.exists(path))  # empty objects have no first byte
+            try:
+                return bool(fs.info(path)["type"] != "directory")  # empty objects have no first byte, nor have folders
+            except FileNotFoundError:
+                return False
         return True
 
     return reading(path, look)

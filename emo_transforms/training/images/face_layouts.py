@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 from fsspec import AbstractFileSystem
 
+from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
 from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.storage import locate
@@ -191,7 +191,7 @@ def _read_annotations(
                 values.append(np.nan)
                 continue
             try:
-                text = fs.cat_file(posixpath.join(where, file))
+                text = storage.read_bytes(uri_of(fs, posixpath.join(where, file)))
                 values.append(float(np.load(io.BytesIO(text), allow_pickle=False).reshape(-1)[0]))
             except (OSError, ValueError, IndexError, EOFError) as error:
                 return name, [], f"{file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -274,17 +274,17 @@ def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
 
 def _read_table(uri: str) -> pd.DataFrame:
     try:
-        with fsspec.open(uri, "rb") as file:
-            if uri.lower().endswith(".parquet"):
-                return pd.read_parquet(io.BytesIO(file.read()))
-            # None is a class of AffectNet, which pandas would take for an empty cell.
-            return pd.read_csv(
-                file,
-                encoding="utf-8-sig",
-                dtype=dict.fromkeys((*_PATHS, "expression", "subject"), str),
-                keep_default_na=False,
-                na_values={"subject": _NOBODY},
-            )
+        file = io.BytesIO(storage.read_bytes(uri))
+        if uri.lower().endswith(".parquet"):
+            return pd.read_parquet(file)
+        # None is a class of AffectNet, which pandas would take for an empty cell.
+        return pd.read_csv(
+            file,
+            encoding="utf-8-sig",
+            dtype=dict.fromkeys((*_PATHS, "expression", "subject"), str),
+            keep_default_na=False,
+            na_values={"subject": _NOBODY},
+        )
     except FileNotFoundError as error:
         raise UsageError(f"{uri}: no such file") from error
     except (ValueError, OSError) as error:  # pandas' and pyarrow's own exceptions are ValueErrors
@@ -296,7 +296,7 @@ def _image_folder(uri: str, paths: Sequence[str]) -> str:
     fs, path = locate(uri)
     home = posixpath.dirname(path)
     for folder in (posixpath.join(home, name).rstrip("/") for name in _IMAGE_FOLDERS):
-        if any(fs.exists(f"{folder}/{name}") for name in paths):
+        if any(storage.exists(uri_of(fs, f"{folder}/{name}")) for name in paths):
             return uri_of(fs, folder)
     return uri_of(fs, home)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
-import subprocess
-import sys
-import threading
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+import fsspec
 import google.auth.exceptions
 import numpy as np
 import pyarrow as pa
@@ -20,15 +20,25 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 from gcsfs.retry import ChecksumError, HttpError
+from PIL import Image
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.abaw.text_files import is_file, list_folder
+from emobeam.emo_transforms.cache.stored_crops import is_cache
+from emobeam.emo_transforms.inputs.crop_folders import read_crop
 from emobeam.emo_transforms.inputs.listing import sizes_of
+from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs
+from emobeam.emo_transforms.results.studies.spans import files_below
 from emobeam.emo_transforms.storage import downloads, object_stores
+from emobeam.emo_transforms.storage import object_stores as stores
 from emobeam.emo_transforms.storage.files import OutputError
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
-from emobeam.schemas.records import Fingerprint, InputError
-from tests.object_stores import STORES, Store
+from emobeam.emo_transforms.training.holdout import read_ids, read_persons
+from emobeam.emo_transforms.training.images.face_layouts import read_face_data
+from emobeam.schemas.records import EmobeamError, Fingerprint, Video
+from tests.object_stores import Store
 
+<<<<<<< HEAD
 
 @pytest.fixture(scope="module", params=sorted(STORES))
 def bucket(request: pytest.FixtureRequest) -> Iterator[Store]:
@@ -48,6 +58,9 @@ def short_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(object_stores, "wait_random_exponential", lambda **limits: lambda state: 0.01)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+=======
+pytestmark = pytest.mark.usefixtures("short_waits")
+>>>>>>> 80c649d (Tests of copies of videos have a file of their own, as their module has)
 
 
 def noise(size: int, seed: int = 0) -> bytes:
@@ -199,6 +212,61 @@ def test_reading_what_can_not_be_read_is_an_os_error(store: Store) -> None:
             storage.read_range(f"{store.uri}/closed.bin", 0, 7)
 
 
+def test_a_bucket_is_no_file(store: Store) -> None:
+    storage.write_bytes(f"{store.uri}/file.txt", b"x")
+    bucket = "/".join(store.uri.split("/")[:3])
+    assert not is_file(bucket)
+    assert not is_file(store.uri)
+    assert not is_cache(bucket)
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "a table": lambda uri: resolve_inputs([f"{uri}/table.csv"]),
+    "a Parquet table": lambda uri: resolve_inputs([f"{uri}/table.parquet"]),
+    "a folder": lambda uri: resolve_inputs([f"{uri}/folder"]),
+    "a glob": lambda uri: resolve_inputs([f"{uri}/folder/*.mp4"]),
+    "names": lambda uri: keep_only([Video("a", "a.mp4")], f"{uri}/names.txt"),
+    "sizes": lambda uri: sizes_of([f"{uri}/folder/a.mp4"]),
+    "a cache": lambda uri: is_cache(f"{uri}/cache"),
+    "a crop": lambda uri: read_crop(f"{uri}/crop.png"),
+    "labelled faces": lambda uri: read_face_data(f"{uri}/faces.csv", images="/nowhere"),
+    "ids to hold out": lambda uri: read_ids(f"{uri}/names.txt"),
+    "persons": lambda uri: read_persons(f"{uri}/persons.csv", ["a"]),
+    "a kind": lambda uri: is_file(f"{uri}/table.csv"),
+    "annotations": lambda uri: list_folder(f"{uri}/folder").files,
+    "ELAN files": lambda uri: files_below(f"{uri}/folder", (".mp4",)),
+}
+
+
+@pytest.mark.parametrize("what", READERS)
+def test_a_store_that_gives_no_answer_is_named(store: Store, what: str) -> None:
+    """By an error of ours, whatever the client's was, and never as a file that isn't there."""
+    uri = f"{store.uri}/readers"
+    if not storage.file_exists(f"{uri}/crop.png"):
+        picture, table = io.BytesIO(), pa.table({"video": ["a.mp4"]})
+        Image.new("RGB", (8, 8)).save(picture, "png")
+        storage.write_bytes(f"{uri}/crop.png", picture.getvalue())
+        with storage.atomic_file(f"{uri}/table.parquet") as path:
+            pq.write_table(table, path)
+        for name, text in {
+            "table.csv": "video\na.mp4\n",
+            "names.txt": "a\n",
+            "faces.csv": "path,expression\na.jpg,sad\nb.jpg,happy\n",
+            "persons.csv": "video,subject\na,Ann\n",
+            "folder/a.mp4": "x",
+            "cache/dataset.json": "{}",
+        }.items():
+            storage.write_bytes(f"{uri}/{name}", text.encode())
+    read, client = READERS[what], fsspec.filesystem(store.uri.partition(":")[0])
+    assert read(uri)
+    client.invalidate_cache()
+    for kind in ("get", "list", "stat"):
+        store.proxy.fail(kind, 400, 1000)
+    with pytest.raises(EmobeamError, match=rf"{re.escape(uri)}/.*can't be (read|listed|looked)") as told:
+        read(uri)
+    assert "no such" not in str(told.value)
+
+
 def test_text_is_read_line_by_line(store: Store, tmp_path: Path) -> None:
     lines = [f"Größe {number}" for number in range(40_000)]
     data = ("\ufeff" + "\r\n".join(lines)).encode()
@@ -250,6 +318,7 @@ def test_sizes_of_many_come_by_one_listing_per_folder(store: Store, tmp_path: Pa
     assert found == [*range(10), -1, 5, -1]
     assert store.proxy.counts("many")["list"] <= 2
     assert store.proxy.counts("many")["stat"] == 0
+<<<<<<< HEAD
 
 
 def test_a_video_is_downloaded_once_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,3 +471,5 @@ def test_copies_make_room_for_others(store: Store, monkeypatch: pytest.MonkeyPat
         pass
     assert store.proxy.counts()["get"] == 0
     assert downloads.leave() == 2
+=======
+>>>>>>> 80c649d (Tests of copies of videos have a file of their own, as their module has)
