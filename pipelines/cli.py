@@ -33,13 +33,22 @@ from emobeam.pipelines.commands import (
 from emobeam.pipelines.commands.help_text import JOBS, SectionedCommand, finish
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
+from emobeam.runners.own_version import own_version
 from emobeam.schemas.records import EmobeamError
 
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
 
 
+def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"emobeam, version {own_version()}")
+        ctx.exit()
+
+
 @click.group(context_settings=_SETTINGS)
-@click.version_option(package_name="emobeam", prog_name="emobeam")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_tell_version, help="Show the version."
+)
 def cli() -> None:
     """Turns videos into per-frame facial-affect annotations.
 
