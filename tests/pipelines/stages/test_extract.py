@@ -19,7 +19,8 @@ from PIL import Image
 from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_footer
 from emobeam.pipelines.cli import main
 from emobeam.runners.local import LocalPool
-from emobeam.schemas.config import AlignConfig, PredictConfig, SamplingConfig
+from emobeam.schemas.config import AlignConfig, SamplingConfig
+from emobeam.schemas.predict_config import PredictConfig
 from tests.clips import FPS, portrait, two_faces
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import ONE_SECOND, Told, extract, part, predict, rows, shards_of, videos
