@@ -71,9 +71,8 @@ def annotation_of(field: OptionField) -> str:
 
 
 def _described(field: OptionField) -> str:
-    text = field.option.help.rstrip(".")
-    usual = field.option.told or ("" if field.unset in ("", None, False, ()) else repr(field.unset))
-    return f"{text}. Default: {usual}." if usual else f"{text}."
+    told = field.option.told  # other defaults stand in the signature
+    return f"{field.option.help} Default: {told}." if told else field.option.help
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
