@@ -14,8 +14,9 @@ _EXTRAS = ("openvino", "onnxruntime")
 
 
 def new_run_id() -> str:
-    """A name for a run: when it began (UTC) and six random digits; sorts by time."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ-") + uuid.uuid4().hex[:6]
+    """A name for a run: when it began (UTC), to the microsecond, and three random digits; sorts by time."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{uuid.uuid4().hex[:3]}"
 
 
 def machine() -> dict[str, str]:

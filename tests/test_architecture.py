@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -204,6 +205,15 @@ def test_files_stay_small(package: str) -> None:
 
 def _lines(path: Path) -> int:
     return len(path.read_text().splitlines())
+
+
+def test_the_page_for_contributors_knows_the_house() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert tuple(re.findall(r"^- \*\*`(\w+)/`\*\*:", page, re.MULTILINE)) == ROOMS
+    assert " --> ".join(ROOMS) in page  # the picture
+    files = re.findall(r"`((?:{})/[\w/]+\.py)`".format("|".join(PACKAGES)), page)
+    assert len(files) > 20
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_names_tell_what_files_hold() -> None:

@@ -7,8 +7,10 @@ import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
+from types import CodeType
 from typing import Any, TypeVar, cast
 
 import numba
@@ -33,7 +35,7 @@ def compiled(function: Loop) -> Loop:
 
 
 class _Cache(FunctionCache):
-    """Numba's cache with a file of its own for each loop, source, version, CPU and type of arguments.
+    """Numba's cache with a file of its own for each loop, what it does, source, version, CPU and type of arguments.
 
     Numba numbers its files and writes down in another one which is which: processes that start together, or on a
     folder shared by unlike machines, may then run each other's code. Here the name tells what it is, and what can't be
@@ -42,8 +44,18 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
-        source = Path(function.__code__.co_filename).read_bytes()
-        self._own = f"{function.__qualname__}-{numba.__version__}-{hashlib.sha256(source).hexdigest()}"
+        self._function = function
+        self._source = hashlib.sha256(Path(function.__code__.co_filename).read_bytes()).hexdigest()
+
+    @cached_property
+    def _own(self) -> tuple[str, ...]:
+        """Found out at the first call: constants may stand below a function.
+
+        The source alone would not do. Python goes on with the instructions it kept of a file that was changed within a
+        second and to the same length, and machine code of the old ones would then be kept under the name of the new.
+        """
+        does = hashlib.sha256("\n".join(_does(self._function, set())).encode()).hexdigest()
+        return self._function.__qualname__, numba.__version__, self._source, does
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
@@ -76,3 +88,28 @@ class _Cache(FunctionCache):
     def _file(self, sig: Any, codegen: Any) -> Path:
         what = hashlib.sha256(repr((self._own, sig, codegen.magic_tuple())).encode()).hexdigest()
         return Path(self.cache_path) / f"{self._impl.filename_base}.{what[:32]}.nbc"
+
+
+def _does(function: Callable[..., Any], seen: set[Callable[..., Any]]) -> Iterator[str]:
+    """Instructions of a loop, and of the loops that it calls, as Python has loaded them, with the constants they use.
+
+    Args:
+        seen: loops that are described already.
+    """
+    seen.add(function)
+    pending = [function.__code__]
+    while pending:
+        code = pending.pop()
+        yield repr((code.co_code, code.co_names, code.co_varnames))
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                pending.append(constant)
+            else:
+                yield repr(sorted(constant, key=repr) if isinstance(constant, frozenset) else constant)
+        for name in code.co_names:
+            value = function.__globals__.get(name)
+            inner = getattr(value, "py_func", None)
+            if inner is not None and inner not in seen:
+                yield from _does(inner, seen)
+            elif isinstance(value, bool | int | float | str | tuple):
+                yield f"{name}={value!r}"

@@ -15,8 +15,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.parts import part_name, part_uri, read_part_footer
-from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri, predicted_tasks, read_part_footer
 from emobeam.emo_transforms.results.overlay.content import FaceKey, TaskValues, read_boxes, read_values, video_item
 from emobeam.emo_transforms.results.overlay.drawing import Canvas
 from emobeam.emo_transforms.results.overlay.scene import Block, Story, make_block, make_faces

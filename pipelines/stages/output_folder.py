@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.prediction.face_roles import SIDES
-from emobeam.emo_transforms.prediction.parts import part_name, read_part_footer
-from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, part_name, read_part_footer
 from emobeam.emo_transforms.prediction.subjects import Subjects
 from emobeam.emo_transforms.prediction.video_parts import PredictTools, made_by, missing_parts, shards_id
 from emobeam.pipelines.console import Ui

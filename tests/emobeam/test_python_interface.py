@@ -21,7 +21,7 @@ import torch
 
 import emobeam as eb
 from emobeam.arguments import checked
-from emobeam.emo_transforms.prediction.parts import part_name
+from emobeam.emo_transforms.prediction.prediction_tables import part_name
 from emobeam.pipelines.cli import cli, main
 from emobeam.schemas.tables import predictions_schema
 from emobeam.schemas.tasks import TASKS

@@ -17,9 +17,8 @@ from emobeam.emo_transforms.abaw.decisions import compound_from_expressions, wit
 from emobeam.emo_transforms.abaw.submissions.reading import find_submissions, read_submission
 from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.networks.heads.output_quality import marks_in
-from emobeam.emo_transforms.prediction.parts import read_part_footer
 from emobeam.emo_transforms.prediction.postprocessing import confident, postprocess, rows_with_value, weighted_mean
-from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks, read_part_footer
 from emobeam.schemas.post_config import PostConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names

@@ -15,7 +15,7 @@ from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_in
 from emobeam.emo_transforms.prediction.face_roles import SIDES
-from emobeam.emo_transforms.prediction.parts import part_uri, read_part_footer
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, read_part_footer
 from emobeam.emo_transforms.prediction.smoothing import GAP_TOLERANCE
 from emobeam.emo_transforms.prediction.video_prediction import VideoView, view_video
 from emobeam.schemas.records import EmobeamError, VideoFeatures

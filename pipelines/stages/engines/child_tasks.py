@@ -47,7 +47,7 @@ class ExtractTask:
 
 @dataclass(frozen=True)
 class PredictTask:
-    """Prediction as ``runners.child_supervision`` wants it. ``packed`` is a pickled ``child_jobs.VideoJob``."""
+    """Prediction as ``emobeam.runners.child_supervision`` wants it. ``packed`` is a pickled ``child_jobs.VideoJob``."""
 
     packed: bytes
 

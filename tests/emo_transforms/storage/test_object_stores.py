@@ -174,20 +174,17 @@ def test_an_answer_that_breaks_off_is_asked_for_again(store: Store) -> None:
 @pytest.mark.parametrize("what", [401, 403, 404])
 def test_what_will_not_pass_fails_at_once(store: Store, what: int) -> None:
     store.proxy.fail("put", what, 9)
-    began = time.monotonic()
     with pytest.raises(OutputError, match=r"forbidden\.bin"):
         storage.write_bytes(f"{store.uri}/forbidden.bin", b"x")
-    assert time.monotonic() - began < 1
     assert store.proxy.counts()["put"] == 1
 
 
 def test_a_missing_bucket_is_told_at_once_and_not_made(store: Store) -> None:
     other = store.uri.partition("://")[0] + "://nobodys-bucket"
     storage.make_folder(f"{other}/out/shards")
-    began = time.monotonic()
     with pytest.raises(OutputError, match=r"nobodys-bucket/out/dataset\.json"):
         storage.write_bytes(f"{other}/out/dataset.json", b"{}")
-    assert time.monotonic() - began < 2
+    assert store.proxy.counts()["put"] == 1
     assert not storage.exists(other)
 
 

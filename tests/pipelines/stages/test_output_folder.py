@@ -13,7 +13,7 @@ import pytest
 import emobeam
 from emobeam.emo_transforms.extraction.video_plans import find_videos
 from emobeam.emo_transforms.networks.backbones.published.catalogue import entry, ready_outputs
-from emobeam.emo_transforms.prediction.parts import part_name, part_uri, read_part_footer
+from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri, read_part_footer
 from emobeam.pipelines import run_origin
 from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -64,10 +65,17 @@ def answering(body: bytes) -> Iterator[str]:
         server.server_close()
 
 
+@cache
+def _held() -> socket.socket:
+    """Held until the end of the process: a port that is let go may be another's a moment later."""
+    silent = socket.socket()
+    silent.bind(("localhost", 0))
+    return silent
+
+
 def closed_port() -> str:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
+    """Where nobody listens."""
+    return f"localhost:{_held().getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
