@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup links demo test test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
+.PHONY: setup links demo options test test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
 
 setup: $(READY)
 
@@ -104,6 +104,10 @@ $(DATAFLOW)/.ready: requirements-dataflow.lock $(READY)
 # Jobs for Dataflow by Beam's dry run: graph, image, hints, options. Needs neither network nor an account.
 test-dataflow: $(DATAFLOW)/.ready
 	NO_GCE_CHECK=true $(DATAFLOW)/bin/python -m pytest -m engines tests/engines/test_dataflow.py
+
+# docs/options.md and emobeam/option_types.py, from the configs that declare the options; tests hold that they agree.
+options: $(READY)
+	$(BIN)/python -m tests.docs.option_pages
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

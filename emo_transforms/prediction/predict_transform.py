@@ -13,7 +13,8 @@ from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, Reporter, do_video, load_tools
-from emobeam.schemas.config import PredictConfig, digest_of
+from emobeam.schemas.config import digest_of
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 
 

@@ -11,7 +11,8 @@ from emobeam.emo_transforms.cache.failures import write_failure
 from emobeam.emo_transforms.extraction.segments import Tools, do_segment, segment_failure
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, do_video, load_tools
 from emobeam.runners.local_worker import PipeReporter
-from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import InputError, Segment, VideoFeatures
 
 _THREADS = 1

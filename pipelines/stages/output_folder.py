@@ -43,7 +43,7 @@ def check_earlier(request: PredictRequest, tools: PredictTools, videos: Collecti
     Raises:
         UsageError: the output holds tables of other videos that this run's heads and settings would not have made.
     """
-    if request.command == "compare":  # its folders are its own, see _drop
+    if request.caller.owns_output:
         return
     for task in tools.heads:
         heads = tools.identity(task)
@@ -189,7 +189,7 @@ def settle(
         folder = storage.join(request.output, "predictions", task)
         storage.sweep_temporaries(folder)
         keep = {part_name(video) for video in done}
-        _drop(folder, about, keep, _named_well(earlier, task), everything=request.command == "compare")
+        _drop(folder, about, keep, _named_well(earlier, task), everything=request.caller.owns_output)
     listing = list_parts(request.output)
     faces: dict[tuple[str, str], list[dict[str, Any]]] = {}
     rows = dict.fromkeys(tools.heads, 0)

@@ -50,7 +50,7 @@ from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.engine_run import WorkersLost
 from emobeam.runners.local import LocalPool, Work, run_locally
 from emobeam.runners.local_worker import PipeReporter
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
@@ -187,7 +187,7 @@ def _predict_there(
 
 
 def _check_places(request: PredictRequest, ui: Ui) -> None:
-    if request.engine is not None and request.command == "predict":
+    if request.engine is not None and not request.caller.checks_places:
         places = [request.features, *head_places(request.heads)]
         check_engine(request.engine, inputs=places, outputs=[request.output], warn=ui.warn)
 
