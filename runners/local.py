@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 
 from emobeam.emo_transforms.storage.child_imports import same_imports
-from emobeam.emo_transforms.storage.scratch import scratch_prefix
+from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.local_worker import Job, send
 from emobeam.schemas.records import EmobeamError
 
