@@ -2,7 +2,7 @@
 
 The order is that of FFmpeg and of players: pixels that aren't square are stretched in the axes of the coded picture,
 then the display matrix of the container flips and turns it. Of a stream that changes its size all pictures are placed
-in one frame that is large enough for each at its full resolution; none is distorted or made smaller.
+in one frame that has the shape of the first and is large enough for each; none is distorted or made smaller.
 """
 
 from __future__ import annotations
@@ -82,9 +82,15 @@ def stretched(width: int, height: int, aspect: tuple[int, int]) -> Size:
 
 
 def common_size(sizes: Iterable[CodedSize]) -> Size:
-    """Width and height of the frame, in coded axes, that holds every picture undistorted and at its full resolution."""
+    """Width and height of the frame, in coded axes, that all pictures of a stream are placed in.
+
+    It has the shape of the first picture, as a player's window has: a face is as large before a change as after it.
+    And it is large enough for each picture to lie in it whole, undistorted, at its full resolution or above.
+    """
     shown = [stretched(size.width, size.height, size.aspect) for size in sizes]
-    return max(width for width, _ in shown), max(height for _, height in shown)
+    first = shown[0]
+    larger = max(max(Fraction(width, first[0]), Fraction(height, first[1])) for width, height in shown)
+    return math.ceil(first[0] * larger), math.ceil(first[1] * larger)
 
 
 def turned(size: Size, rotation: int) -> Size:
