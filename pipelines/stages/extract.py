@@ -28,6 +28,7 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import machine, new_run_id, versions
 from emobeam.pipelines.stages.child_jobs import note_crash
 from emobeam.pipelines.stages.engines.extract_graph import RemoteExtract, check_results, extract_remotely
+from emobeam.pipelines.stages.input_notes import video_notes
 from emobeam.pipelines.stages.remaining_work import Known, announce, know, plan_here, settled_prints
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.engine_run import WorkersLost
@@ -35,7 +36,7 @@ from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import LocalConfig, LocalPool, run_locally
 from emobeam.runners.local_worker import PipeReporter
 from emobeam.schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
-from emobeam.schemas.records import Fingerprint, Segment, UsageError, Video
+from emobeam.schemas.records import Fingerprint, Segment, UsageError, Video, VideoFacts
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class _Run:
     done: int = 0
     segments: int = 0
     there: RemoteExtract | None = None
+    facts: Mapping[str, VideoFacts] = field(default_factory=dict)
 
 
 def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) -> ExtractResult:
@@ -178,20 +180,23 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     finally:
         downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
         downloads.sweep()
-        table = _settle(request.output, run.prints, config)
+        table = _settle(request.output, run, config)
     if run.there is not None:
         check_results(run.there, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
+    notes = video_notes(mine)
+    for text in notes:
+        ui.warn(text)
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
-    _write_run(request, config, result, run)
+    _write_run(request, config, result, run, notes)
     return result
 
 
 def _extract_here(request: ExtractRequest, known: Known, run: _Run, ui: Ui, pool: LocalPool | None) -> None:
     config = request.dataset.config
     plan = plan_here(known, request.output, config, request.local.workers, ui)
-    run.prints, run.done, run.segments = plan.prints, plan.done, len(plan.work)
+    run.prints, run.done, run.segments, run.facts = plan.prints, plan.done, len(plan.work), plan.facts
     announce(plan, request.videos, request.dataset, ui)
 
     def listen(event: str, data: Mapping[str, Any]) -> None:
@@ -226,7 +231,7 @@ def _extract_there(request: ExtractRequest, engine: EngineConfig, known: Known, 
         rebuild_index(request.output)
         known = know(request.output, request.videos, config)
         outcome, failed = extract_remotely(known, request.output, config, engine, args, run_id, ui)
-    run.prints, run.segments, run.there = outcome.prints, outcome.segments, outcome
+    run.prints, run.segments, run.there, run.facts = outcome.prints, outcome.segments, outcome, outcome.facts
     run.steps.update(outcome.result.seconds)
     run.done = outcome.done
     for task in known.tasks:
@@ -258,13 +263,15 @@ def _prepare(output: str, dataset: Dataset) -> None:
     sweep_output(output)
 
 
-def _settle(output: str, prints: Mapping[str, Fingerprint | None], config: ExtractConfig) -> pa.Table:
-    table = settle_index(output, prints, config.cache_id)
+def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
+    table = settle_index(output, run.prints, config.cache_id, run.facts)
     sweep_output(output)
     return table
 
 
-def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run) -> None:
+def _write_run(
+    request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run, warnings: Sequence[str]
+) -> None:
     record = {
         "run": result.run_id,
         "job": "extract",
@@ -276,6 +283,7 @@ def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractRe
         "workers": request.engine.workers if request.engine else request.local.workers,
         "threads": request.local.threads,
         "outcomes": result.outcomes,
+        "warnings": list(warnings),
         "segments_done_before": run.done,
         "segments_of_this_run": run.segments,
         "seconds": round(result.seconds, 3),
