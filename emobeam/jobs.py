@@ -43,6 +43,7 @@ def extract(
     decoder: Literal["auto", "pyav", "decord"] = "auto",
     decode_timeout: float = _DECODER.timeout,
     decode_memory: int = _DECODER.memory_mb,
+    stream: int | None = None,
     runner: str = "direct",
     workers: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",

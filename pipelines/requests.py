@@ -21,8 +21,8 @@ _ALIGN = {"style": "align", "margin": "margin"}
 """Options by the setting they make."""
 
 _OF_THE_CROPS = (
-    *("fps", "segment_seconds", "crops_fps", "decoder", "decode_timeout", "decode_memory", "min_face", "min_score"),
-    *("detector", "videos"),
+    *("fps", "segment_seconds", "crops_fps", "decoder", "decode_timeout", "decode_memory", "stream", "min_face"),
+    *("min_score", "detector", "videos"),
 )
 """Options that say how crops are made from videos, and mean nothing once they are made."""
 
@@ -82,6 +82,7 @@ def extract_request(
             name="pyav" if args["decoder"] == "auto" else args["decoder"],
             timeout=args["decode_timeout"],
             memory_mb=args["decode_memory"],
+            stream=-1 if args["stream"] is None else args["stream"],
         ),
         detector=config.DetectorConfig(min_face=args["min_face"], keep=args["min_score"], mode=args["detector"]),
         align=config.AlignConfig(style=args["align"], margin=args["margin"]),

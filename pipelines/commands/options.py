@@ -168,6 +168,13 @@ extraction = _apply(
             help="auto is pyav (docs/accuracy.md).",
         ),
         click.option(
+            "--stream",
+            type=click.IntRange(min=0),
+            default=None,
+            metavar="N",
+            help="Which of several video streams, from 0.  [default: the default one, else the largest]",
+        ),
+        click.option(
             "--decode-timeout",
             type=click.FloatRange(min=1),
             default=30.0,

@@ -83,6 +83,7 @@ def extract_command(features: str, config: ExtractConfig, runs: Sequence[Mapping
                 ("--decoder", config.decoder.name, usual.decoder.name),
                 ("--decode-timeout", config.decoder.timeout, usual.decoder.timeout),
                 ("--decode-memory", config.decoder.memory_mb, usual.decoder.memory_mb),
+                ("--stream", config.decoder.stream, usual.decoder.stream),
                 ("--min-face", config.detector.min_face, usual.detector.min_face),
                 ("--min-score", config.detector.keep, usual.detector.keep),
                 ("--detector", config.detector.mode, usual.detector.mode),
