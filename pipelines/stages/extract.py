@@ -21,6 +21,7 @@ from emobeam.emo_transforms.cache.index import rebuild_index, settle_index
 from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.feature_rows import outputs_in
 from emobeam.emo_transforms.extraction.segments import without_pictures
+from emobeam.emo_transforms.inputs.videos import files_left_out
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import sweep_output
@@ -184,7 +185,8 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     if run.there is not None:
         check_results(run.there, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
-    notes = video_notes(mine)
+    folders = request.inputs if config.source == "video" and not config.origin.cache_id else ()
+    notes = [*files_left_out(folders), *video_notes(mine)]
     for text in notes:
         ui.warn(text)
     seconds = time.monotonic() - began
