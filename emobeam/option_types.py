@@ -17,6 +17,7 @@ class ExtractOptions(TypedDict, total=False):
     decoder: Literal["auto", "pyav", "decord"]
     decode_timeout: float
     decode_memory: int
+    stream: int | None
     crops: Literal["affwild2", "emi", "bah", "people"] | None
     crops_fps: float
     videos: Place
@@ -98,6 +99,7 @@ class AnnotateOptions(TypedDict, total=False):
     decoder: Literal["auto", "pyav", "decord"]
     decode_timeout: float
     decode_memory: int
+    stream: int | None
     crops: Literal["affwild2", "emi", "bah", "people"] | None
     crops_fps: float
     videos: Place

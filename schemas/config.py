@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 from emobeam.schemas.options import Option, Section
-from emobeam.schemas.records import Fingerprint
+from emobeam.schemas.records import Display, Fingerprint
 
 STAGE1_REVISION = 4
 """Raised by hand whenever a change of stage 1's code changes the bytes of a shard."""
@@ -135,6 +135,7 @@ class DecoderConfig:
         timeout: seconds without any progress after which the decoding process is killed.
         memory_mb: resident memory of the decoding process above which it is killed.
         max_pixels: larger pictures are refused (default: 8K UHD).
+        stream: which of several video streams of a file is looked at, from 0; -1 leaves the choice to emobeam.
     """
 
     name: Annotated[
@@ -161,6 +162,17 @@ class DecoderConfig:
         int, Option("What a decoder may use.", Section.VIDEOS, name="decode_memory", metavar="MB", least=64)
     ] = 1024
     max_pixels: int = 7680 * 4320
+    stream: Annotated[
+        int,
+        Option(
+            "Which of several video streams, from 0.",
+            Section.VIDEOS,
+            metavar="N",
+            least=0,
+            unset=None,
+            told="the default one, else the largest",
+        ),
+    ] = -1
 
 
 @dataclass(frozen=True)
@@ -331,6 +343,8 @@ class ExtractConfig:
         config = to_json(self)
         # Limits decide whether a file is given up, never what a picture looks like.
         config["decoder"] = self.decoder.name if self.source == "video" else "pillow"
+        if self.source == "video" and self.decoder.stream >= 0:
+            config["stream"] = self.decoder.stream
         config["backbone"] = self.features_id
         # Both came later than the first caches, whose identity must not change.
         if self.views:
@@ -374,10 +388,16 @@ def digest_of(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def shard_name(video: str, fingerprint: Fingerprint, segment_start: float, cache_id: str) -> str:
+def shard_name(
+    video: str, fingerprint: Fingerprint, segment_start: float, cache_id: str, display: Display | None = None
+) -> str:
     """Name of a shard without folder and extension (design: one hash of all that decides its bytes).
 
     ``segment_start`` is the start of the segment on the time grid, in seconds; for crops without time,
-    the index of its first frame.
+    the index of its first frame. How pictures are displayed counts where that isn't plain: plain videos keep the
+    names that they had before this was known.
     """
-    return digest_of([video, fingerprint.size, fingerprint.digest, segment_start, cache_id])
+    decides: list[Any] = [video, fingerprint.size, fingerprint.digest, segment_start, cache_id]
+    if display is not None and not display.plain:
+        decides.append(to_json(display))
+    return digest_of(decides)

@@ -22,6 +22,7 @@ from emobeam.emo_transforms.cache.index import rebuild_index, settle_index
 from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.feature_rows import outputs_in
 from emobeam.emo_transforms.extraction.segments import without_pictures
+from emobeam.emo_transforms.inputs.videos import files_left_out
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import sweep_output
@@ -29,6 +30,7 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import machine, new_run_id, versions
 from emobeam.pipelines.stages.child_jobs import note_crash
 from emobeam.pipelines.stages.engines.extract_graph import RemoteExtract, check_results, extract_remotely
+from emobeam.pipelines.stages.input_notes import video_notes
 from emobeam.pipelines.stages.remaining_work import Known, announce, know, plan_here, settled_prints
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.engine_run import WorkersLost
@@ -36,7 +38,7 @@ from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped, run_locally
 from emobeam.runners.local_worker import PipeReporter
 from emobeam.schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
-from emobeam.schemas.records import Fingerprint, Segment, UsageError, Video
+from emobeam.schemas.records import Fingerprint, Segment, UsageError, Video, VideoFacts
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class _Run:
     done: int = 0
     segments: int = 0
     there: RemoteExtract | None = None
+    facts: Mapping[str, VideoFacts] = field(default_factory=dict)
 
 
 def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) -> ExtractResult:
@@ -180,26 +183,30 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     except BaseException:
         # What stops a run, such as an outage, often stops this, too; the next run does it, and the first error counts.
         with suppress(Exception):  # see above
-            _settle(request.output, run.prints, config)
+            _settle(request.output, run, config)
         raise
     finally:
         with suppress(OSError):  # they go when they are an hour old
             downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
             downloads.sweep()
-    table = _settle(request.output, run.prints, config)
+    table = _settle(request.output, run, config)
     if run.there is not None:
         check_results(run.there, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
+    folders = request.inputs if config.source == "video" and not config.origin.cache_id else ()
+    notes = [*files_left_out(folders), *video_notes(mine)]
+    for text in notes:
+        ui.warn(text)
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
-    _write_run(request, config, result, run)
+    _write_run(request, config, result, run, notes)
     return result
 
 
 def _extract_here(request: ExtractRequest, known: Known, run: _Run, ui: Ui, pool: LocalPool | None) -> None:
     config = request.dataset.config
     plan = plan_here(known, request.output, config, request.local.workers, ui)
-    run.prints, run.done, run.segments = plan.prints, plan.done, len(plan.work)
+    run.prints, run.done, run.segments, run.facts = plan.prints, plan.done, len(plan.work), plan.facts
     announce(plan, request.videos, request.dataset, ui)
 
     def listen(event: str, data: Mapping[str, Any]) -> None:
@@ -234,7 +241,7 @@ def _extract_there(request: ExtractRequest, engine: EngineConfig, known: Known, 
         rebuild_index(request.output)
         known = know(request.output, request.videos, config)
         outcome, failed = extract_remotely(known, request.output, config, engine, args, run_id, ui)
-    run.prints, run.segments, run.there = outcome.prints, outcome.segments, outcome
+    run.prints, run.segments, run.there, run.facts = outcome.prints, outcome.segments, outcome, outcome.facts
     run.steps.update(outcome.result.seconds)
     run.done = outcome.done
     for task in known.tasks:
@@ -266,9 +273,9 @@ def _prepare(output: str, dataset: Dataset) -> None:
     sweep_output(output)
 
 
-def _settle(output: str, prints: Mapping[str, Fingerprint | None], config: ExtractConfig) -> pa.Table:
+def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
     try:
-        table = settle_index(output, prints, config.cache_id)
+        table = settle_index(output, run.prints, config.cache_id, run.facts)
         sweep_output(output)
     except OSError as error:
         text = (
@@ -278,7 +285,9 @@ def _settle(output: str, prints: Mapping[str, Fingerprint | None], config: Extra
     return table
 
 
-def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run) -> None:
+def _write_run(
+    request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run, warnings: Sequence[str]
+) -> None:
     record = {
         "run": result.run_id,
         "job": "extract",
@@ -290,6 +299,7 @@ def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractRe
         "workers": request.engine.workers if request.engine else request.local.workers,
         "threads": request.local.threads,
         "outcomes": result.outcomes,
+        "warnings": list(warnings),
         "segments_done_before": run.done,
         "segments_of_this_run": run.segments,
         "seconds": round(result.seconds, 3),

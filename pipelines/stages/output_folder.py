@@ -254,9 +254,19 @@ def _with_earlier(table: pa.Table, uri: str, others: Collection[str], cached: pa
 def _read_videos(uri: str) -> pa.Table:
     with suppress(OSError, pa.ArrowException):
         table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        table = _with_later_columns(table)
         if table.schema.equals(VIDEOS):
             return table
     return VIDEOS.empty_table()
+
+
+def _with_later_columns(table: pa.Table) -> pa.Table:
+    """A table of an older version with the columns that came since, which are null."""
+    there = set(table.column_names)
+    if not there <= set(VIDEOS.names):
+        return table
+    columns = [table[field.name] if field.name in there else pa.nulls(len(table), field.type) for field in VIDEOS]
+    return pa.table(columns, names=VIDEOS.names).cast(VIDEOS)
 
 
 def _write_table(uri: str, table: pa.Table) -> None:

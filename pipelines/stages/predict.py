@@ -34,6 +34,7 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.child_jobs import VideoJob
 from emobeam.pipelines.stages.engines.child_tasks import PredictTask
 from emobeam.pipelines.stages.engines.predict_graph import predict_remotely
+from emobeam.pipelines.stages.input_notes import unknown_geometry, video_notes
 from emobeam.pipelines.stages.output_folder import (
     check_earlier,
     keep_people,
@@ -104,6 +105,12 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     segments, every = make_index(request.features)
     table = _wanted(request, every)
     about = set(table["video"].to_pylist())
+    of_videos = dataset.config.source == "video"
+    notes_of_inputs = [*video_notes(table), *(unknown_geometry(table) if of_videos else [])]
+    if not request.caller.told_of_inputs:
+        for text in notes_of_inputs:
+            ui.warn(text)
+    warnings = [*warnings, *notes_of_inputs]
     earlier = list_earlier(request)
     check_earlier(request, tools, about, earlier)
     items = _items(request, table, segments, tools)

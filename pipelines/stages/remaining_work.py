@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,6 +13,7 @@ from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.cache.failures import failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.index import read_segments
 from emobeam.emo_transforms.cache.stored_crops import StoredCrops, carried_failures, read_stored
+from emobeam.emo_transforms.cache.video_facts import read_facts
 from emobeam.emo_transforms.extraction.resume_plan import Index, Look, complete_videos, look_at, note_failure, tasks_of
 from emobeam.emo_transforms.extraction.video_plans import fingerprint_of
 from emobeam.emo_transforms.storage.object_stores import AT_ONCE
@@ -20,7 +21,7 @@ from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.pipelines.console import Ui, duration_text, size_text
 from emobeam.runners.local import Work
 from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Fingerprint, InputError, Video, VideoTask
+from emobeam.schemas.records import Fingerprint, InputError, Video, VideoFacts, VideoTask
 from emobeam.schemas.wording import counted
 
 PACKED = 0.7
@@ -51,6 +52,7 @@ class Plan:
         seconds: of video.
         sampled: frames to look at, those of earlier runs included.
         done: segments done before.
+        facts: what looking at videos told beside their segments, by video.
     """
 
     work: list[Work]
@@ -58,6 +60,7 @@ class Plan:
     seconds: float = 0.0
     sampled: int = 0
     done: int = 0
+    facts: dict[str, VideoFacts] = field(default_factory=dict)
 
 
 def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
@@ -68,7 +71,9 @@ def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
     index = complete_videos(rows, shards)
     stored = {uri: read_stored(uri) for uri in {video.uri for video in videos if video.kind == "cache"}}
     carried = {video.id: _carry(output, video, stored[video.uri], config) for video in videos if video.kind == "cache"}
-    return Known(list(tasks_of(videos, config, index, failures, stored)), shards, index, carried)
+    of_videos = config.source == "video" and not config.origin.cache_id
+    looked_at = read_facts(output) if of_videos else None
+    return Known(list(tasks_of(videos, config, index, failures, stored, looked_at)), shards, index, carried)
 
 
 def settled_prints(known: Known, config: ExtractConfig) -> dict[str, Fingerprint] | None:
@@ -120,6 +125,8 @@ def plan_here(known: Known, output: str, config: ExtractConfig, workers: int, ui
     for task, look in _looks(known.tasks, config, max(1, workers)):
         video = task.video
         plan.prints[video.id] = look.content
+        if look.facts is not None:
+            plan.facts[video.id] = look.facts
         note_failure(output, video, look, config)
         todo = look.todo(task.given_up, known.shards)
         plan.work += [Work(segment.shard, len(segment.sampled), segment) for segment in todo]

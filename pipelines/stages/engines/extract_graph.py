@@ -24,7 +24,7 @@ from emobeam.runners.engines.presets import EngineConfig, hints_of
 from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_progress import Beats, Heard
 from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Fingerprint, Looked, Segment, VideoTask
+from emobeam.schemas.records import Fingerprint, Looked, Segment, VideoFacts, VideoTask
 from emobeam.schemas.wording import counted
 
 
@@ -35,6 +35,7 @@ class RemoteExtract:
     Attributes:
         prints: content of the inputs that were looked at; None where one could not be read.
         planned: videos with segments to do.
+        facts: what looking at videos told beside their segments, by video.
         segments, done, frames: to do in this run, done before, and sampled frames to do, as workers found.
     """
 
@@ -44,6 +45,7 @@ class RemoteExtract:
     done: int = 0
     frames: int = 0
     result: RemoteResult = field(default_factory=RemoteResult)
+    facts: dict[str, VideoFacts] = field(default_factory=dict)
 
 
 def extract_graph(
@@ -102,6 +104,8 @@ def extract_remotely(
         try:
             for record in exchange.records("looked", Looked):
                 outcome.prints[record.video] = record.content
+                if record.facts is not None:
+                    outcome.facts[record.video] = record.facts
                 outcome.segments += record.segments
                 outcome.done += record.done
                 outcome.frames += record.sampled
