@@ -1,68 +1,98 @@
-"""From the arguments of a function to the options of its command: checked and converted by the command's own types."""
+"""Between the arguments of functions and the options of commands: the same names, defaults, types and checks."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
-from collections.abc import Callable, Collection, Mapping
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+from emobeam.pipelines.job_options import JOB_OPTIONS, ONLY_PRINTED
+from emobeam.schemas.options import OptionField
 from emobeam.schemas.records import UsageError
 
 Place = str | os.PathLike[str]
 """A path or URI."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _OURS = {"progress", "beam_args", "more"}
 """Arguments that are no options of a command."""
 
-_WRITTEN = "_written"
+
+class UnknownOption(UsageError, TypeError):
+    """No option of a command is called so; to Python, an argument that the function doesn't take."""
 
 
-def notes_written(function: Callable[P, R]) -> Callable[P, R]:
-    """For functions with ``**more``: adds to it which options the caller wrote, see :func:`written`.
+def options_for(command: str) -> list[OptionField]:
+    """The options of a job that mean something to a function."""
+    return [field for field in JOB_OPTIONS[command] if field.name not in ONLY_PRINTED]
 
-    ``faces="main"`` asks for the main face; without it those that were asked for before stay. The value is the same.
+
+def takes_options(function: F) -> F:
+    """Shows the options of the command of the same name in the signature and the documentation of a function.
+
+    The function's last argument is ``**options``; type checkers know of them by :mod:`emobeam.option_types`.
     """
-    plain: Callable[..., R] = function
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    fields = [field for field in options_for(function.__name__) if field.name not in signature.parameters]
+    made = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.unset, annotation=annotation_of(field)
+        )
+        for field in fields
+    ]
+    at = next(index for index, each in enumerate(own) if each.name in _OURS)
+    shown = signature.replace(parameters=[*own[:at], *made, *own[at:]])
+    function.__signature__ = shown  # type: ignore[attr-defined]  # inspect and help() go by it
+    lines = [f"    {field.name}: {_described(field)}" for field in fields]
+    function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
+    return function
 
-    @wraps(function)
-    def call(*args: Any, **options: Any) -> R:
-        return plain(*args, **options, **{_WRITTEN: frozenset(options)})
 
-    return call
+def annotation_of(field: OptionField) -> str:
+    """The type of an option in Python, as source text."""
+    option = field.option
+    if option.place:
+        kind = "Place"
+    elif field.kind is tuple:
+        kind = "str"
+    elif option.choices:
+        kind = f"Literal[{', '.join(map(json.dumps, option.choices))}]"
+    else:
+        kind = field.kind.__name__
+    if option.word_for_zero:
+        kind = f"{kind} | Literal[{json.dumps(option.word_for_zero)}]"
+    if field.kind is tuple or option.listed:
+        kind = f"{kind} | Sequence[{kind}]"
+    return f"{kind} | None" if field.unset is None and not field.required else kind
+
+
+def _described(field: OptionField) -> str:
+    told = field.option.told  # other defaults stand in the signature
+    return f"{field.option.help} Default: {told}." if told else field.option.help
 
 
 def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The options among the arguments of a function, those in ``more`` beside the others."""
     plain = {name: value for name, value in arguments.items() if name not in _OURS}
-    more = {name: value for name, value in arguments.get("more", {}).items() if name != _WRITTEN}
-    return plain | more
+    return plain | dict(arguments.get("more", {}))
 
 
-def written(arguments: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the options that the caller of a function wrote, whatever their values; see :func:`notes_written`."""
-    names: frozenset[str] = arguments["more"][_WRITTEN]
-    return names
-
-
-def checked(
-    command: str, told: Mapping[str, Any], written: Collection[str] = ()
-) -> tuple[dict[str, Any], frozenset[str]]:
+def checked(command: str, told: Mapping[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     """Values of all options of a command, checked and converted by the command's own types.
 
     Args:
-        told: values by the name of the option; None is its default.
-        written: names of those that the caller wrote; the others of ``told`` may hold the defaults of a function.
+        told: what the caller wrote, by the names of the options; None is as if it were not written.
 
     Returns:
-        The values by name, and the names of those that the user has set: that were written, or differ from their
-        default.
+        The values by name, and the names of those that the caller wrote, whatever their values: ``faces="main"`` asks
+        for the main face, where without it those that were asked for before stay.
 
     Raises:
-        TypeError: no such option.
+        UnknownOption: no such option; it is a ``TypeError``, too.
         UsageError: a value is wrong.
     """
     import click
@@ -73,19 +103,18 @@ def checked(
     ctx = click.Context(found, info_name=command)
     known = {param.name: param for param in found.params if param.name}
     if unknown := sorted(set(told) - set(known)):
-        raise TypeError(f"{command}() has no option {', '.join(unknown)}; see emobeam {command} --help")
+        raise UnknownOption(f"{command}() has no option {', '.join(unknown)}; see emobeam {command} --help")
     values, named = {}, set()
     for name, param in known.items():
-        value = default = _default(param, ctx)
-        said = name in told and told[name] is not None
-        if said:
-            try:
-                value = param.type_cast_value(ctx, _plain(param, told[name]))
-            except click.BadParameter as error:
-                raise UsageError(f"{name}: {error.message}") from error
-        values[name] = value
-        if value != default or (said and name in written):
-            named.add(name)
+        values[name] = _default(param, ctx)
+        if told.get(name) is None:
+            continue
+        named.add(name)
+        try:
+            values[name] = param.type_cast_value(ctx, _plain(param, told[name]))
+        except click.BadParameter as error:
+            raise UsageError(f"{name}: {error.message}") from error
+    return values, frozenset(named)
     return values, frozenset(named)
 
 

@@ -8,7 +8,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 
-_LIBRARIES = ("emobeam", "apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
+from emobeam.runners.own_version import own_version as own_version  # the face takes it from here
+
+_LIBRARIES = ("apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
 _EXTRAS = ("openvino", "onnxruntime")
 """Named where they are installed."""
 
@@ -25,8 +27,8 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide results."""
-    found = {}
+    """Versions of emobeam and of the libraries that decide results."""
+    found = {"emobeam": own_version()}
     for library in _LIBRARIES:
         try:
             found[library] = metadata.version(library)

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-from emobeam.emo_transforms.storage.scratch import scratch_prefix
+from emobeam.emo_transforms.storage.child_imports import same_imports
+from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.local_worker import packed
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.work import Job, Outcome, Report, Work
@@ -210,7 +211,7 @@ class LocalPool:
         self._started += 1
         log = Path(self._logs.name) / f"worker-{self._started}.log"
         threads = {"OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
-        environment = {**ALLOCATOR, **os.environ, **threads}
+        environment = {**ALLOCATOR, **os.environ, **same_imports(), **threads}
         with open(log, "wb") as file:
             output = None if self.config.verbose else file
             process = subprocess.Popen(

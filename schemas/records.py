@@ -79,6 +79,64 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class CodedSize:
+    """The size in which pictures are coded, from one frame on.
+
+    Attributes:
+        frame: number of the first frame that has it.
+        width, height: as coded, in px.
+        aspect: width to height of one coded pixel; (1, 1) where it counts as square.
+    """
+
+    frame: int
+    width: int
+    height: int
+    aspect: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Display:
+    """What beside a turn (``rotation``) makes decoded frames what a player shows; the default is that of plain video.
+
+    Attributes:
+        sizes: coded sizes in the order of the frames; empty where there is one, and pixels are square.
+        mirrored: left and right of the coded picture are swapped before it is turned.
+        interlaced: the two fields of a frame show different moments, so whole pictures are made of them.
+        stream: index of the stream in its container where it isn't the one that FFmpeg takes for the best; else -1.
+        clock: places (frame, milliseconds) where the clock was set anew: the first frame after it, and by how much
+            its time was moved.
+    """
+
+    sizes: tuple[CodedSize, ...] = ()
+    mirrored: bool = False
+    interlaced: bool = False
+    stream: int = -1
+    clock: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but a turn is to be done."""
+        return self == Display()
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What looking at a video told that its shards don't hold.
+
+    Attributes:
+        offset: time of the first frame on the media's own clock in s, the container's beginning being at 0.
+        coded: width and height of the first picture as coded, in px.
+        rotation: see :class:`Probe`.
+        notes: what people have to know of how the video was read.
+    """
+
+    offset: float = 0.0
+    coded: tuple[int, int] = (0, 0)
+    rotation: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Probe:
     """What demuxing a whole video tells, without decoding it.
 
@@ -93,6 +151,12 @@ class Probe:
             frames' ranks at the average rate.
         codec: FFmpeg's name of the codec.
         note: damage met while demuxing, for people; ``""`` if none.
+        display: what beside ``rotation`` makes a decoded frame what a player shows. Where the clock was set anew,
+            ``pts`` are time stamps moved to one clock that runs on.
+        packets: where frames can't be matched by time stamps nor be counted from the beginning: for each frame the
+            number of the packet that holds it, from 0 in the order of the file.
+        keys: numbers of the packets at which decoding may begin, as far as ``packets`` are given.
+        facts: what is told of the video beside its shards.
     """
 
     pts: tuple[int, ...]
@@ -103,6 +167,10 @@ class Probe:
     seekable: bool = True
     codec: str = ""
     note: str = ""
+    display: Display = Display()
+    packets: tuple[int, ...] = ()
+    keys: tuple[int, ...] = ()
+    facts: VideoFacts = VideoFacts()
 
     def times(self) -> list[float]:
         """Presentation times in seconds, the first displayed frame being at 0."""
@@ -146,6 +214,13 @@ class Segment:
     """Presentation time stamp of the video's first displayed frame."""
     time_base: tuple[int, int] = (0, 1)
     """Unit of ``pts`` in s: ``times`` are ``(pts - zero) * numerator / denominator``; (0, 1) where that isn't so."""
+    display: Display = Display()
+    """What beside ``rotation`` makes a decoded frame what a player shows, as far as it concerns these frames."""
+    packets: tuple[int, ...] = ()
+    """In parallel with ``frames``: see :class:`Probe`."""
+    entry: int | None = None
+    """Where decoding has to begin: the time stamp of the frame before the first, where that is needed, too; with
+    ``packets`` the number of a packet. None: at the beginning, or at any keyframe before."""
     timeline: str = ""
     """Between two stages: URI of a file with what is too long to travel (frames, times, stamps, names of images)."""
 
@@ -199,6 +274,7 @@ class Looked:
         done: segments that need no work.
         sampled: sampled frames of ``segments``.
         error: the reason why there is nothing to be had, as a word; ``""`` if there is none.
+        facts: of a video that was probed.
         seconds, all_sampled: length of the video and its sampled frames, those done included; 0 where it wasn't probed.
     """
 
@@ -208,6 +284,7 @@ class Looked:
     done: int = 0
     sampled: int = 0
     error: str = ""
+    facts: VideoFacts | None = None
     seconds: float = 0.0
     all_sampled: int = 0
 

@@ -112,10 +112,37 @@ VIDEOS = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("size", pa.int64()),
         pa.field("digest", pa.string()),
+        pa.field("coded_width", pa.int32()),
+        pa.field("coded_height", pa.int32()),
+        pa.field("aspect", pa.string()),
+        pa.field("rotation", pa.int16()),
+        pa.field("mirrored", pa.bool_()),
+        pa.field("interlaced", pa.bool_()),
+        pa.field("size_changes", pa.int32()),
+        pa.field("clock_changes", pa.int32()),
+        pa.field("offset", pa.float64()),
+        pa.field("notes", pa.string()),
     ]
 )
 """``videos.parquet``: one row per video. ``duration`` in seconds; ``lost`` counts sampled frames that could
-not be decoded."""
+not be decoded. ``width`` and ``height`` are those of the picture as shown, what follows ``digest`` says how it came
+about: ``aspect`` (width to height of a coded pixel, ``64:45``) is applied first, then the picture is ``mirrored`` (left
+and right swapped), then turned by ``rotation`` (clockwise, in degrees). ``offset``: of the first frame in s on the
+media's own clock. Null where it isn't known, as in caches of older versions, or where there are no videos."""
+
+PROBES = pa.schema(
+    [
+        pa.field("video", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("offset", pa.float64(), nullable=False),
+        pa.field("coded_width", pa.int32(), nullable=False),
+        pa.field("coded_height", pa.int32(), nullable=False),
+        pa.field("rotation", pa.int16(), nullable=False),
+        pa.field("notes", pa.list_(pa.string()), nullable=False),
+    ]
+)
+"""``probes.parquet``: what looking at each video told beside its shards."""
 
 SEGMENTS = pa.schema(
     [
@@ -140,9 +167,11 @@ SEGMENTS = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("digest", pa.string(), nullable=False),
         pa.field("note", pa.string(), nullable=False),
+        pa.field("display", pa.string(), nullable=False),
     ]
 )
-"""``segments.parquet``: one row per shard, sorted by video and segment."""
+"""``segments.parquet``: one row per shard, sorted by video and segment. ``display`` says how decoded
+frames became what a player shows (JSON), ``""`` for plain video."""
 
 FACES = pa.schema(
     [

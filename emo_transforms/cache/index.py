@@ -18,7 +18,9 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.shards import Footer, read_footer
-from emobeam.schemas.records import Failure, Fingerprint, Outcome, ShardRecord
+from emobeam.emo_transforms.cache.video_facts import Facts, read_facts, settle_facts
+from emobeam.schemas.plain_json import from_text, to_text
+from emobeam.schemas.records import Display, Failure, Fingerprint, Outcome, ShardRecord, VideoFacts
 from emobeam.schemas.tables import SEGMENTS, VIDEOS
 
 
@@ -43,7 +45,7 @@ def make_index(features: str, *, trust: bool = True) -> tuple[list[dict[str, Any
         Rows of ``segments.parquet``, and the table of videos (see ``emobeam.schemas.tables.VIDEOS``), sorted by id.
     """
     segments = read_segments(features, trust=trust)
-    videos = _video_rows(segments, read_failures(features).values())
+    videos = _video_rows(segments, read_failures(features).values(), read_facts(features))
     return segments, pa.Table.from_pylist(videos, VIDEOS)
 
 
@@ -79,12 +81,14 @@ def settle_index(
     cache_id: str,
     known: Mapping[str, dict[str, Any]] | None = None,
     records: Iterable[ShardRecord] = (),
+    found: Mapping[str, VideoFacts] | None = None,
 ) -> pa.Table:
     """What ends a run: :func:`settle`, and indexes that know of it, by one listing of the shards.
 
     Args:
         known: rows by shard as they were when the run began; None: read from the old index.
         records: of the run; their footers need not be read. What is told twice counts once.
+        found: what looking at videos told, by video.
 
     Returns:
         The table of videos.
@@ -96,7 +100,8 @@ def settle_index(
     lost = {shard: record.lost for shard, record in made.items()}
     gone, failures = settle(features, current, cache_id, segments, lost)
     segments = [row for row in segments if row["shard"] not in gone]
-    table = pa.Table.from_pylist(_video_rows(segments, failures), VIDEOS)
+    facts = settle_facts(features, current, found or {})
+    table = pa.Table.from_pylist(_video_rows(segments, failures, facts), VIDEOS)
     _write_index(features, segments, table)
     return table
 
@@ -143,20 +148,21 @@ def segment_row(footer: Footer, shard: str, size: int) -> dict[str, Any]:
         "digest": footer.digest,
         "note": footer.note,
         "bytes": size,
+        "display": "" if footer.display.plain else to_text(footer.display),
     }
 
 
-def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure]) -> list[dict[str, Any]]:
+def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure], facts: Facts) -> list[dict[str, Any]]:
     by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in segments:
         by_video[row["video"]].append(row)
     failed: dict[str, list[Failure]] = defaultdict(list)
     for failure in failures:
         failed[failure.video].append(failure)
-    return [_video_row(video, by_video[video], failed[video]) for video in sorted({*by_video, *failed})]
+    return [_video_row(video, by_video[video], failed[video], facts) for video in sorted({*by_video, *failed})]
 
 
-def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failure]) -> dict[str, Any]:
+def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failure], facts: Facts) -> dict[str, Any]:
     failures = sorted(failures, key=lambda failure: (failure.segments, failure.reason))
     segments = _of_one_content(segments, failures)
     total = max((row["count"] for row in segments), default=len({i for f in failures for i in f.segments}))
@@ -177,6 +183,7 @@ def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failur
         outcome = "no_face"
     times = [row[key] for row in segments for key in ("first_time", "last_time") if row[key] is not None]
     first = segments[0] if segments else None
+    known = facts.get((video, first["size"], first["digest"])) if first else None
     return {
         "video": video,
         "outcome": outcome,
@@ -191,7 +198,35 @@ def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failur
         "height": first["height"] if first else None,
         "size": first["size"] if first else (failures[0].size if failures else None),
         "digest": first["digest"] if first else (failures[0].digest if failures else None),
+        **(_display_row(segments, known) if known else {}),
     }
+
+
+def _display_row(segments: list[dict[str, Any]], known: VideoFacts) -> dict[str, Any]:
+    """How frames became what is shown, see ``emobeam.schemas.tables.VIDEOS``."""
+    displays = [from_text(Display, row["display"]) if row["display"] else Display() for row in segments]
+    sizes = dict.fromkeys(size for display in displays for size in display.sizes)
+    across, along = next(iter(sizes)).aspect if sizes else (1, 1)
+    return {
+        "coded_width": known.coded[0],
+        "coded_height": known.coded[1],
+        "aspect": f"{across}:{along}",
+        "rotation": known.rotation,
+        "mirrored": displays[0].mirrored,
+        "interlaced": displays[0].interlaced,
+        "size_changes": max(len(sizes) - 1, 0),
+        "clock_changes": len(displays[0].clock),
+        "offset": known.offset,
+        "notes": "; ".join(known.notes),
+    }
+
+
+def as_shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one content without those whose pictures were taken as they are coded, where that isn't what is shown.
+
+    Shards of an older version remain beside the new ones until these are complete.
+    """
+    return [row for row in rows if row["display"]] or rows
 
 
 def _of_one_content(segments: list[dict[str, Any]], failures: list[Failure]) -> list[dict[str, Any]]:
@@ -202,6 +237,7 @@ def _of_one_content(segments: list[dict[str, Any]], failures: list[Failure]) -> 
     contents: dict[Fingerprint, list[dict[str, Any]]] = defaultdict(list)
     for row in segments:
         contents[Fingerprint(row["size"], row["digest"])].append(row)
+    contents = {content: as_shown(rows) for content, rows in contents.items()}
     spoken_of = {Fingerprint(failure.size, failure.digest) for failure in failures}
     chosen = max(
         contents,
@@ -271,10 +307,10 @@ def _settle_video(
     known_lost: Mapping[str, tuple[int, ...]],
 ) -> tuple[set[str], dict[str, Failure]]:
     """The shards of a video that went, and its records now."""
-    mine = [row for row in rows if _is_of(row, print_)]
+    mine = as_shown([row for row in rows if _is_of(row, print_)])
     gone = set()
     if mine and len(mine) == mine[0]["count"]:
-        gone = {row["shard"] for row in rows if not _is_of(row, print_)}
+        gone = {row["shard"] for row in rows} - {row["shard"] for row in mine}
         for shard in gone:
             storage.remove(shard_uri(features, shard))
     valid = {

@@ -5,7 +5,8 @@ follow from the stamps and their unit, and stamps of a constant rate have consta
 as integers of variable length and deflated, little of it is left. Decoding gives back equal segments, bit by bit.
 
 Layout: one byte of version, then a raw deflate stream (RFC 1951) of: length-prefixed JSON array of the plain fields,
-then the arrays ``frames``, ``sampled``, ``pts``, ``times`` and ``images``, each with a byte that says how it is stored.
+then the arrays ``frames``, ``sampled``, ``pts``, ``packets``, ``times`` and ``images``, each with a byte that says how
+it is stored.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from emobeam.schemas.records import Fingerprint, Segment, Video
+from emobeam.schemas.plain_json import from_text, to_text
+from emobeam.schemas.records import Display, Fingerprint, Segment, Video
 
 LIMIT = 1000
 """Bytes above which the lists of a segment travel as a file of their own (see ``Segment.timeline``)."""
 
-_VERSION = 1
+_VERSION = 2
 _DENOMINATORS = (90000, 1000, 600, 12800, 15360, 30000, 24000, 60000, 16000, 10240, 25, 30, 24, 50, 60, 48000, 1000000)
 """Units in which times of stored crops can be expected; others are stored as they are."""
 
@@ -38,6 +40,7 @@ def encode_segment(segment: Segment) -> bytes:
         *(segment.fingerprint.size, segment.fingerprint.digest, segment.index, segment.count, segment.start),
         *(segment.width, segment.height, segment.rotation, segment.seekable, segment.note, segment.origin),
         *(segment.shard, segment.zero, *segment.time_base, segment.timeline),
+        *(segment.entry, "" if segment.display.plain else to_text(segment.display)),
     ]
     header = json.dumps(plain, separators=(",", ":")).encode()
     body = b"".join(
@@ -47,6 +50,7 @@ def encode_segment(segment: Segment) -> bytes:
             _integers(segment.frames),
             _integers(segment.sampled),
             _integers(segment.pts),
+            _integers(segment.packets),
             _times(segment),
             _images(segment),
         ]
@@ -64,10 +68,12 @@ def decode_segment(data: bytes) -> Segment:
     body = _Reader(zlib.decompressobj(-15, _DICTIONARY).decompress(data[1:]))
     plain = json.loads(body.take(body.varint()))
     id_, uri, kind, subject, time_uri, size, digest, index, count, start = plain[:10]
-    width, height, rotation, seekable, note, origin, shard, zero, numerator, denominator, timeline = plain[10:]
+    width, height, rotation, seekable, note, origin, shard, zero, numerator, denominator, timeline = plain[10:21]
+    entry, display = plain[21:]
     frames = body.integers()
     sampled = body.integers()
     pts = body.integers()
+    packets = body.integers()
     segment = Segment(
         video=Video(id_, uri, kind, subject, time_uri),
         fingerprint=Fingerprint(size, digest),
@@ -88,6 +94,9 @@ def decode_segment(data: bytes) -> Segment:
         zero=zero,
         time_base=(numerator, denominator),
         timeline=timeline,
+        entry=entry,
+        display=from_text(Display, display) if display else Display(),
+        packets=packets,
     )
     return replace(segment, times=_read_times(body, segment), images=_read_images(body, segment))
 
@@ -98,7 +107,7 @@ def compacted(segment: Segment, put: Callable[[str, bytes], str]) -> Segment:
     if len(data) <= LIMIT:
         return segment
     uri = put(segment.shard, data)
-    return replace(segment, frames=(), times=(), sampled=(), pts=(), images=(), timeline=uri)
+    return replace(segment, frames=(), times=(), sampled=(), pts=(), packets=(), images=(), timeline=uri)
 
 
 def expanded(segment: Segment, get: Callable[[str], bytes]) -> Segment:

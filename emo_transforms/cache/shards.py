@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms.storage import is_local, open_read
 from emobeam.emo_transforms.storage import size as size_of
 from emobeam.schemas.config import SCHEMA_VERSION
-from emobeam.schemas.records import EmobeamError, InputError
+from emobeam.schemas.plain_json import from_text, to_text
+from emobeam.schemas.records import Display, EmobeamError, InputError
 from emobeam.schemas.tables import FOOTER_KEY, VECTORS, map_column
 
 ROW_GROUP = 128
@@ -41,6 +42,7 @@ class Footer:
             number of faces found.
         clipped: feature values beyond float16's range, clipped to it.
         note: damage met while demuxing the video.
+        display: how decoded frames became what a player shows; not written where that is plain.
     """
 
     video: str
@@ -62,6 +64,7 @@ class Footer:
     features_id: str
     cache_id: str
     schema_version: int = SCHEMA_VERSION
+    display: Display = field(default_factory=Display)
 
     @property
     def lost(self) -> tuple[int, ...]:
@@ -95,14 +98,14 @@ class ShardWriter:
             InputError: a map or a vector holds NaN.
         """
         arrays = []
-        for field in self._schema:
-            values = columns[field.name]
-            if _is_heavy(field):
-                arrays.append(self._tensor(field, values))
-            elif field.name in VECTORS:
-                arrays.append(_vectors(field, values))
+        for column in self._schema:
+            values = columns[column.name]
+            if _is_heavy(column):
+                arrays.append(self._tensor(column, values))
+            elif column.name in VECTORS:
+                arrays.append(_vectors(column, values))
             else:
-                arrays.append(pa.array(values, field.type))
+                arrays.append(pa.array(values, column.type))
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         self.rows += len(table)
         self._pending.append(table)
@@ -114,7 +117,12 @@ class ShardWriter:
         """Writes what is left and the footer."""
         if self._waiting:
             self._flush(self._waiting)
-        text = json.dumps(asdict(footer), separators=(",", ":"), ensure_ascii=False)
+        document = asdict(footer)
+        if footer.display.plain:  # shards of plain videos are those of before this was known, byte by byte
+            del document["display"]
+        else:
+            document["display"] = to_text(footer.display)
+        text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
         self._writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
         self._writer.close()
 
@@ -232,6 +240,8 @@ def _parse_footer(uri: str, metadata: Mapping[bytes, bytes]) -> Footer:
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
+        if "display" in values:
+            values["display"] = from_text(Display, values["display"])
         return Footer(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise EmobeamError(f"{uri}: its footer isn't emobeam's ({error}); remove it and run extract again") from error

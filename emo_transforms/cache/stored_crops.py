@@ -194,7 +194,8 @@ def plan_stored(video: Video, stored: StoredCrops, config: ExtractConfig) -> lis
                 height=footer.height,
                 note=footer.note,
                 origin=uri,
-                shard=shard_name(video.id, print_, footer.start, config.cache_id),
+                shard=shard_name(video.id, print_, footer.start, config.cache_id, footer.display),
+                display=footer.display,
             )
         )
     return segments

@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from emobeam.emo_transforms.cache.failures import failure_name, write_failure
+from emobeam.emo_transforms.cache.index import as_shown
 from emobeam.emo_transforms.cache.stored_crops import StoredCrops, plan_stored
 from emobeam.emo_transforms.extraction.video_plans import Prober, fingerprint_of, plan_video
 from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import Failure, Fingerprint, InputError, Looked, Segment, Video, VideoTask
+from emobeam.schemas.records import (
+    Failure,
+    Fingerprint,
+    InputError,
+    Looked,
+    Probe,
+    Segment,
+    Video,
+    VideoFacts,
+    VideoTask,
+)
 
 Index = Mapping[tuple[str, int, str], Sequence[Mapping[str, Any]]]
 """Rows of ``segments.parquet`` by video, size and digest; see :func:`complete_videos`."""
@@ -26,12 +37,14 @@ class Look:
         segments: all segments that the cache may lack.
         error: why there is nothing to be had.
         complete: the cache has all of this content.
+        facts: of a video that was probed.
     """
 
     content: Fingerprint | None
     segments: tuple[Segment, ...] = ()
     error: InputError | None = None
     complete: bool = False
+    facts: VideoFacts | None = None
 
     def todo(self, done: Iterable[str]) -> list[Segment]:
         """The segments without those whose shards are there, or never will be."""
@@ -44,7 +57,8 @@ def complete_videos(rows: Iterable[dict[str, Any]]) -> Index:
     groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["video"], row["size"], row["digest"]].append(row)
-    return {key: group for key, group in groups.items() if len(group) == group[0]["count"]}
+    shown = {key: as_shown(group) for key, group in groups.items()}
+    return {key: group for key, group in shown.items() if len(group) == group[0]["count"]}
 
 
 def tasks_of(
@@ -55,6 +69,7 @@ def tasks_of(
     stored: Mapping[str, StoredCrops],
     shards: Iterable[Mapping[str, Any]] = (),
     carried: Container[str] = (),
+    looked_at: Container[tuple[str, int, str]] | None = None,
 ) -> Iterator[VideoTask]:
     """One task per video, in their order.
 
@@ -63,13 +78,17 @@ def tasks_of(
         carried: videos of which another cache's failure records were taken over.
         failures: all failure records of the cache by name.
         stored: by URI: the caches that videos of kind ``cache`` lie in.
+        looked_at: contents (video, size, digest) of which it is known how they are shown; shards of another one may
+            be wrong, so it is looked at again. None: all.
     """
     complete: dict[str, list[Fingerprint]] = defaultdict(list)
     for name, size, digest in index:
+        if looked_at is not None and (name, size, digest) not in looked_at:
+            continue
         complete[name].append(Fingerprint(size, digest))
     there: dict[str, list[str]] = defaultdict(list)
     for row in shards:
-        if (row["video"], row["size"], row["digest"]) not in index:
+        if Fingerprint(row["size"], row["digest"]) not in complete[row["video"]]:
             there[row["video"]].append(row["shard"])
     given_up: dict[str, list[str]] = defaultdict(list)
     failed: dict[str, list[Fingerprint]] = defaultdict(list)
@@ -112,7 +131,14 @@ def look_at(task: VideoTask, config: ExtractConfig, prober: Prober) -> Look:
         if video.kind == "cache":
             crops = StoredCrops(video.uri, {video.id: content}, {video.id: task.stored}, {})
             return Look(content, tuple(plan_stored(video, crops, config)))
-        return Look(content, tuple(plan_video(video, content, config, prober)))
+        found: list[Probe] = []
+
+        def probing(path: str) -> Probe:
+            found.append(prober(path))
+            return found[-1]
+
+        segments = tuple(plan_video(video, content, config, probing))
+        return Look(content, segments, facts=found[0].facts if found and video.kind == "video" else None)
     except InputError as error:
         return Look(content, error=error)
 
@@ -167,6 +193,7 @@ def looked(task: VideoTask, look: Look, todo: Sequence[Segment]) -> Looked:
         len(look.segments) - len(todo),
         sum(len(segment.sampled) for segment in todo),
         look.error.reason if look.error else "carried" if nothing else "",
+        look.facts,
         last[-1] if last else 0.0,
         sum(len(segment.sampled) for segment in look.segments),
     )

@@ -315,6 +315,7 @@ def _footer(segment: Segment, config: ExtractConfig, writer: ShardWriter, seen: 
         note=segment.note,
         features_id=config.features_id,
         cache_id=config.cache_id,
+        display=segment.display,
     )
 
 

@@ -107,7 +107,7 @@ class SegmentTracker:
         """Track number of each face of the next sampled frame.
 
         Args:
-            time: of the frame in seconds; later than that of the call before.
+            time: of the frame in seconds; not earlier than that of the call before.
             boxes: float32 ``[n, 4]``, x1, y1, x2, y2 in px.
             scores: float32 ``[n]``.
 
@@ -117,7 +117,7 @@ class SegmentTracker:
         Raises:
             ValueError: ``time`` runs backwards.
         """
-        if time <= self._time:
+        if time < self._time:
             raise ValueError(f"frames must come in order of time, got {time} s after {self._time} s")
         self._time = time
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
@@ -153,6 +153,9 @@ class SegmentTracker:
 
     def _move(self, track: int, box: Boxes, time: float) -> None:
         passed = time - self._seen[track]
+        if passed <= 0:  # time stands still in some files, and tells nothing of speed
+            self._boxes[track] = box
+            return
         measured = (box_centres(box[None])[0] - box_centres(self._boxes[track][None])[0]) / passed
         # By elapsed time, not by frame: a detector's jitter must not look like motion at high frame rates.
         weight = 1.0 - np.exp(-passed / _MOTION_MEMORY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -14,17 +15,86 @@ from fsspec.implementations.local import LocalFileSystem
 from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.storage.object_stores import reading
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.wording import counted
 
 T = TypeVar("T")
 
 VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in (
-        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4"),
-        *("mpeg", "mpg", "mts", "mxf", "ogv", "ts", "webm", "wmv"),
+        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "m2t", "m2ts", "m2v", "m4v", "mkv"),
+        *("mod", "mov", "mp4", "mp4v", "mpe", "mpeg", "mpg", "mts", "mxf", "ogv", "qt", "tod", "ts", "vob"),
+        *("webm", "wmv"),
     )
 )
 """What counts as a video when a folder is walked. A file named by the user may have any extension."""
+
+
+_BESIDE = frozenset(
+    f".{name}"
+    for name in (
+        *(
+            "txt",
+            "md",
+            "csv",
+            "tsv",
+            "json",
+            "jsonl",
+            "xml",
+            "yaml",
+            "yml",
+            "toml",
+            "log",
+            "pdf",
+            "html",
+            "parquet",
+            "mat",
+        ),
+        *(
+            "srt",
+            "vtt",
+            "ass",
+            "sub",
+            "eaf",
+            "pfsx",
+            "textgrid",
+            "npy",
+            "npz",
+            "h5",
+            "pkl",
+            "xlsx",
+            "docx",
+            "ods",
+            "zip",
+        ),
+        *(
+            "wav",
+            "mp3",
+            "m4a",
+            "aac",
+            "flac",
+            "ogg",
+            "opus",
+            "sha256",
+            "md5",
+            "py",
+            "sh",
+            "ini",
+            "cfg",
+            "db",
+            "gz",
+            "tar",
+        ),
+    )
+)
+"""What lies beside videos and is never missed."""
+
+_PICTURES = frozenset(f".{name}" for name in ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp", "exr", "dpx"))
+
+_SEQUENCE = 10
+"""So many pictures in a folder are a sequence of pictures, not a cover or a thumbnail."""
+
+_ENDINGS_TOLD = 5
 
 
 def asked(uri: str, call: Callable[[], T]) -> T:
@@ -61,6 +131,28 @@ def is_hidden(relative: str) -> bool:
 def has_video_extension(path: str) -> bool:
     """True for the extensions of :data:`VIDEO_EXTENSIONS`, in any case."""
     return posixpath.splitext(path)[1].lower() in VIDEO_EXTENSIONS
+
+
+def left_out(paths: Sequence[str]) -> str:
+    """What to tell of the files of a folder that aren't taken for videos by their endings; ``""`` if nothing.
+
+    What usually lies beside videos (texts, tables, sound) isn't told.
+    """
+    endings = Counter(posixpath.splitext(path)[1].lower() for path in paths)
+    odd = Counter({end: n for end, n in endings.items() if end not in VIDEO_EXTENSIONS | _BESIDE | _PICTURES})
+    folders = Counter(posixpath.dirname(path) for path in paths if posixpath.splitext(path)[1].lower() in _PICTURES)
+    sequences = sum(count >= _SEQUENCE for count in folders.values())
+    told = []
+    if odd:
+        most = [f"{end or 'no ending'} {count}" for end, count in odd.most_common(_ENDINGS_TOLD)]
+        more = ", ..." if len(odd) > _ENDINGS_TOLD else ""
+        told.append(f"{counted(odd.total(), 'file')} left out ({', '.join(most)}{more}): name them if they are videos")
+    if sequences:
+        folder = counted(sequences, "folder")
+        told.append(
+            f"{folder} of pictures left out: sequences of pictures are no videos, make some of them with ffmpeg"
+        )
+    return "; ".join(told)
 
 
 def walk_files(uri: str) -> tuple[AbstractFileSystem, str, list[str]]:

@@ -14,6 +14,7 @@ from emobeam.emo_transforms.inputs.listing import (
     below,
     has_video_extension,
     is_hidden,
+    left_out,
     uri_of,
     walk_files,
 )
@@ -62,6 +63,17 @@ def _resolve(text: str) -> list[Video]:
     if asked(text, lambda: fs.isdir(path) or not (has_video_extension(path) or fs.exists(path))):
         return _from_folder(text)
     return [Video(id=_stem(posixpath.basename(path)), uri=uri_of(fs, path))]
+
+
+def files_left_out(inputs: Sequence[str]) -> list[str]:
+    """What to tell, for each folder among the inputs, of files that aren't taken for videos by their endings."""
+    told = []
+    for text in inputs:
+        fs, path = locate(text)
+        if not path.lower().endswith(_TABLES) and fs.isdir(path) and not fs.exists(f"{path}/dataset.json"):
+            note = left_out(walk_files(text)[2])
+            told += [f"{text}: {note}"] if note else []
+    return told
 
 
 def _from_folder(text: str) -> list[Video]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emobeam.emo_transforms.cache.dataset import Dataset
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 from emobeam.schemas.work import Report
 

@@ -22,7 +22,7 @@ from typing import IO
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
-from emobeam.emo_transforms.storage.owners import is_abandoned, is_ours, owner_mark
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, is_ours, owner_mark
 from emobeam.schemas.config import digest_of
 from emobeam.schemas.records import Fingerprint, InputError
 

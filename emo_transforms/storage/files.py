@@ -27,8 +27,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.owners import is_abandoned, owner_mark
-from emobeam.emo_transforms.storage.scratch import make_scratch, scratch_folder
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, make_scratch, owner_mark, scratch_folder
 from emobeam.schemas.records import EmobeamError, UsageError
 
 T = TypeVar("T")

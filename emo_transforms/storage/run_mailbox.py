@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.owners import is_abandoned, owner_mark
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, owner_mark
 from emobeam.schemas.plain_json import from_text, to_text
 from emobeam.schemas.records import EmobeamError
 

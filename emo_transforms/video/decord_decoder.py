@@ -42,6 +42,12 @@ def decode_decord(
     """
     if not segment.sampled:
         return
+    if not segment.display.plain:
+        message = (
+            f"{path}: decord shows coded pictures, not what a player shows of this file (flipped, interlaced, pixels "
+            "that aren't square, or a size, clock or stream of its own); take --decoder pyav"
+        )
+        raise InputError(message, stage="decode", reason="unsupported", permanent=True)
     places = _places(path, config, threads, progress)
     reader = _reader(path, threads)
     failures = 0

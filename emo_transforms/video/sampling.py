@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from emobeam.schemas.config import SamplingConfig, shard_name
-from emobeam.schemas.records import Fingerprint, InputError, Probe, Segment, UsageError, Video
+from emobeam.schemas.records import Display, Fingerprint, InputError, Probe, Segment, UsageError, Video
 
 CROPS_PER_SEGMENT = 1800
 """Step of the grid, in frame numbers, on which crops without times are cut: a minute at 30 frames per second."""
@@ -62,8 +63,10 @@ def plan_segments(
     times = probe.times()
     sampled = set(sample_frames(times, sampling.fps))
     segments: list[Segment] = []
+    entries = _Entries(probe)
     for cell, numbers in _cells(enumerate(times, start=1), sampling.segment_seconds).items():
         start = cell * sampling.segment_seconds
+        display = _display_of(probe.display, numbers[0], numbers[-1])
         segments.append(
             Segment(
                 video=video,
@@ -80,12 +83,69 @@ def plan_segments(
                 rotation=probe.rotation,
                 seekable=probe.seekable,
                 note=probe.note,
-                shard=shard_name(video.id, fingerprint, start, cache_id),
+                shard=shard_name(video.id, fingerprint, start, cache_id, probe.display),
                 zero=probe.pts[0],
                 time_base=probe.time_base,
+                display=display,
+                packets=tuple(probe.packets[number - 1] for number in numbers) if probe.packets else (),
+                entry=entries.before(numbers[0]),
             )
         )
     return _counted(segments)
+
+
+def one_frame(video: Video, probe: Probe, frame: int) -> Segment:
+    """A segment, without a place in a cache, from which one frame of a video can be decoded."""
+    # Counting decoders need all frames before; those that seek match the one stamp.
+    counted = not (probe.seekable or probe.packets)
+    upto = range(1, frame + 1) if counted else range(frame, frame + 1)
+    return Segment(
+        video=video,
+        fingerprint=Fingerprint(0, ""),
+        index=0,
+        count=1,
+        start=0.0,
+        frames=tuple(upto),
+        times=(),
+        sampled=(frame,),
+        pts=tuple(probe.pts[number - 1] for number in upto),
+        width=probe.width,
+        height=probe.height,
+        rotation=probe.rotation,
+        seekable=probe.seekable,
+        display=_display_of(probe.display, frame, frame),
+        packets=tuple(probe.packets[number - 1] for number in upto) if probe.packets else (),
+        entry=_Entries(probe).before(frame),
+    )
+
+
+class _Entries:
+    """Where decoding has to begin for a stretch of frames, so that at least one comes before them.
+
+    Time stamps and packets are enough for plain video; see ``Segment.entry``.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        number_of = {packet: number for number, packet in enumerate(probe.packets, start=1)}
+        self._keys = sorted((number_of[key], key) for key in probe.keys if key in number_of)
+
+    def before(self, first: int) -> int | None:
+        if self._probe.packets:
+            place = bisect_left(self._keys, (first, -1)) - 1
+            return self._keys[place][1] if place >= 0 else None
+        if self._probe.display.interlaced and self._probe.seekable and first > 1:
+            return self._probe.pts[first - 2]
+        return None
+
+
+def _display_of(display: Display, first: int, last: int) -> Display:
+    """What concerns frames ``first`` to ``last``: of thousands of changes of size only those in force there."""
+    if len(display.sizes) < 2:
+        return display
+    begin = max((place for place, size in enumerate(display.sizes) if size.frame <= first), default=0)
+    kept = [size for size in display.sizes[begin:] if size.frame <= last]
+    return replace(display, sizes=tuple(kept))
 
 
 def plan_crop_segments(

@@ -31,6 +31,7 @@ from emobeam.emo_transforms.results.exports.gather import (
     video_traces,
 )
 from emobeam.emo_transforms.results.exports.names import FileNames
+from emobeam.emo_transforms.results.media_clock import media_offsets
 from emobeam.emo_transforms.results.studies.persons import read_persons
 from emobeam.pipelines.console import Ui
 from emobeam.schemas.config import to_json
@@ -244,6 +245,7 @@ def _write_elan(job: _Job, folder: Path) -> int:
         raise EmobeamError(f"{job.request.output}: only traces were predicted, which have no spans; take --format csv")
     clips = _clips(job.request, job.output)
     persons = read_persons(job.output.uri, job.output.videos)
+    offsets = media_offsets(job.output.uri)
     properties = {"emobeam run": str(job.output.run.get("run", ""))}
     if job.output.warnings:
         properties["emobeam warnings"] = "; ".join(job.output.warnings)
@@ -256,6 +258,7 @@ def _write_elan(job: _Job, folder: Path) -> int:
             persons,
             min_duration=job.request.min_duration,
             merge_gap=job.request.merge_gap,
+            first_frame=offsets.get(video, 0.0),
         )
         name = names.of(video)
         path = folder / name

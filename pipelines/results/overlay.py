@@ -83,7 +83,7 @@ def run_overlay(request: OverlayRequest, ui: Ui) -> dict[str, Any]:
     for reason in failed.values():
         ui.warn(reason)
     with storage.local_copy(request.clip) as clip:
-        probe = probe_video(clip, DecoderConfig())
+        probe = probe_video(clip, _decoder(request, run))
         story, backbone_untrained = _story(request, run, video, clip, probe, tables, ui)
         untrained = backbone_untrained or any(block.untrained for block in story.blocks)
         canvas = Canvas(probe.width, probe.height, story.predicted, story.blocks, untrained=untrained)
@@ -275,6 +275,12 @@ def _block(table: TaskValues, heads: Sequence[Mapping[str, Any]]) -> Block:
     limits = checked_thresholds(task_named(table.task), heads_thresholds(head.get("thresholds") for head in heads))
     untrained = any(head.get("weights") == "untrained" for head in heads)
     return make_block(table, untrained=untrained, thresholds=limits.tolist())
+
+
+def _decoder(request: OverlayRequest, run: Mapping[str, Any]) -> DecoderConfig:
+    """That of the cache: the clip is looked at as it was then."""
+    features = _features(request, run)
+    return read_dataset(features).config.decoder if features else DecoderConfig()
 
 
 def _features(request: OverlayRequest, run: Mapping[str, Any]) -> str:

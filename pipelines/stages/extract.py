@@ -20,6 +20,7 @@ from emobeam.emo_transforms.extraction.feature_rows import outputs_in
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.extraction.segments import without_pictures
+from emobeam.emo_transforms.inputs.videos import files_left_out
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
@@ -27,13 +28,14 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import machine, new_run_id, versions
 from emobeam.pipelines.stages.graphs.stage_progress import ExtractProgress
 from emobeam.pipelines.stages.graphs.stage_run import Graph, Place, StageRun, run_here, run_there
+from emobeam.pipelines.stages.input_notes import video_notes
 from emobeam.pipelines.stages.remaining_work import Known, announce, done_before, know, settled_prints
 from emobeam.runners.beam_metrics import RunMetrics
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 from emobeam.schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
-from emobeam.schemas.records import Fingerprint, Looked, ShardRecord, UsageError, Video, VideoTask
+from emobeam.schemas.records import Fingerprint, Looked, ShardRecord, UsageError, Video, VideoFacts, VideoTask
 from emobeam.schemas.wording import counted
 
 if TYPE_CHECKING:
@@ -137,10 +139,13 @@ class _Run:
     segments: int = 0
     records: Sequence[ShardRecord] = ()
     metrics: RunMetrics = field(default_factory=RunMetrics)
+    facts: Mapping[str, VideoFacts] = field(default_factory=dict)
 
     def take(self, ran: StageRun) -> None:
+        """What came back."""
         looked = {record.video: record for record in ran.records.get("looked", ())}
         self.prints = {video: record.content for video, record in looked.items()}
+        self.facts = {video: record.facts for video, record in looked.items() if record.facts is not None}
         self.segments = sum(record.segments for record in looked.values())
         self.done = done_before(self.known, looked.values())
         self.records = ran.records.get("shards", ())
@@ -183,9 +188,13 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     table = _settle(request.output, run, config)
     check_results(planned, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
+    folders = request.inputs if config.source == "video" and not config.origin.cache_id else ()
+    notes = [*files_left_out(folders), *video_notes(mine)]
+    for text in notes:
+        ui.warn(text)
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
-    _write_run(request, config, result, run)
+    _write_run(request, config, result, run, notes)
     return result
 
 
@@ -288,7 +297,7 @@ def _prepare(output: str, dataset: Dataset) -> None:
 
 def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
     try:
-        table = settle_index(output, run.prints, config.cache_id, run.known.rows, run.records)
+        table = settle_index(output, run.prints, config.cache_id, run.known.rows, run.records, run.facts)
         sweep_output(output)
     except OSError as error:
         text = (
@@ -298,7 +307,9 @@ def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
     return table
 
 
-def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run) -> None:
+def _write_run(
+    request: ExtractRequest, config: ExtractConfig, result: ExtractResult, run: _Run, warnings: Sequence[str]
+) -> None:
     record = {
         "run": result.run_id,
         "job": "extract",
@@ -310,6 +321,7 @@ def _write_run(request: ExtractRequest, config: ExtractConfig, result: ExtractRe
         "workers": request.engine.workers if request.engine else request.local.workers,
         "threads": request.local.threads,
         "outcomes": result.outcomes,
+        "warnings": list(warnings),
         "segments_done_before": run.done,
         "segments_of_this_run": run.segments,
         "seconds": round(result.seconds, 3),

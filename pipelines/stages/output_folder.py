@@ -43,7 +43,7 @@ def check_earlier(request: PredictRequest, tools: PredictTools, videos: Collecti
     Raises:
         UsageError: the output holds tables of other videos that this run's heads and settings would not have made.
     """
-    if request.command == "compare":  # its folders are its own, see _drop
+    if request.caller.owns_output:
         return
     for task in tools.heads:
         heads = tools.identity(task)
@@ -189,7 +189,7 @@ def settle(
         folder = storage.join(request.output, "predictions", task)
         storage.sweep_temporaries(folder)
         keep = {part_name(video) for video in done}
-        _drop(folder, about, keep, _named_well(earlier, task), everything=request.command == "compare")
+        _drop(folder, about, keep, _named_well(earlier, task), everything=request.caller.owns_output)
     listing = list_parts(request.output)
     faces: dict[tuple[str, str], list[dict[str, Any]]] = {}
     rows = dict.fromkeys(tools.heads, 0)
@@ -254,9 +254,19 @@ def _with_earlier(table: pa.Table, uri: str, others: Collection[str], cached: pa
 def _read_videos(uri: str) -> pa.Table:
     with suppress(OSError, pa.ArrowException):
         table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        table = _with_later_columns(table)
         if table.schema.equals(VIDEOS):
             return table
     return VIDEOS.empty_table()
+
+
+def _with_later_columns(table: pa.Table) -> pa.Table:
+    """A table of an older version with the columns that came since, which are null."""
+    there = set(table.column_names)
+    if not there <= set(VIDEOS.names):
+        return table
+    columns = [table[field.name] if field.name in there else pa.nulls(len(table), field.type) for field in VIDEOS]
+    return pa.table(columns, names=VIDEOS.names).cast(VIDEOS)
 
 
 def _write_table(uri: str, table: pa.Table) -> None:

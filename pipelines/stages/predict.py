@@ -30,6 +30,7 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import new_run_id
 from emobeam.pipelines.stages.graphs.stage_progress import PredictProgress
 from emobeam.pipelines.stages.graphs.stage_run import Place, StageRun, run_here, run_there
+from emobeam.pipelines.stages.input_notes import unknown_geometry, video_notes
 from emobeam.pipelines.stages.output_folder import (
     check_earlier,
     keep_people,
@@ -75,6 +76,12 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     segments, every = make_index(request.features)
     table = _wanted(request, every)
     about = set(table["video"].to_pylist())
+    of_videos = dataset.config.source == "video"
+    notes_of_inputs = [*video_notes(table), *(unknown_geometry(table) if of_videos else [])]
+    if not request.caller.told_of_inputs:
+        for text in notes_of_inputs:
+            ui.warn(text)
+    warnings = [*warnings, *notes_of_inputs]
     earlier = list_earlier(request)
     check_earlier(request, tools, about, earlier)
     items = _items(request, table, segments, tools)
@@ -135,7 +142,7 @@ def _predict(
 
 
 def _check_places(request: PredictRequest, ui: Ui) -> None:
-    if request.engine is not None and request.command == "predict":
+    if request.engine is not None and not request.caller.checks_places:
         places = [request.features, *head_places(request.heads)]
         check_engine(request.engine, inputs=places, outputs=[request.output], warn=ui.warn)
 

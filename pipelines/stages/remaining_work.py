@@ -11,6 +11,7 @@ from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.cache.failures import failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.index import read_segments
 from emobeam.emo_transforms.cache.stored_crops import StoredCrops, carried_failures, read_stored
+from emobeam.emo_transforms.cache.video_facts import read_facts
 from emobeam.emo_transforms.extraction.resume_plan import Index, complete_videos, tasks_of
 from emobeam.emo_transforms.extraction.video_plans import fingerprint_of
 from emobeam.emo_transforms.storage.object_stores import AT_ONCE
@@ -46,7 +47,10 @@ def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
     carried = {
         video.id for video in videos if video.kind == "cache" and _carry(output, video, stored[video.uri], config)
     }
-    return Known(list(tasks_of(videos, config, index, failures, stored, rows.values(), carried)), rows, index)
+    of_videos = config.source == "video" and not config.origin.cache_id
+    looked_at = read_facts(output) if of_videos else None
+    tasks = tasks_of(videos, config, index, failures, stored, rows.values(), carried, looked_at)
+    return Known(list(tasks), rows, index)
 
 
 def settled_prints(known: Known, config: ExtractConfig) -> dict[str, Fingerprint] | None:
@@ -94,8 +98,8 @@ def done_before(known: Known, looked: Iterable[Looked]) -> int:
 
 
 def _rows(known: Known, record: Looked) -> Sequence[Mapping[str, Any]]:
-    """The index's rows of an input that the cache has as a whole; none of another."""
-    content = record.content
+    """The index's rows of an input that the cache has as a whole; none of one that was looked at more closely."""
+    content = None if record.segments or record.done else record.content
     return known.index.get((record.video, content.size, content.digest), ()) if content is not None else ()
 
 

@@ -11,15 +11,16 @@ import shutil
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from emobeam.emo_transforms import storage
 from emobeam.runners.engines.dataflow import IN_THE_IMAGE, check_dataflow
-from emobeam.runners.engines.jars import asked, check_jar, check_java, check_versions, jar_of, minor
+from emobeam.runners.engines.jars import asked, check_jar, check_java, check_versions, jar_of
 from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment
+from emobeam.runners.engines.worker_reports import differences
 from emobeam.schemas.records import EmobeamError, UsageError
 
 _TIMEOUT = 10.0
@@ -335,12 +336,7 @@ def _check_worker_versions(command: str) -> None:
     compare_versions(theirs, versions(), command)
 
 
-def compare_versions(theirs: dict[str, str], ours: dict[str, str], where: str) -> None:
+def compare_versions(theirs: Mapping[str, str], ours: Mapping[str, str], where: str) -> None:
     """Python must agree in its minor version, Beam and emobeam wholly; raises :class:`UsageError` where they don't."""
-    for name, here in ours.items():
-        there = theirs.get(name, "")
-        same = minor(there) == minor(here) if name == "python" else there == here
-        if not same:
-            raise UsageError(
-                f"{where}: has {name} {there or 'unknown'}, and here it is {here}; install the same on workers"
-            )
+    for name, (there, here) in differences(theirs, ours).items():
+        raise UsageError(f"{where}: has {name} {there}, and here it is {here}; install the same on workers")

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Annotated
 
+from emobeam.schemas.options import Option, Section
 from emobeam.schemas.records import EmobeamError, UsageError
 
 INSTALL = "pip install 'emobeam[dataflow]'"
@@ -48,6 +50,7 @@ _MACHINES_OF_GPUS = (
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?")
 _STORES = ("gs://", "s3://")
+_HERE = ("dataflow",)
 
 IN_THE_IMAGE = "/opt/weights/"
 """Where the image keeps weights and heads that were put into it; launcher and workers find them there."""
@@ -78,21 +81,37 @@ class DataflowConfig:
         detach: the launcher ends as soon as the job is sent; the next run settles what it left.
     """
 
-    project: str
-    region: str
-    temp_location: str
-    image: str
+    project: Annotated[
+        str, Option("Dataflow: Google Cloud project.", Section.DATAFLOW, metavar="ID", unset="", runners=_HERE)
+    ]
+    region: Annotated[
+        str, Option("Dataflow: such as europe-west4.", Section.DATAFLOW, metavar="REGION", unset="", runners=_HERE)
+    ]
+    temp_location: Annotated[
+        str,
+        Option("Dataflow: its own files.", Section.DATAFLOW, metavar="gs://...", unset="", place=True, runners=_HERE),
+    ]
+    image: Annotated[
+        str, Option("Dataflow: the worker image.", Section.DATAFLOW, metavar="IMAGE", unset="", runners=_HERE)
+    ]
     staging_location: str = ""
-    machine_type: str = "n2-standard-8"
+    machine_type: Annotated[
+        str, Option("Dataflow: of the workers.", Section.DATAFLOW, metavar="TYPE", runners=_HERE)
+    ] = "n2-standard-8"
     disk_gb: int = 60
-    accelerator: str = ""
+    accelerator: Annotated[
+        str, Option("Dataflow: GPU of --machine-type.", Section.DATAFLOW, metavar="TYPE", runners=_HERE)
+    ] = ""
     min_ram_gb: float = 0.0
     service_account: str = ""
     network: str = ""
     subnetwork: str = ""
     public_ips: bool = False
     job_name: str = ""
-    detach: bool = False
+    detach: Annotated[
+        bool,
+        Option("Dataflow: send the job and don't wait for its end.", Section.DATAFLOW, runners=_HERE),
+    ] = False
 
 
 def dataflow_options(config: DataflowConfig, workers: int) -> list[str]:

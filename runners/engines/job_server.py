@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from emobeam.emo_transforms.storage.scratch import scratch_prefix
+from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.engines.dataflow import Detached
 from emobeam.runners.engines.jars import check_jar, check_java, jar_of
 from emobeam.runners.engines.presets import EngineConfig, job_server_command

@@ -18,7 +18,7 @@ from tests.object_stores import STORES, Store
 @pytest.fixture(scope="session")
 def dead_mark() -> str:
     """The mark of a process of this machine that was."""
-    code = "from emobeam.emo_transforms.storage.owners import owner_mark; print(owner_mark())"
+    code = "from emobeam.emo_transforms.storage.leftovers import owner_mark; print(owner_mark())"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 

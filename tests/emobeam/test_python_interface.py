@@ -111,7 +111,7 @@ def test_wrong_values_are_refused(options: dict[str, Any], message: str, clip_fo
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(TypeError, match=r"has no option colour; see emobeam extract --help"):
-        eb.extract("x", output="y", colour=True)
+        eb.extract("x", output="y", colour=True)  # type: ignore[call-arg]
 
 
 @pytest.mark.usefixtures("in_pool")
@@ -150,7 +150,7 @@ def test_faces_that_are_asked_for_are_written_though_others_were_before(
     else:
 
         def run(output: Path, **options: Any) -> None:
-            eb.predict(reference.features, output=output, **cache, **options)
+            eb.predict(reference.features, output=output, **cache, **options)  # type: ignore[arg-type]
 
     def faces(output: Path) -> set[int]:
         return {row["face"] for row in rows(output / "predictions" / "au" / part_name("day 1/pair"))}

@@ -30,7 +30,8 @@ from emobeam.runners.engines.dataflow import DataflowConfig, Detached, check_dat
 from emobeam.runners.engines.engine_ends import ends_on
 from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig, engine_options, hints_of
-from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures, VideoTask
 
 pytestmark = [

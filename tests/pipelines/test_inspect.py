@@ -292,7 +292,7 @@ def test_commands_name_every_setting(copy_of_features: Callable[[], Path]) -> No
     line = extract_command("out put", settings, [{"inputs": ["a b.mp4", "c/"]}, {"inputs": ["c/", "d.mp4"]}])
     assert line == (
         "emobeam extract 'a b.mp4' c/ d.mp4 --output 'out put' --fps native --segment-seconds 30 --min-face 40 "
-        "--detector track --backbone-weights untrained --align 5pt --store maps,crops --engine torch"
+        "--detector track --align 5pt --backbone-weights untrained --engine torch --store maps,crops"
     )
     record = {
         "heads": {"au": [{"name": "au-tcn", "weights": "x", "uri": "heads/au"}], "va": [{"weights": "untrained"}]}

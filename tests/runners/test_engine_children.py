@@ -19,7 +19,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.extraction.child_step import ChildStep, count
 from emobeam.emo_transforms.storage import downloads
-from emobeam.emo_transforms.storage.owners import owner_mark
+from emobeam.emo_transforms.storage.leftovers import owner_mark
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.pipelines.run_origin import new_run_id
 from emobeam.runners.engine_children import Children, OnWorker

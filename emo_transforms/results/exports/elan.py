@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emobeam.emo_transforms.results.exports.gather import columns_of, limits_of
+from emobeam.emo_transforms.results.media_clock import on_media_clock
 from emobeam.emo_transforms.results.studies.event_rules import make_rules, trace_events
 from emobeam.emo_transforms.results.studies.events import Event
 from emobeam.emo_transforms.results.studies.face_series import Trace
@@ -77,6 +78,7 @@ def unit_tiers(
     *,
     min_duration: float,
     merge_gap: float,
+    first_frame: float = 0.0,
 ) -> list[Tier]:
     """Tiers of one video, for every face and every unit or set of classes, those without any span too.
 
@@ -87,6 +89,7 @@ def unit_tiers(
         tasks: the frame-level tasks of the export.
         run: ``run.json``, for thresholds.
         persons: who is who: a span ends where a face is taken over by another person.
+        first_frame: its place on the media's own clock in s, which ELAN shows.
         min_duration, merge_gap: seconds, see ``emobeam.emo_transforms.results.studies.events.find_events``.
     """
     tiers = []
@@ -100,21 +103,21 @@ def unit_tiers(
             for group in task.groups:
                 if group.kind == "class":
                     won = sorted((event for event in found if event.unit in group.outputs), key=lambda each: each.onset)
-                    tiers.append(Tier(f"{task.name}_{who}", who, _spans(won, classes=True), task.name))
+                    tiers.append(Tier(f"{task.name}_{who}", who, _spans(won, first_frame, classes=True), task.name))
                 elif group.kind == "binary":
                     for output in group.outputs:
                         mine = [event for event in found if event.unit == output]
-                        tiers.append(Tier(f"{columns[output]}_{who}", who, _spans(mine, classes=False)))
+                        tiers.append(Tier(f"{columns[output]}_{who}", who, _spans(mine, first_frame, classes=False)))
     return tiers
 
 
-def _spans(events: Sequence[Event], *, classes: bool) -> tuple[tuple[int, int, str], ...]:
+def _spans(events: Sequence[Event], first_frame: float, *, classes: bool) -> tuple[tuple[int, int, str], ...]:
     # Rounded down, both ends leave every frame on its side: none is counted in or out that wasn't.
     spans: list[tuple[int, int, str]] = []
     for event in events:
-        onset = max(math.floor(event.onset * 1000), spans[-1][1] if spans else 0)
+        onset = max(math.floor(on_media_clock(event.onset, first_frame) * 1000), spans[-1][1] if spans else 0)
         # ELAN has no annotation without a duration.
-        offset = max(math.floor(event.offset * 1000), onset + 1)
+        offset = max(math.floor(on_media_clock(event.offset, first_frame) * 1000), onset + 1)
         spans.append((onset, offset, event.unit if classes else f"{event.peak:.2f}"))
     return tuple(spans)
 

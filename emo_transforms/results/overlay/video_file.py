@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emobeam.emo_transforms.video.clock import LEAP
+from emobeam.emo_transforms.video.geometry import Shower
+from emobeam.emo_transforms.video.interlacing import Deinterlacer
 from emobeam.emo_transforms.video.opening import Progress, decode_packet, idle, input_error, open_video
 from emobeam.schemas.records import InputError, Probe
 
@@ -107,15 +110,18 @@ def remake(
     encoding = encoding or Encoding()
     options = {"movflags": "faststart"}
     with (
-        open_video(path, threads=encoding.threads) as (container, stream),
+        open_video(path, threads=encoding.threads, stream=probe.display.stream) as (container, stream),
         av.open(target, "w", format="mp4", options=options) as out,
     ):
         if comment:
             out.metadata["comment"] = comment
         writer = _Writer(out, stream, probe, wanted, paint, encoding, progress)
-        sound = _sound(container, out, writer.origin if start else 0.0, writer.until if end else 0.0)
+        span = _Span(writer.origin if start else 0.0, writer.until if end else 0.0, writer.moves)
+        sound = _sound(container, out, span)
         if probe.seekable and wanted[0] > 1:
-            _seek(container, stream, probe.pts[wanted[0] - 1], probe.pts[0], path)
+            # What makes whole pictures of fields looks at the frame before, too.
+            before = wanted[0] - (2 if probe.display.interlaced else 1)
+            _seek(container, stream, probe.pts[before], probe.pts[0], path)
         streams = [stream] if sound is None else [stream, sound.source]
         for packet in _packets(container, streams, path):
             if sound is not None and packet.stream.index == sound.source.index:
@@ -128,6 +134,7 @@ def remake(
                 break
         if not writer.done:
             writer.take(decode_packet(stream, None) or [])
+            writer.take_rest()
         if not writer.started:
             message = f"{path}: none of its frames can be decoded, the file is damaged"
             raise InputError(message, stage="decode", reason="damaged", permanent=True)
@@ -187,6 +194,8 @@ class _Writer:
         self._base = Fraction(*probe.time_base)
         self._times = probe.times()
         self._shift = probe.pts[wanted[0] - 1] if wanted[0] > 1 else 0
+        self._shower = Shower(probe)
+        self._fields = Deinterlacer[int]() if probe.display.interlaced else None
         self._counted = 0
         self._last = 0
         self._stream: Any = None
@@ -204,6 +213,11 @@ class _Writer:
         return float(self._probe.pts[self._wanted[0] - 1] * self._base)
 
     @property
+    def moves(self) -> list[float]:
+        """What was added, in s, to time stamps from each place on where the clock was set anew."""
+        return [moved / 1000 for _, moved in self._probe.display.clock if moved]
+
+    @property
     def until(self) -> float:
         """Time stamp at which the last frame ends."""
         after = self._wanted[-1]
@@ -216,13 +230,25 @@ class _Writer:
         for frame in frames:
             self._counted += 1
             number = self._number(frame)
-            if number > self._wanted[-1]:
-                self.done = True
-                return
-            if number > self._last and number >= self._wanted[0]:
-                self._last = number
-                self._write(frame, number)
-                self.done = self.done or number == self._wanted[-1]
+            ready = [(number, frame)] if self._fields is None else self._fields.through(frame, number)
+            for each in ready:
+                self._take_one(*each)
+                if self.done:
+                    return
+
+    def take_rest(self) -> None:
+        """When the decoder has given out its last frame."""
+        for each in self._fields.rest() if self._fields is not None else []:
+            if not self.done:
+                self._take_one(*each)
+
+    def _take_one(self, number: int, frame: VideoFrame) -> None:
+        if number > self._wanted[-1]:
+            self.done = True
+        elif number > self._last and number >= self._wanted[0]:
+            self._last = number
+            self._write(frame, number)
+            self.done = self.done or number == self._wanted[-1]
 
     def _number(self, frame: VideoFrame) -> int:
         if not self._probe.seekable:
@@ -235,7 +261,7 @@ class _Writer:
     def _write(self, frame: VideoFrame, number: int) -> None:
         from av.video.frame import VideoFrame as Frame
 
-        new = self._paint(number, self._times[number - 1], self._upright(frame))
+        new = self._paint(number, self._times[number - 1], self._shower.picture(number, frame))
         if self._stream is None:
             self._open(frame, new.shape[1], new.shape[0])
         made = Frame.from_ndarray(np.ascontiguousarray(new), format="rgb24")
@@ -245,14 +271,6 @@ class _Writer:
         self._out.mux(self._stream.encode(made))
         self.written += 1
         self._progress()
-
-    def _upright(self, frame: VideoFrame) -> Picture:
-        turns = self._probe.rotation // 90
-        lying = turns % 2 == 1
-        width, height = self._probe.width, self._probe.height
-        coded = (height, width) if lying else (width, height)
-        rgb = frame.reformat(width=coded[0], height=coded[1], format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(rgb, -turns))
 
     def _open(self, frame: VideoFrame, width: int, height: int) -> None:
         rate = Fraction(len(self._times) - 1) / Fraction(self._times[-1]) if self._times[-1] > 0 else Fraction(25)
@@ -264,9 +282,6 @@ class _Writer:
         context.time_base = self._base
         context.gop_size = max(1, round(_KEYFRAME_SECONDS * float(rate)))
         context.thread_count = self._encoding.threads
-        ratio = self._source.codec_context.sample_aspect_ratio
-        if ratio and ratio != 1:
-            context.sample_aspect_ratio = 1 / ratio if self._probe.rotation in (90, 270) else ratio
         # The same matrix there and back leaves colours as they were, whatever a player takes it for.
         self._space = int(frame.colorspace)
         context.colorspace, context.color_range = self._space, _LIMITED
@@ -280,10 +295,14 @@ class _Writer:
 
 @dataclass
 class _Span:
-    """What part of the sound is kept, in s on the clock of the container; 0 for ``until`` means all."""
+    """What part of the sound is kept, in s on the clock of the container; 0 for ``until`` means all.
+
+    ``moves`` is what is to be added to time stamps wherever the clock was set anew, one after the other.
+    """
 
     origin: float
     until: float
+    moves: list[float]
 
 
 class _Sound:
@@ -295,6 +314,7 @@ class _Sound:
         self.done = False
         self._waiting: list[Any] = []
         self._last: int | None = None
+        self._moves, self._moved, self._raw = list(span.moves), 0.0, 0.0
         self._stream: Any
         if copy:
             self._stream = out.add_stream_from_template(source)
@@ -306,6 +326,7 @@ class _Sound:
     def take(self, packet: Any, *, ready: bool) -> None:
         if packet.pts is None or packet.dts is None:
             return
+        self._follow_clock(packet)
         time = float(packet.pts * packet.time_base)
         length = float((packet.duration or 0) * packet.time_base)
         if self._span.until and time >= self._span.until:
@@ -316,6 +337,15 @@ class _Sound:
         self._waiting.append(packet)
         if ready:
             self._drain()
+
+    def _follow_clock(self, packet: Any) -> None:
+        raw = float(packet.pts * packet.time_base)
+        if self._moves and self._raw and not 0 <= raw - self._raw <= LEAP:
+            self._moved = self._moves.pop(0)
+        self._raw = raw
+        if self._moved:
+            moved = round(self._moved / float(packet.time_base))
+            packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
 
     def _drain(self) -> None:
         for packet in self._waiting:
@@ -363,9 +393,9 @@ def _last_frames(source: Any) -> list[Any]:
         return []
 
 
-def _sound(container: InputContainer, out: OutputContainer, origin: float, until: float) -> _Sound | None:
+def _sound(container: InputContainer, out: OutputContainer, span: _Span) -> _Sound | None:
     best = container.streams.best("audio")
     if best is None or best.codec_context is None:
         return None
     copy = best.codec_context.codec.canonical_name in COPIED_AUDIO
-    return _Sound(best, out, _Span(origin, until), copy=copy)
+    return _Sound(best, out, span, copy=copy)

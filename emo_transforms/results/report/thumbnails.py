@@ -27,8 +27,9 @@ from emobeam.emo_transforms.inputs.people_folders import people_pictures
 from emobeam.emo_transforms.results.report.content import Sprite
 from emobeam.emo_transforms.results.report.series import SAMPLED, FaceSeries
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.emo_transforms.video.sampling import one_frame
 from emobeam.schemas.config import ExtractConfig
-from emobeam.schemas.records import EmobeamError, Fingerprint, InputError, Probe, Segment, Video
+from emobeam.schemas.records import EmobeamError, InputError, Video
 
 EDGE = 64
 """Edge of a picture in px: 48 on the page, a little more for fine screens."""
@@ -216,7 +217,7 @@ class Pictures:
         for frame in _coarse_first(sorted(by_frame)):
             if time.monotonic() > until:
                 return
-            for _, picture in decoder.frames(path, _one_frame(video, probe, frame)):
+            for _, picture in decoder.frames(path, one_frame(video, probe, frame)):
                 for item in by_frame[frame]:
                     if item.box is not None:
                         yield item, source_crop(picture, np.asarray(item.box, np.float32), self.config.align.margin)
@@ -293,26 +294,6 @@ def _coarse_first(items: Sequence[int]) -> list[int]:
             order.append(items[middle])
             spans += [(first, middle), (middle + 1, last)]
     return order
-
-
-def _one_frame(video: Video, probe: Probe, frame: int) -> Segment:
-    # Counting decoders need all frames before; those that seek match the one stamp.
-    upto = range(1, frame + 1) if not probe.seekable else range(frame, frame + 1)
-    return Segment(
-        video=video,
-        fingerprint=Fingerprint(0, ""),
-        index=0,
-        count=1,
-        start=0.0,
-        frames=tuple(upto),
-        times=(),
-        sampled=(frame,),
-        pts=tuple(probe.pts[number - 1] for number in upto),
-        width=probe.width,
-        height=probe.height,
-        rotation=probe.rotation,
-        seekable=probe.seekable,
-    )
 
 
 def _sprites(pictures: Iterable[tuple[Wanted, Picture]]) -> list[Sprite]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.inputs.listing import asked
+from emobeam.emo_transforms.results.media_clock import since_first_frame
 from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
@@ -198,8 +199,12 @@ def _from_tier(file: ElanFile, video: str, tier: str, option: str) -> list[Span]
     return [Span(video, each.start + later, each.end + later, each.value) for each in file.tiers[names[0]]]
 
 
-def settle(spans: Iterable[Span], videos: Iterable[str]) -> Spans:
+def settle(spans: Iterable[Span], videos: Iterable[str], offsets: Mapping[str, float] | None = None) -> Spans:
     """Finds the video that each stretch is about; a name ending in ``_left`` or ``_right`` also names the subject.
+
+    Args:
+        offsets: of the first frame on the media's own clock in s by video (see ``media_clock``); stretches are given on
+            that clock, and come out in times of the tables.
 
     Raises:
         EmobeamError: a name may mean several videos.
@@ -211,7 +216,8 @@ def settle(spans: Iterable[Span], videos: Iterable[str]) -> Spans:
         if span.video in matches.found:
             video, side = matches.found[span.video]
             subject = side or span.subject
-            by_video.setdefault(video, []).append(Span(video, span.start, span.end, span.label, subject, span.face))
+            start, end = (since_first_frame(edge, (offsets or {}).get(video, 0.0)) for edge in (span.start, span.end))
+            by_video.setdefault(video, []).append(Span(video, start, end, span.label, subject, span.face))
     return Spans(by_video, tuple(matches.missing))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emobeam.emo_transforms.results.media_clock import media_offsets
 from emobeam.emo_transforms.results.studies.baseline import BaselineConfig, Baselines, make_baselines
 from emobeam.emo_transforms.results.studies.event_rules import Rule, Rules, make_rules, thresholds_data, trace_events
 from emobeam.emo_transforms.results.studies.events import Event
@@ -200,8 +201,9 @@ def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, i
     videos = sorted({*source.every, *source.damaged})
     persons = read_persons(output, videos, config.persons)
     _tell(warnings, "--persons", persons.missing)
-    neutral = _spans(config.baseline.segments, "--baseline-segments", "neutral", videos, warnings)
-    speech = _spans(config.speech, "--speech", config.speech_tier, videos, warnings)
+    offsets = media_offsets(output)
+    neutral = _spans(config.baseline.segments, "--baseline-segments", "neutral", videos, warnings, offsets)
+    speech = _spans(config.speech, "--speech", config.speech_tier, videos, warnings, offsets)
     needed = _needed(source, persons) if config.baseline.method != "none" else []
     unread: list[str] = []
     read = _reader(source, config.fps, unread, lambda done: tell("baselines", done, len(needed)))
@@ -251,10 +253,12 @@ def _reader(source: Source, fps: float, unread: list[str], tell: Callable[[int],
     return read
 
 
-def _spans(uri: str, option: str, tier: str, videos: Sequence[str], warnings: list[str]) -> Spans | None:
+def _spans(
+    uri: str, option: str, tier: str, videos: Sequence[str], warnings: list[str], offsets: Mapping[str, float]
+) -> Spans | None:
     if not uri:
         return None
-    spans = settle(read_spans(uri, option, tier=tier), videos)
+    spans = settle(read_spans(uri, option, tier=tier), videos, offsets)
     _tell(warnings, option, spans.missing)
     return spans
 

@@ -46,7 +46,8 @@ from emobeam.emo_transforms.training.heads.recipe import recipe_to_json
 from emobeam.emo_transforms.training.heads.samples import LabelledFace, label_counts
 from emobeam.emo_transforms.training.images.pixels import AUTHORS, FrameAugmentation, augment, normalise, to_float
 from emobeam.emo_transforms.training.losses import balanced_loss
-from emobeam.schemas.config import BackboneConfig, ExtractConfig, PredictConfig, digest_of
+from emobeam.schemas.config import BackboneConfig, ExtractConfig, digest_of
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 
 

@@ -22,7 +22,7 @@ from gcsfs.retry import HttpError
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.files import OutputError
-from emobeam.emo_transforms.storage.owners import owner_mark
+from emobeam.emo_transforms.storage.leftovers import owner_mark
 from emobeam.schemas.records import EmobeamError
 
 

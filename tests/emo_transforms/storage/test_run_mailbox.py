@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.owners import owner_mark
+from emobeam.emo_transforms.storage.leftovers import owner_mark
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange, sweep_exchanges, sweep_output
 from emobeam.pipelines.run_origin import new_run_id
 from tests.object_stores import google_store

@@ -24,7 +24,8 @@ from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_footer
 from emobeam.emo_transforms.storage import downloads
 from emobeam.pipelines.cli import main
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
-from emobeam.schemas.config import AlignConfig, PredictConfig, SamplingConfig
+from emobeam.schemas.config import AlignConfig, SamplingConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError
 from tests.clips import FPS, portrait, two_faces
 from tests.pipelines.conftest import Run

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from emobeam.emo_transforms.networks.heads.config import config_from_json, config_to_json
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.pipelines.cli import main
-from emobeam.pipelines.commands.render import render
+from emobeam.pipelines.commands.material import render
 from emobeam.runners.local import LocalPool
 from emobeam.schemas.config import ExtractConfig, SamplingConfig
 from emobeam.schemas.records import EmobeamError

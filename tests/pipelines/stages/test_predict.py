@@ -18,7 +18,7 @@ from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.runners.local import LocalPool
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import task_named
 from tests.pipelines.conftest import Run

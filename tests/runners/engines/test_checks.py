@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import socketserver
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import emobeam
 from emobeam.runners.engines import checks, jars
 from emobeam.runners.engines.checks import (
     check_engine,
@@ -34,6 +36,7 @@ from emobeam.runners.engines.checks import (
 )
 from emobeam.runners.engines.jars import check_jar, check_java, check_versions
 from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment, engine_options
+from emobeam.runners.own_version import own_code
 from emobeam.schemas.records import EmobeamError, UsageError
 
 FLINK = EngineConfig("flink", flink_master="localhost:8081", environment=WorkerEnvironment("process", "true"))
@@ -288,9 +291,20 @@ def test_workers_of_another_version(tmp_path: Path) -> None:
     chatty = program(tmp_path, "print(1)")
     with pytest.raises(UsageError, match=r"doesn't start \(nothing\)"):
         check_environment(replace(FLINK, environment=chatty), True, nothing)
-    ours = program(tmp_path, f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
-                             "from emobeam.runners.worker_boot import main; main(['--versions'])")  # fmt: skip
-    check_environment(replace(FLINK, environment=ours), True, nothing)
+
+
+def test_workers_out_of_another_checkout(tmp_path: Path) -> None:
+    """Two trees of the same version number; one line is enough."""
+    package = Path(emobeam.__path__[0])
+    other = tmp_path / "checkout" / "emobeam"
+    shutil.copytree(package, other, ignore=shutil.ignore_patterns("__pycache__"))
+    started = f"import sys; sys.path.insert(0, {str(other.parent)!r})\n"
+    worker = program(tmp_path, f"{started}from emobeam.runners.worker_boot import main; main(['--versions'])")
+    check_environment(replace(FLINK, environment=worker), True, nothing)
+    with open(other / "schemas" / "config.py", "a") as file:
+        file.write("# one line more\n")
+    with pytest.raises(UsageError, match=rf"has emobeam \S+ \(code \w+\), and here it is .* \(code {own_code()}\)"):
+        check_environment(replace(FLINK, environment=worker), True, nothing)
 
 
 def test_programs_that_give_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,10 +327,12 @@ def test_programs_that_give_no_answer(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_patches_of_python_may_differ_and_those_of_beam_may_not() -> None:
-    ours = {"python": "3.11.7", "apache-beam": "2.77.0"}
-    compare_versions({"python": "3.11.9", "apache-beam": "2.77.0"}, ours, "worker")
+    ours = {"python": "3.11.7", "apache-beam": "2.77.0", "emobeam": "0.1.0", "code": "ab"}
+    compare_versions({**ours, "python": "3.11.9"}, ours, "worker")
     with pytest.raises(UsageError, match=r"apache-beam 2.77.1"):
-        compare_versions({"python": "3.11.7", "apache-beam": "2.77.1"}, ours, "worker")
+        compare_versions({**ours, "apache-beam": "2.77.1"}, ours, "worker")
+    with pytest.raises(UsageError, match=r"has emobeam 0.1.0 \(code unknown\), and here it is 0.1.0 \(code ab\)"):
+        compare_versions({"python": "3.11.7", "apache-beam": "2.77.0", "emobeam": "0.1.0"}, ours, "worker")
 
 
 def test_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.text_files import is_file
+from emobeam.emo_transforms.results.media_clock import on_media_clock
 from emobeam.emo_transforms.results.studies.elan_files import Annotation, ElanFile, read_eaf
 from emobeam.emo_transforms.results.studies.spans import Interval, files_below, number_in, read_table, stem, who_in
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -71,9 +72,11 @@ class HumanTrack:
         """The same events so much later."""
         if not seconds or self.events is None:
             return self
-        events, not_coded = (
-            tuple((start + seconds, end + seconds) for start, end in spans) for spans in (self.events, self.not_coded)
-        )
+
+        def moved(spans: tuple[Interval, ...]) -> tuple[Interval, ...]:
+            return tuple((on_media_clock(start, seconds), on_media_clock(end, seconds)) for start, end in spans)
+
+        events, not_coded = moved(self.events), moved(self.not_coded)
         return replace(self, events=events, not_coded=not_coded)
 
 

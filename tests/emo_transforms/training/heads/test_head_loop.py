@@ -26,7 +26,7 @@ from emobeam.emo_transforms.training.heads.head_start import head_config, start_
 from emobeam.emo_transforms.training.heads.loader import Streamed
 from emobeam.emo_transforms.training.heads.recipe import Recipe, recipe_named
 from emobeam.emo_transforms.training.heads.samples import LabelledFace, join_labels
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.training.data import Clip, dataset, make_data, some_clips

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.storage import scratch
-from emobeam.emo_transforms.storage.owners import owner_mark
+from emobeam.emo_transforms.storage import leftovers
+from emobeam.emo_transforms.storage.leftovers import owner_mark
 
 HALF = """
 import os, signal, sys
@@ -68,7 +68,7 @@ def test_what_others_work_in_stays(temporary: Path, dead_mark: str) -> None:
         (temporary / name).mkdir()
     for name in (goes[1], *stays[2:]):
         os.utime(temporary / name, (time.time() - 2 * week,) * 2)
-    assert scratch.sweep_scratch() == len(goes)
+    assert leftovers.sweep_scratch() == len(goes)
     assert {path.name for path in temporary.iterdir()} == set(stays)
 
 
@@ -76,10 +76,10 @@ def test_a_process_with_the_id_of_an_earlier_one_is_another(temporary: Path) -> 
     """However young or old a thing is: the begin of its process tells."""
     who, _, begun = owner_mark().rpartition("-")
     earlier = f"{who}-{int(begun) - 1}"
-    mine = scratch.make_scratch("logs")
+    mine = leftovers.make_scratch("logs")
     os.utime(mine, (time.time() - 30 * 24 * 3600,) * 2)
     (temporary / f"emobeam-logs-{earlier}-abcd1234").mkdir()
-    assert scratch.sweep_scratch() == 1
+    assert leftovers.sweep_scratch() == 1
     assert list(temporary.iterdir()) == [mine]
     (temporary / f".emobeam-{owner_mark()}-0a.tmp").write_bytes(b"half")
     (temporary / f".emobeam-{earlier}-0a.tmp").write_bytes(b"half")

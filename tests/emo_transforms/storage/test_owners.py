@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from emobeam.emo_transforms.storage.owners import is_abandoned, is_ours, owner_mark
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, is_ours, owner_mark
 
-_MARK = "from emobeam.emo_transforms.storage.owners import owner_mark; print(owner_mark(), flush=True)"
+_MARK = "from emobeam.emo_transforms.storage.leftovers import owner_mark; print(owner_mark(), flush=True)"
 _WAIT = f"{_MARK}; import sys; sys.stdin.read()"
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
 _YEAR = 365 * 24 * 3600.0
