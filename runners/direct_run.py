@@ -17,12 +17,12 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms.extraction.beam_records import Ends, Redistribute
+from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.runners.beam_metrics import RunMetrics, metrics_of
 from emobeam.runners.beam_noise import only_critical
 from emobeam.runners.interrupts import Interrupts, held_back
 from emobeam.runners.local import LocalPool
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Job, Outcome, Report, Work
 
 
 class StepBroken(EmobeamError):

@@ -21,20 +21,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
+from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.local_worker import packed
-from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Job, Outcome, Report, Work
+from emobeam.schemas.records import EmobeamError, UsageError
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 3
 _MAX_SLICE = 256
 _LOG_TAIL = 1500
-_POLL = 0.2
-"""Seconds between two looks whether a run is to stop, or a child stands still."""
+_POLL = 0.2  # seconds between two looks whether a run is to stop
 _END_SECONDS = 5.0
-"""How long to wait for a process that was killed: one that waits for a dead disk can't even die."""
+"""For a process that was killed: one that waits for a dead disk can't even die."""
 
 ALLOCATOR = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -169,7 +168,7 @@ class LocalPool:
             check: called several times a second; what it raises ends all children.
 
         Raises:
-            RunStopped: a child said that the run can't go on, or children can't even start.
+            RunStopped, UsageError: a child said that the run can't go on, or children can't even start.
         """
         self._job = job
         self._reset(work, listen)
@@ -286,7 +285,7 @@ class LocalPool:
     def _handle(self, worker: _Worker, event: str, data: dict[str, Any]) -> None:
         worker.last_sign = time.monotonic()
         if event == "fatal":
-            raise RunStopped(data["message"])
+            raise (UsageError if data["usage"] else RunStopped)(data["message"])
         if event in ("ready", "idle"):
             worker.unanswered -= 1
             worker.loading -= event == "ready"

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from emobeam.emo_transforms import storage
-from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Report
+from emobeam.emo_transforms.extraction.child_work import Report
+from emobeam.schemas.records import EmobeamError, UsageError
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def main() -> None:
         try:
             _treat(pickle.loads(data), opened, report)
         except EmobeamError as error:
-            report("fatal", {"message": str(error)[:2000]})
+            report("fatal", {"message": str(error)[:2000], "usage": isinstance(error, UsageError)})
         except Exception:  # noqa: BLE001 - unpacking a job runs imports and constructors, which may raise anything
             _die()
 

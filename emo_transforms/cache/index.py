@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
-from emobeam.emo_transforms.cache.shards import Footer, read_footer
+from emobeam.emo_transforms.cache.shards import read_footer, segment_row
 from emobeam.emo_transforms.cache.video_facts import Facts, read_facts, settle_facts
-from emobeam.schemas.plain_json import from_text, to_text
+from emobeam.schemas.plain_json import from_text
 from emobeam.schemas.records import Display, Failure, Fingerprint, Outcome, ShardRecord, VideoFacts
 from emobeam.schemas.tables import SEGMENTS, VIDEOS
 
@@ -122,34 +122,6 @@ def _segment_row(features: str, shard: str, size: int) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None  # another job has removed it since the listing
     return segment_row(footer, shard, size)
-
-
-def segment_row(footer: Footer, shard: str, size: int) -> dict[str, Any]:
-    """The row of a shard in ``segments.parquet``; ``size`` is that of its file in bytes."""
-    return {
-        "video": footer.video,
-        "segment": footer.segment,
-        "shard": shard,
-        "start": footer.start,
-        "count": footer.count,
-        "first_frame": footer.frames[0] if footer.frames else None,
-        "last_frame": footer.frames[-1] if footer.frames else None,
-        "frames": len(footer.frames),
-        "sampled": len(footer.sampled),
-        "lost": len(footer.lost),
-        "with_face": sum(1 for faces in footer.faces if faces),
-        "rows": footer.rows,
-        "clipped": footer.clipped,
-        "first_time": footer.times[0] if footer.times else None,
-        "last_time": footer.times[-1] if footer.times else None,
-        "width": footer.width,
-        "height": footer.height,
-        "size": footer.size,
-        "digest": footer.digest,
-        "note": footer.note,
-        "bytes": size,
-        "display": "" if footer.display.plain else to_text(footer.display),
-    }
 
 
 def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure], facts: Facts) -> list[dict[str, Any]]:

@@ -72,6 +72,34 @@ class Footer:
         return tuple(frame for frame, fine in zip(self.sampled, self.decoded, strict=True) if not fine)
 
 
+def segment_row(footer: Footer, shard: str, size: int) -> dict[str, Any]:
+    """The row of a shard in ``segments.parquet``; ``size`` is that of its file in bytes."""
+    return {
+        "video": footer.video,
+        "segment": footer.segment,
+        "shard": shard,
+        "start": footer.start,
+        "count": footer.count,
+        "first_frame": footer.frames[0] if footer.frames else None,
+        "last_frame": footer.frames[-1] if footer.frames else None,
+        "frames": len(footer.frames),
+        "sampled": len(footer.sampled),
+        "lost": len(footer.lost),
+        "with_face": sum(1 for faces in footer.faces if faces),
+        "rows": footer.rows,
+        "clipped": footer.clipped,
+        "first_time": footer.times[0] if footer.times else None,
+        "last_time": footer.times[-1] if footer.times else None,
+        "width": footer.width,
+        "height": footer.height,
+        "size": footer.size,
+        "digest": footer.digest,
+        "note": footer.note,
+        "bytes": size,
+        "display": "" if footer.display.plain else to_text(footer.display),
+    }
+
+
 class ShardWriter:
     """Writes the rows of one segment in order, a row group at a time (bounded memory)."""
 

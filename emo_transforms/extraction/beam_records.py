@@ -14,6 +14,7 @@ import apache_beam as beam
 from apache_beam.coders import Coder
 from apache_beam.coders.typecoders import registry
 
+from emobeam.emo_transforms.extraction.child_work import Finder, Report
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, read_records
 from emobeam.schemas.plain_json import from_text, to_text
 from emobeam.schemas.records import (
@@ -25,7 +26,6 @@ from emobeam.schemas.records import (
     VideoPredicted,
     VideoTask,
 )
-from emobeam.schemas.work import Finder, Report
 
 
 class PlannedSegmentCoder(Coder):  # type: ignore[misc]

@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
-from emobeam.schemas.work import Finder, Helpers, Job, Outcome, Work
+from emobeam.emo_transforms.extraction.child_work import Finder, Helpers, Job, Outcome, Work
 
 _NAMESPACE = "emobeam"
 
@@ -52,7 +52,7 @@ class ChildStep(beam.DoFn, ABC):  # type: ignore[misc]
         """What leaves the step once an element is done, or can't be."""
 
     def heard(self, event: str, data: Mapping[str, Any]) -> None:
-        """Something happened on the way there (see ``emobeam.schemas.work.Report``)."""
+        """Something happened on the way there (see ``emobeam.emo_transforms.extraction.child_work.Report``)."""
         if event == "died":
             count("died")
         self.helpers.report(event, data)

@@ -13,12 +13,12 @@ from emobeam.emo_transforms.cache.failures import write_failure
 from emobeam.emo_transforms.cache.segment_codec import decode_segment, expanded
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders of what goes in and out)
 from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.extraction.child_work import Finder, Outcome, Work
 from emobeam.emo_transforms.extraction.resume_plan import segment_failure
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.storage import read_bytes
 from emobeam.schemas.plain_json import from_text
 from emobeam.schemas.records import InputError, PlannedSegment, ShardRecord
-from emobeam.schemas.work import Finder, Outcome, Work
 
 
 class _ExtractSegment(ChildStep):

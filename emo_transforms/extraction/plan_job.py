@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any
 
 from emobeam.emo_transforms.cache.segment_codec import compacted, encode_segment
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.resume_plan import look_at, looked, note_failure
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import from_text, to_text
 from emobeam.schemas.records import Looked, PlannedSegment, VideoTask
-from emobeam.schemas.work import Report
 
 
 @dataclass(frozen=True)

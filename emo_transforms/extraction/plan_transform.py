@@ -10,10 +10,10 @@ import apache_beam as beam
 
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders of what goes in and out)
 from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.extraction.child_work import Finder, Outcome, Work
 from emobeam.emo_transforms.extraction.plan_job import PlanJob, planned
 from emobeam.emo_transforms.extraction.resume_plan import Look, looked, note_failure
 from emobeam.schemas.records import InputError, Looked, PlannedSegment, VideoTask
-from emobeam.schemas.work import Finder, Outcome, Work
 
 
 class _PlanVideo(ChildStep):

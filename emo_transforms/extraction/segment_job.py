@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emobeam.emo_transforms.cache.segment_codec import decode_segment
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import PlannedSegment
-from emobeam.schemas.work import Report
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from PIL import Image
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import write_failure
-from emobeam.emo_transforms.cache.index import segment_row
 from emobeam.emo_transforms.cache.segment_codec import expanded
-from emobeam.emo_transforms.cache.shards import Footer, ShardWriter, read_footer
+from emobeam.emo_transforms.cache.shards import Footer, ShardWriter, read_footer, segment_row
 from emobeam.emo_transforms.cache.stored_crops import network_crop, seen_before, stored_rows
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.feature_rows import (
     Clock,
     FeatureRow,
@@ -45,7 +45,6 @@ from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import to_text
 from emobeam.schemas.records import Failure, InputError, Segment, ShardRecord
-from emobeam.schemas.work import Report
 
 DETECT_BYTES = {"cpu": 6_000_000, "cuda": 128_000_000}
 """Pictures a detector is given at once: on a core one of 1080p is enough, a GPU wants more."""

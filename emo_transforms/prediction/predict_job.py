@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
-from emobeam.schemas.work import Report
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import apache_beam as beam
 
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders of what goes in and out)
 from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.extraction.child_work import Finder, Outcome, Work
 from emobeam.emo_transforms.prediction.predict_job import VideoJob
 from emobeam.schemas.records import VideoFeatures, VideoPredicted
-from emobeam.schemas.work import Finder, Outcome, Work
 
 
 class _PredictVideo(ChildStep):

@@ -12,6 +12,7 @@ from typing import Any
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.networks.heads.config import config_to_json
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import ready_head, untrained_for
@@ -25,7 +26,6 @@ from emobeam.schemas.config import digest_of, to_json
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
 from emobeam.schemas.tasks import task_named
-from emobeam.schemas.work import Report
 
 STAGE2_REVISION = 2
 """Raised by hand whenever a change of stage 2's code changes the bytes of a predictions table."""

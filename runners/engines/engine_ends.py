@@ -7,7 +7,7 @@ from typing import Any
 
 from emobeam.emo_transforms.extraction.beam_records import Ends, LeaveRecords, Redistribute, TaskFiles
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
-from emobeam.runners.engine_children import OnWorker
+from emobeam.runners.engines.engine_children import OnWorker
 from emobeam.runners.engines.presets import EngineConfig, hints_of
 from emobeam.runners.worker_progress import Beats
 

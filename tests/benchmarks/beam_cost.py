@@ -17,6 +17,7 @@ from typing import Any
 
 from emobeam.emo_transforms.cache.segment_codec import encode_segment
 from emobeam.emo_transforms.extraction.beam_records import Ends
+from emobeam.emo_transforms.extraction.child_work import Work
 from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
@@ -24,7 +25,6 @@ from emobeam.runners.direct_run import run_direct
 from emobeam.runners.local import LocalConfig, LocalPool
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import PlannedSegment, ShardRecord
-from emobeam.schemas.work import Work
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, more_figure
 from tests.benchmarks.material import segments_of, standard_clip
 from tests.benchmarks.measure import (

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from emobeam.emo_transforms.cache.segment_codec import encode_segment
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.video.sampling import plan_segments
 from emobeam.runners.local import LocalConfig, LocalPool
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import to_text
 from emobeam.schemas.records import Fingerprint, Looked, PlannedSegment, Probe, Video, VideoTask
-from emobeam.schemas.work import Report
 
 MOST_MB = 500.0
 RATE = 30

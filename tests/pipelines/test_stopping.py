@@ -116,7 +116,7 @@ from pathlib import Path
 from emobeam.emo_transforms import storage
 from emobeam.pipelines import cli
 from emobeam.runners.local import LocalPool, local_config
-from emobeam.schemas.work import Work
+from emobeam.emo_transforms.extraction.child_work import Work
 from tests.runners.jobs import Element, ElementsJob
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make what they start in the background deaf to it

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Report
 
 
 @dataclass(frozen=True)

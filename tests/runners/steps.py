@@ -10,7 +10,7 @@ import apache_beam as beam
 
 from emobeam.emo_transforms.extraction.beam_records import Ends
 from emobeam.emo_transforms.extraction.child_step import ChildStep, count
-from emobeam.schemas.work import Finder, Outcome, Work
+from emobeam.emo_transforms.extraction.child_work import Finder, Outcome, Work
 from tests.runners.jobs import Element, ElementsJob
 
 

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from emobeam.emo_transforms.extraction.beam_records import Ends
+from emobeam.emo_transforms.extraction.child_work import Finder
 from emobeam.runners.direct_run import run_direct
 from emobeam.runners.interrupts import held_back
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Finder
 from tests.pipelines.runs import gone, wait_for
 from tests.runners.jobs import Element
 from tests.runners.steps import graph

@@ -26,8 +26,8 @@ from pathlib import Path
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.worker_progress import Beats
 from emobeam.runners.idle_exit import Patience, Presence
-from emobeam.runners.engine_children import Children
-from emobeam.schemas.work import Work
+from emobeam.runners.engines.engine_children import Children
+from emobeam.emo_transforms.extraction.child_work import Work
 from tests.runners.jobs import Element, ElementsJob
 
 folder, uri, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
+from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped, local_config
 from emobeam.runners.local_worker import packed
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Job, Outcome, Report, Work
 from tests.pipelines.runs import wait_for
 from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, SlowToLoad, Unloadable
 

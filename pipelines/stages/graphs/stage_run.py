@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from emobeam.emo_transforms.extraction.child_work import Job
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.quiet_imports import quiet_imports
@@ -17,7 +18,6 @@ from emobeam.pipelines.stages.graphs.stage_progress import FromSums, Progress
 from emobeam.runners.beam_metrics import RunMetrics
 from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
-from emobeam.schemas.work import Job
 
 if TYPE_CHECKING:
     from emobeam.emo_transforms.extraction.beam_records import Ends

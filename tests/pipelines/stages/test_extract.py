@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import duckdb
@@ -23,7 +22,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_footer
 from emobeam.emo_transforms.storage import downloads
 from emobeam.pipelines.cli import main
-from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
+from emobeam.runners.local import LocalPool, RunStopped
 from emobeam.schemas.config import AlignConfig, SamplingConfig
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError
@@ -181,46 +180,47 @@ def test_only_some_of_the_inputs(reference: Run, tmp_path: Path, pool: LocalPool
     assert shards_of(tmp_path, "day 1/pair") == shards_of(reference.features, "day 1/pair")
 
 
-class Outage:
-    """Stands for a pool of workers: while they work, the disk or store with the cache goes away."""
+def outage(patch: pytest.MonkeyPatch, what: Exception, then: BaseException | None = None) -> Told:
+    """While workers work, the disk or store with the cache goes away."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, what: Exception, then: BaseException | None = None) -> None:
-        self.config = LocalConfig(workers=1, threads=1)
-        self._patch, self._what, self._then = patch, what, then
+    def lost(uri: str, suffix: str) -> dict[str, int]:
+        raise what
 
-    def run(self, job: object, work: object, listener: object) -> list[object]:
-        def lost(uri: str, suffix: str) -> dict[str, int]:
-            raise self._what
+    def full() -> int:
+        raise OSError(errno.EIO, "the temporary folder, too")
 
-        def full() -> int:
-            raise OSError(errno.EIO, "the temporary folder, too")
+    def on(event: str, data: object) -> None:
+        if event == "done" and told.started[-1][0] == "extract":
+            patch.setattr(storage, "sizes", lost)
+            patch.setattr(downloads, "sweep", full)
+            if then is not None:
+                raise then
 
-        self._patch.setattr(storage, "sizes", lost)
-        self._patch.setattr(downloads, "sweep", full)
-        if self._then is not None:
-            raise self._then
-        return []
+    told = Told(on=on)
+    return told
 
 
 @pytest.mark.parametrize("what", [OSError(errno.EIO, "the store failed"), EmobeamError("the second error")])
 @pytest.mark.parametrize("then", [RunStopped("the first error"), KeyboardInterrupt("the first error")])
 def test_an_outage_does_not_hide_what_stopped_the_run(
-    what: Exception, then: BaseException, reference: Run, tmp_path: Path
+    what: Exception, then: BaseException, reference: Run, tmp_path: Path, pool: LocalPool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        pool: Any = Outage(patch, what, then)
+        told = outage(patch, what, then)
         with pytest.raises(type(then), match="the first error"):
-            extract([reference.inputs / "talk.mp4"], tmp_path / "features", pool)
+            extract([reference.inputs / "nobody.mp4"], tmp_path / "features", pool, told=told)
 
 
 def test_an_outage_at_the_end_of_a_run_is_told(
     reference: Run, copy_of_features: Callable[[], Path], pool: LocalPool
 ) -> None:
     features = copy_of_features()
+    shard = rows(features / "segments.parquet")[0]["shard"]
+    (features / "shards" / f"{shard}.parquet").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        away: Any = Outage(patch, OSError(errno.EIO, "the store failed"))
+        told = outage(patch, OSError(errno.EIO, "the store failed"))
         with pytest.raises(RunStopped, match=rf"{features}: the work is done.*the store failed.*goes on from there"):
-            extract([reference.inputs], features, away)
+            extract([reference.inputs], features, pool, told=told)
     extract([reference.inputs], features, pool)
     assert videos(features) == videos(reference.features)
 

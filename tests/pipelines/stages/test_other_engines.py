@@ -29,7 +29,7 @@ from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stages.remaining_work import know
 from emobeam.runners.beam_metrics import RunMetrics
-from emobeam.runners.engine_children import OnWorker
+from emobeam.runners.engines.engine_children import OnWorker
 from emobeam.runners.engines.engine_ends import ends_on
 from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig

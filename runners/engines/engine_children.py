@@ -15,10 +15,10 @@ from typing import Any
 
 from apache_beam.utils.shared import Shared
 
+from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.emo_transforms.storage import downloads
 from emobeam.runners.local import LocalConfig, LocalPool
 from emobeam.runners.worker_progress import Beats
-from emobeam.schemas.work import Job, Outcome, Report, Work
 
 _CHILD = LocalConfig(workers=1, threads=1, jobs=2)
 """Engines give one slot per core. An engine that plans while it extracts has a child do both by turns."""

@@ -18,15 +18,15 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.extraction.child_step import ChildStep, count
+from emobeam.emo_transforms.extraction.child_work import Finder, Outcome, Work
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.leftovers import owner_mark
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
 from emobeam.pipelines.run_origin import new_run_id
-from emobeam.runners.engine_children import Children, OnWorker
+from emobeam.runners.engines.engine_children import Children, OnWorker
 from emobeam.runners.worker_boot import versions
 from emobeam.runners.worker_progress import Beats, Listener, hear
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.work import Finder, Outcome, Work
 from tests.pipelines.runs import wait_for
 from tests.runners.jobs import Element, ElementsJob
 
