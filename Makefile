@@ -7,13 +7,24 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
+.PHONY: setup links demo options test test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
 
 setup: $(READY)
 
+# What emobeam/ holds of the other folders are links, which some ways of copying and core.symlinks=false lose.
+links:
+	@for name in schemas emo_transforms pipelines runners; do \
+	  test "$$(readlink emobeam/$$name)" = ../$$name && continue; \
+	  echo "emobeam/$$name is no link to ../$$name: this copy of the repository has lost its links."; \
+	  echo "In a clone: git config core.symlinks true && rm -r emobeam/$$name && git checkout -- emobeam/$$name"; \
+	  echo "Elsewhere:  rm -r emobeam/$$name && ln -s ../$$name emobeam/$$name (a copy that keeps links: cp -a, rsync -l, tar)"; \
+	  echo "If emobeam/$$name is a folder, look first whether it holds changes: diff -r $$name emobeam/$$name"; \
+	  exit 1; \
+	done
+
 # --no-deps because the lock list is complete and because facenet-pytorch's own pins
 # contradict those of apache-beam (see pyproject.toml).
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml | links
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "emobeam needs Python 3.11 or newer; run: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -93,6 +104,10 @@ $(DATAFLOW)/.ready: requirements-dataflow.lock $(READY)
 # Jobs for Dataflow by Beam's dry run: graph, image, hints, options. Needs neither network nor an account.
 test-dataflow: $(DATAFLOW)/.ready
 	NO_GCE_CHECK=true $(DATAFLOW)/bin/python -m pytest -m engines tests/engines/test_dataflow.py
+
+# docs/options.md and emobeam/option_types.py, from the configs that declare the options; tests hold that they agree.
+options: $(READY)
+	$(BIN)/python -m tests.docs.option_pages
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ Limits = Mapping[str, float] | Sequence[str] | float
 def export(
     output: Place,
     *,
-    format: Literal["csv", "openface", "elan", "datasets"],
+    format: Literal["csv", "openface", "elan", "datasets"],  # noqa: A002 - as the option is called
     destination: Place,
     tasks: str | Sequence[str] = (),
     rate: Literal["sampled", "native"] | None = None,
@@ -171,7 +171,7 @@ def agree(
     output: Place,
     human: Place,
     *,
-    format: Literal["elan", "csv"] | None = None,
+    format: Literal["elan", "csv"] | None = None,  # noqa: A002 - as the option is called
     tier_map: Place = "",
     coded: Place = "",
     task: str | None = None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,33 +46,38 @@ class Telling:
         self.warned: list[str] = []
 
     def say(self, text: str) -> None:
+        """A log record of level INFO, and a line where progress is shown."""
         _LOG.info("%s", text)
         if self._shown is not None:
             self._shown.say(text)
 
     def warn(self, text: str) -> None:
+        """An :class:`EmobeamWarning` at the caller's line, each text once."""
         if text not in self.warned:
             self.warned.append(text)
             warnings.warn(text, EmobeamWarning, stacklevel=_depth())
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
+        """Begins a bar where progress is shown."""
         if self._shown is not None:
             self._shown.start(name, total, items, unit, measure)
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
+        """Moves the bar; a worker process that died is a log record in any case."""
         if event == "died":
             _LOG.warning("a worker process died (exit status %s); its work goes to another", data["code"])
         elif self._shown is not None:
             self._shown.event(event, data)
 
     def finish(self) -> None:
+        """Ends the bar."""
         if self._shown is not None:
             self._shown.finish()
 
 
 def _depth() -> int:
     """``stacklevel`` of the code that called emobeam, so that a warning names the user's own line."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
+    frame, depth = inspect.currentframe(), 0
+    while frame and frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES:
         frame, depth = frame.f_back, depth + 1
     return depth

@@ -34,7 +34,8 @@ class Ui(Protocol):
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
         """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see emobeam.runners.local), or
-        ``earlier``: so many ``frames`` were done by an earlier run, and tell nothing of the speed of this one."""
+        ``earlier``: so many ``frames`` were done by an earlier run, and tell nothing of the speed of this one.
+        """
 
     def finish(self) -> None:
         """The stretch of work has ended."""

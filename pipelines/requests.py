@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emobeam.pipelines.job_options import CropsOptions
+from emobeam.runners.engines.dataflow import DataflowConfig
+from emobeam.runners.engines.presets import EngineConfig, worker_environment
+from emobeam.schemas.config import MAKE_CROPS, AlignConfig, ExtractConfig
+from emobeam.schemas.options import from_options, options_of, values_of
+from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
 from emobeam.schemas.records import UsageError
 
 if TYPE_CHECKING:
@@ -14,17 +21,7 @@ if TYPE_CHECKING:
     from emobeam.emo_transforms.results.studies.study import StudyConfig
     from emobeam.pipelines.stages.extract import ExtractRequest
     from emobeam.pipelines.stages.predict_request import PredictRequest
-    from emobeam.runners.engines.presets import EngineConfig
     from emobeam.schemas.records import Video
-
-_ALIGN = {"style": "align", "margin": "margin"}
-"""Options by the setting they make."""
-
-_OF_THE_CROPS = (
-    *("fps", "segment_seconds", "crops_fps", "decoder", "decode_timeout", "decode_memory", "stream", "min_face"),
-    *("min_score", "detector", "videos"),
-)
-"""Options that say how crops are made from videos, and mean nothing once they are made."""
 
 
 def extract_request(
@@ -33,7 +30,7 @@ def extract_request(
     """What stage 1 is asked for.
 
     Args:
-        args: values of the options of ``emobeam extract`` by the names of ``emobeam.pipelines.commands.options``.
+        args: values of the options of ``emobeam extract`` by their names, see ``emobeam.pipelines.job_options``.
         output: folder of the cache.
         beam_args: what goes to Beam.
         named: those of the options that the user has set; the others hold their defaults.
@@ -64,38 +61,28 @@ def extract_request(
     from emobeam.pipelines.stages.extract import ExtractRequest, resolve_config
     from emobeam.runners.beam_options import check_beam_args
     from emobeam.runners.local import local_config
-    from emobeam.schemas import config
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
     device = concrete_device(args["device"], engine)
-    fps = args["fps"] if args["fps"] is not None else (0.0 if crops else 6.0)
     name, weights = named_backbone(args["backbone"], args["backbone_weights"])
     if engine is not None and Path(weights).is_file():
         weights = _place(weights, engine)
-    backbone = config.BackboneConfig(name=name, weights=weights, input_size=args["input_size"] or 0)
-    settings = config.ExtractConfig(
-        source=crops or "video",
-        backbone=backbone,
-        sampling=config.SamplingConfig(fps, args["segment_seconds"], args["crops_fps"]),
-        decoder=config.DecoderConfig(
-            name="pyav" if args["decoder"] == "auto" else args["decoder"],
-            timeout=args["decode_timeout"],
-            memory_mb=args["decode_memory"],
-            stream=-1 if args["stream"] is None else args["stream"],
-        ),
-        detector=config.DetectorConfig(min_face=args["min_face"], keep=args["min_score"], mode=args["detector"]),
-        align=config.AlignConfig(style=args["align"], margin=args["margin"]),
-        device=device,
-        engine=resolve_engine(args["engine"], device),
-        kernel_batch=16 if device == "cpu" else 128,
-        maps=args["maps"],
-        store=store,
-        views=args["views"],
-    )
+    found = {
+        "backbone": name,
+        "backbone_weights": weights,
+        "input_size": args["input_size"] or 0,
+        "fps": 0.0 if crops and args["fps"] is None else args["fps"],
+        "decoder": None if args["decoder"] == "auto" else args["decoder"],
+        "device": device,
+        "engine": resolve_engine(args["engine"], device),
+        "store": store,
+    }
+    settings = from_options(ExtractConfig, {**args, **found})
+    settings = replace(settings, kernel_batch=16 if device == "cpu" else 128)
     if stored:
         origin = origin_of(args["inputs"])
-        given = {field: getattr(settings.align, field) for field in _ALIGN if _ALIGN[field] in named}
+        given = {field.path[-1]: field.of(settings.align) for field in options_of(AlignConfig) if field.name in named}
         align = replace(origin[0].align, **given)
         settings = config_from(origin, replace(settings, align=align))
     return ExtractRequest(
@@ -111,14 +98,14 @@ def extract_request(
 
 def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
     """A file that the command names must be there; one that a table names may fail as any other input."""
-    from emobeam.emo_transforms.inputs.listing import uri_of
+    from emobeam.emo_transforms.inputs.listing import asked, uri_of
     from emobeam.emo_transforms.storage import locate
 
     uris = {video.uri for video in videos}
     missing = []
     for text in inputs:
         fs, path = locate(text)
-        if uri_of(fs, path) in uris and not fs.exists(path):
+        if uri_of(fs, path) in uris and not asked(text, partial(fs.exists, path)):
             missing.append(text)
     if missing:
         raise UsageError(f"{', '.join(missing)}: no such file")
@@ -127,7 +114,8 @@ def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
 def _check_stored(features: str, into_itself: bool, named: Collection[str]) -> None:
     if into_itself:
         raise UsageError(f"--output: {features} is the cache the crops come from; choose another output")
-    idle = [f"--{name.replace('_', '-')}" for name in _OF_THE_CROPS if name in named]
+    made = [field for field in options_of(ExtractConfig) if field.path[0] in MAKE_CROPS]
+    idle = [field.flag for field in (*made, *options_of(CropsOptions)) if field.name in named]
     if idle:
         raise UsageError(
             f"{', '.join(idle)}: {features} is a feature cache, whose crops are made already; leave it out, or name "
@@ -136,50 +124,47 @@ def _check_stored(features: str, into_itself: bool, named: Collection[str]) -> N
 
 
 def predict_request(
-    args: Mapping[str, Any],
-    features: str,
-    beam_args: Sequence[str] = (),
-    command: str = "predict",
-    *,
-    named: Collection[str] = (),
+    args: Mapping[str, Any], features: str, beam_args: Sequence[str] = (), *, named: Collection[str] = ()
 ) -> PredictRequest:
     """What stage 2 is asked for; see :func:`extract_request`.
 
     Args:
-        command: ``predict`` or ``annotate``; only ``predict`` takes ``only`` for itself.
         named: options that the user has set; ``faces`` among them takes nobody over from earlier tables.
     """
     from emobeam.pipelines.stages.predict_request import PredictRequest
     from emobeam.runners.beam_options import check_beam_args
     from emobeam.runners.local import local_config
-    from emobeam.schemas.config import PredictConfig
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
+    device = concrete_device(args["device"], engine)
+    asked = {**args, "heads": tuple(_head_place(head, engine) for head in args["heads"])}
     return PredictRequest(
         features=_place(features, engine),
         output=_place(args["output"], engine),
-        heads=[_head_place(head, engine) for head in args["heads"]] if engine else args["heads"],
-        tasks=args["tasks"],
-        config=PredictConfig(
-            faces=args["faces"],
-            max_gap=args["max_gap"],
-            window_gap=args["window_gap"],
-            stride=args["stride"],
-            device=concrete_device(args["device"], engine),
-        ),
-        only=args["only"] if command == "predict" else "",
-        subjects=args["subjects"],
-        edition=args["edition"] or 0,
-        template=args["template"],
-        truth=args["truth"],
-        partition=args["partition"],
+        config=from_options(PredictConfig, {**args, "device": device}),
+        only=args["only"],
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
         engine=engine,
-        command=command,
         faces_given="faces" in named,
+        **values_of(HeadOptions, asked),
+        **values_of(ChallengeOptions, asked),
     )
+
+
+def cache_of(args: Mapping[str, Any]) -> str:
+    """The folder of the cache of ``annotate``: in its output where none is named."""
+    return str(args["features"] or args["output"].rstrip("/") + "/features")
+
+
+def annotate_requests(
+    args: Mapping[str, Any], beam_args: Sequence[str] = (), *, named: Collection[str] = ()
+) -> tuple[ExtractRequest, PredictRequest]:
+    """What both stages are asked for, see :func:`extract_request` and :func:`predict_request`."""
+    features = cache_of(args)
+    first = extract_request(args, features, beam_args, named=named)
+    return first, predict_request(args, features, beam_args, named=named)
 
 
 def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
@@ -192,22 +177,10 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
     _check_engine_options(runner, args)
     if runner == "direct":
         return None
-    from emobeam.runners.engines.dataflow import DataflowConfig
-    from emobeam.runners.engines.presets import EngineConfig, worker_environment
-
-    dataflow = None
+    here = {**args, "worker_environment": None}  # what it names depends on the rest
     if runner == "dataflow":
-        names = ("project", "region", "temp_location", "image", "machine_type", "accelerator")
-        dataflow = DataflowConfig(**{name: args[name] for name in names}, detach=args.get("detach", False))
-    config = EngineConfig(
-        runner=runner,
-        workers=args["workers"],
-        **{name: args[name] for name in _OF_CLUSTERS if name != "worker_environment"},
-        dataflow=dataflow,
-        patience=args["patience"],
-    )
-    if runner == "dataflow":
-        return config
+        return replace(from_options(EngineConfig, here), dataflow=from_options(DataflowConfig, args))
+    config = from_options(EngineConfig, here)
     environment = worker_environment(args["worker_environment"], embedded=config.embedded)
     return replace(config, environment=environment)
 
@@ -225,24 +198,12 @@ def _head_place(head: str, engine: EngineConfig | None) -> str:
     return head if head in (SHIPPED, UNTRAINED) else _place(head, engine)
 
 
-_OF_CLUSTERS = {
-    "flink_master": ("flink",),
-    "flink_version": ("flink",),
-    "spark_master": ("spark",),
-    "job_server_jar": ("flink", "spark"),
-    "job_endpoint": ("flink", "spark"),
-    "worker_environment": ("flink", "spark"),
-    "shared_files": ("flink", "spark"),
-}
-_OF_DATAFLOW = ("project", "region", "temp_location", "image", "accelerator", "detach")
-"""Options by the engines they belong to; those with a default of their own are let pass."""
-
-
 def _check_engine_options(runner: str, args: Mapping[str, Any]) -> None:
-    owners = {**_OF_CLUSTERS, **dict.fromkeys(_OF_DATAFLOW, ("dataflow",))}
-    for name, engines in owners.items():
-        if name != "flink_version" and args.get(name) and runner not in engines:
-            raise UsageError(f"--{name.replace('_', '-')} belongs to --runner {' or '.join(engines)}, not to {runner}")
+    for field in (*options_of(EngineConfig), *options_of(DataflowConfig)):
+        owners = field.option.runners
+        # Those with a default of their own are let pass.
+        if owners and not field.unset and args.get(field.name) and runner not in owners:
+            raise UsageError(f"{field.flag} belongs to --runner {' or '.join(owners)}, not to {runner}")
 
 
 def study_config(args: Mapping[str, Any]) -> StudyConfig:

@@ -8,14 +8,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 
-_LIBRARIES = ("emobeam", "apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
+from emobeam.runners.own_version import own_version as own_version  # the face takes it from here
+
+_LIBRARIES = ("apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
 _EXTRAS = ("openvino", "onnxruntime")
 """Named where they are installed."""
 
 
 def new_run_id() -> str:
-    """A name for a run: when it began (UTC) and six random digits; sorts by time."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ-") + uuid.uuid4().hex[:6]
+    """A name for a run: when it began (UTC), to the microsecond, and three random digits; sorts by time."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{uuid.uuid4().hex[:3]}"
 
 
 def machine() -> dict[str, str]:
@@ -24,8 +27,8 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide results."""
-    found = {}
+    """Versions of emobeam and of the libraries that decide results."""
+    found = {"emobeam": own_version()}
     for library in _LIBRARIES:
         try:
             found[library] = metadata.version(library)

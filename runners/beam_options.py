@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from emobeam.runners.engines.presets import owned_options, split_spark_settings
 from emobeam.schemas.records import UsageError
@@ -28,17 +29,18 @@ def check_beam_args(args: Sequence[str], runner: str = "direct") -> None:
     Raises:
         UsageError: naming the option and what to do.
     """
-    parser = _BeamArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
+    if not args:
+        return
+    parser = _beam_parser()
     if runner == "spark":
         _, args = split_spark_settings(args)
+    helps = [name for name in args if name == "--help" or name.startswith("-h")]  # would print Beam's own help
     try:
-        known, unknown = parser.parse_known_args(list(args))
+        known, unknown = parser.parse_known_args([name for name in args if name not in helps])
     except (argparse.ArgumentError, SystemExit) as error:
         raise UsageError(f"after --: {error}") from error
     java = runner in ("flink", "spark")
-    unknown = [name for name in unknown if not (java and re.fullmatch(r"--[a-z][a-zA-Z_]*=.*", name))]
+    unknown = [name for name in (*helps, *unknown) if not (java and re.fullmatch(r"--[a-z][a-zA-Z_]*=.*", name))]
     if unknown:
         raise UsageError(f"after --: Beam has no option {unknown[0]}; emobeam's own options stand before --")
     if runner == "dataflow":
@@ -48,3 +50,17 @@ def check_beam_args(args: Sequence[str], runner: str = "direct") -> None:
     for name in _OURS if runner == "direct" else owned_options(runner):
         if getattr(known, name, None) != parser.get_default(name):
             raise UsageError(f"after --: --{name} is set by emobeam; use its own options before --")
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    """Beam's own parser, with all options that Beam knows, as it hands it to those who want to add some."""
+    taken: list[argparse.ArgumentParser] = []
+    stand_in = logging.NullHandler()
+    logging.root.addHandler(stand_in)  # else Beam's options would set up logging in programs that use emobeam
+    try:
+        PipelineOptions([]).get_all_options(add_extra_args_fn=taken.append)
+    finally:
+        logging.root.removeHandler(stand_in)
+    (parser,) = taken
+    parser.exit_on_error = False
+    return parser

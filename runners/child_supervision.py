@@ -74,7 +74,7 @@ class Children:
             self._end_idle()
             self.beats.flush()
             with suppress(OSError):
-                downloads.sweep(idle=0)
+                downloads.leave()
 
     def _end_idle(self) -> None:
         with self._lock:
@@ -99,13 +99,14 @@ class Children:
 
 
 class _SupervisedDoFn(beam.DoFn):  # type: ignore[misc]
+    _children: Children  # from setup to teardown
+
     def __init__(self, task: Task, beats: Beats, shared: Shared, config: LocalConfig, most: int) -> None:
         self._task = task
         self._beats = beats
         self._shared = shared
         self._config = config
         self._most = most
-        self._children: Children | None = None
 
     def setup(self) -> None:
         self._beats.exchange.check()  # else a folder that isn't shared would fill up unseen on this machine's own disk
@@ -115,12 +116,11 @@ class _SupervisedDoFn(beam.DoFn):  # type: ignore[misc]
         self._children.enter()
 
     def teardown(self) -> None:
-        if self._children is not None:
+        if hasattr(self, "_children"):  # else setup failed
             self._children.leave()
-            self._children = None
+            del self._children
 
     def process(self, element: Any) -> Iterator[NotDone]:
-        assert self._children is not None
         failed: dict[str, str] = {}
 
         def listen(event: str, data: Mapping[str, Any]) -> None:
@@ -166,6 +166,7 @@ class Supervised(beam.PTransform):  # type: ignore[misc, type-arg]
     shared: Shared = field(default_factory=Shared)
 
     def expand(self, elements: Any) -> Any:
+        """Elements of the task in, NotDone out."""
         config = LocalConfig(workers=1, threads=self.threads)
         work: Any = beam.ParDo(_SupervisedDoFn(self.task, self.beats, self.shared, config, self.most))
         if self.hints:

@@ -101,10 +101,10 @@ class Presence:
     def _leave(self) -> NoReturn:
         logging.getLogger(__name__).info("the run is over and this worker was not ended; it leaves")
         for action in self._before:
-            with suppress(Exception):
+            with suppress(Exception):  # the process ends in any case
                 action()
         with suppress(OSError):
-            downloads.sweep(idle=0)
+            downloads.leave()
         sys.stderr.flush()
         # An orderly end would wait for the engine to close its connections.
         os._exit(0)

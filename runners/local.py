@@ -19,9 +19,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, cast
 
-from emobeam.emo_transforms.storage.scratch import scratch_prefix
+from emobeam.emo_transforms.storage.child_imports import same_imports
+from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.local_worker import Job, send
 from emobeam.schemas.records import EmobeamError
 
@@ -193,7 +194,7 @@ class LocalPool:
         self._started += 1
         log = Path(self._logs.name) / f"worker-{self._started}.log"
         threads = {"OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
-        environment = {**ALLOCATOR, **os.environ, **threads}
+        environment = {**ALLOCATOR, **os.environ, **same_imports(), **threads}
         with open(log, "wb") as file:
             output = None if self.config.verbose else file
             process = subprocess.Popen(
@@ -216,10 +217,9 @@ class LocalPool:
         self._send(worker, job)
 
     def _send(self, worker: _Worker, message: Any) -> None:
-        assert worker.process.stdin is not None
         worker.unanswered += 1
         with contextlib.suppress(BrokenPipeError):  # its death is met when its events end
-            send(worker.process.stdin, message)  # type: ignore[arg-type]
+            send(cast(BinaryIO, worker.process.stdin), message)
 
     def _read(self, worker: _Worker) -> None:
         data = os.read(worker.events, 65536)

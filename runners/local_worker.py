@@ -44,6 +44,7 @@ class PipeReporter:
     fd: int
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        """Writes one line of JSON into the pipe."""
         os.write(self.fd, (json.dumps({"event": event, **data}) + "\n").encode())
 
 
@@ -73,7 +74,7 @@ def _listen(stream: BinaryIO, inbox: queue.Queue[bytes]) -> None:
         except EOFError:
             storage.discard_unfinished()
             os._exit(0)
-        except Exception:  # a thread that ends in silence would leave a worker that waits for ever
+        except Exception:  # noqa: BLE001 - a thread that ends in silence would leave a worker that waits for ever
             _die()
 
 
@@ -90,16 +91,17 @@ def main() -> None:
         data = inbox.get()
         try:
             message = pickle.loads(data)
-        except Exception:  # unpacking a job runs imports and constructors, which may raise anything
+        except Exception:  # noqa: BLE001 - unpacking a job runs imports and constructors, which may raise anything
             _die()
         if not isinstance(message, list):
             job = message
             reporter("ready", {})
             continue
-        assert job is not None
+        if job is None:
+            raise RuntimeError("work came before the job that it belongs to")
         try:
             job.run(message, reporter)
-        except Exception as error:  # Beam wraps what a step raises in classes of its own; _cause looks inside
+        except Exception as error:  # noqa: BLE001 - Beam wraps what a step raises in classes of its own; _cause looks inside
             ours = _cause(error)
             if ours is None:
                 _die()

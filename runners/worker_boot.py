@@ -17,16 +17,18 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from emobeam.runners.local import ALLOCATOR
+from emobeam.runners.own_version import own_code, own_version
 
 _PROVISION_SECONDS = 60.0
 
 
 def versions() -> dict[str, str]:
-    """What has to be the same in launcher and workers."""
+    """What has to be the same in launcher and workers; of emobeam it is the code, whatever its version is called."""
     return {
         "python": platform.python_version(),
         "apache-beam": metadata.version("apache-beam"),
-        "emobeam": metadata.version("emobeam"),
+        "emobeam": own_version(),
+        "code": own_code(),
     }
 
 

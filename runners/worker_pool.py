@@ -161,5 +161,5 @@ def serve(port: int, program: str, host: str = LOOPBACK) -> None:
         ended.wait()
     finally:
         server.stop(0)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # the pool ends in any case
             pool.close()

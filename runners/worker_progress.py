@@ -77,6 +77,7 @@ class Beats:
         return self.presence.busy()
 
     def __call__(self, event: str, data: Mapping[str, Any]) -> None:
+        """Counts an event; a thread writes it soon, a ``bundle`` on a file system before this returns."""
         self.presence.sign()
         with self._changed:
             if event == "looked":
@@ -120,8 +121,7 @@ class Beats:
                 self._began_writing = time.monotonic()
                 self._signs += 1
                 events, data = self._events, {**self._counts, "signs": self._signs}
-            # Whether anybody sees it or not, the work goes on.
-            with suppress(Exception):
+            with suppress(Exception):  # whether anybody sees it or not, the work goes on
                 self._write(data)
             with self._changed:
                 self._told = events
@@ -198,7 +198,7 @@ def hear(exchange: Exchange) -> Heard:
 
 def _beat(uri: str) -> dict[str, Any] | None:
     """One file; None where it can't be read now, in a few seconds it can."""
-    with suppress(Exception):
+    with suppress(Exception):  # whatever a store's client raises
         beat: dict[str, Any] = json.loads(storage.read_bytes(uri))
         if beat.keys() >= _ABOUT:
             return beat

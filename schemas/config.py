@@ -1,4 +1,4 @@
-"""Frozen configuration of stage 1 and stage 2, and the two identities derived from it.
+"""Frozen configuration of stage 1, and the two identities derived from it.
 
 ``features_id`` says which numbers a feature map holds: a head and a cache must agree on it.
 ``cache_id`` says exactly how a shard was made: it decides what a resumed run may keep.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from emobeam.schemas.options import Option, Section
 from emobeam.schemas.records import Display, Fingerprint
 
 STAGE1_REVISION = 4
@@ -21,6 +22,9 @@ AUGMENTATION_REVISION = 1
 
 SCHEMA_VERSION = 1
 """Version of the cache layout (dataset.json, shard columns and footers)."""
+
+DEVICE = Option("For the networks.", Section.BACKBONE, unset="auto", choices=("auto", "cpu", "cuda"))
+"""Of both stages."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,43 @@ class BackboneConfig:
         score_names: what the scores are of, where that is known.
     """
 
-    name: str = "mobilenetv4_conv_small"
-    weights: str = "untrained"
+    name: Annotated[
+        str,
+        Option(
+            "timm's MobileNetV4 (maps), any other timm classifier, mobilefacenet or ddamfn (embedding, scores).",
+            Section.BACKBONE,
+            name="backbone",
+            metavar="NAME",
+            unset="",
+            told="that of the weights, else mobilenetv4_conv_small",
+        ),
+    ] = "mobilenetv4_conv_small"
+    weights: Annotated[
+        str,
+        Option(
+            "Checkpoint, safetensors or ONNX file; a name of emobeam models; 'timm' lets timm fetch its own; "
+            "'untrained' is random.",
+            Section.BACKBONE,
+            name="backbone_weights",
+            metavar="FILE|URI|NAME|timm[:TAG]|untrained",
+            unset="",
+            told="those that come with emobeam; of other backbones: untrained",
+            place=True,
+        ),
+    ] = "untrained"
     weights_sha256: str = ""
-    input_size: int = 224
+    input_size: Annotated[
+        int,
+        Option(
+            "Edge of the crops a backbone sees.",
+            Section.BACKBONE,
+            metavar="PX",
+            unset=None,
+            told="what it was made for; 224 for maps",
+            least=32,
+            most=1024,
+        ),
+    ] = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     vectors: bool = False
@@ -77,9 +114,16 @@ class SamplingConfig:
         crops_fps: native frames per second of a folder of crops; 0 where that is unknown (time is then null).
     """
 
-    fps: float = 6.0
-    segment_seconds: float = 60.0
-    crops_fps: float = 0.0
+    fps: Annotated[
+        float,
+        Option(
+            "Frames looked at per second.", Section.VIDEOS, unset=None, told="6; crops: all", word_for_zero="native"
+        ),
+    ] = 6.0
+    segment_seconds: Annotated[float, Option("Length of a shard.", Section.VIDEOS, metavar="SECONDS", least=1)] = 60.0
+    crops_fps: Annotated[
+        float, Option("With --crops: native frames per second.", Section.CROPS, metavar="FPS", least=0)
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,11 +138,41 @@ class DecoderConfig:
         stream: which of several video streams of a file is looked at, from 0; -1 leaves the choice to emobeam.
     """
 
-    name: str = "pyav"
-    timeout: float = 30.0
-    memory_mb: int = 1024
+    name: Annotated[
+        str,
+        Option(
+            "auto is pyav (docs/accuracy.md).",
+            Section.VIDEOS,
+            name="decoder",
+            unset="auto",
+            choices=("auto", "pyav", "decord"),
+        ),
+    ] = "pyav"
+    timeout: Annotated[
+        float,
+        Option(
+            "A decoder without progress for so long is ended.",
+            Section.VIDEOS,
+            name="decode_timeout",
+            metavar="SECONDS",
+            least=1,
+        ),
+    ] = 30.0
+    memory_mb: Annotated[
+        int, Option("What a decoder may use.", Section.VIDEOS, name="decode_memory", metavar="MB", least=64)
+    ] = 1024
     max_pixels: int = 7680 * 4320
-    stream: int = -1
+    stream: Annotated[
+        int,
+        Option(
+            "Which of several video streams of a file, from 0.",
+            Section.VIDEOS,
+            metavar="N",
+            unset=None,
+            told="the default one, else the largest",
+            least=0,
+        ),
+    ] = -1
 
 
 @dataclass(frozen=True)
@@ -116,11 +190,19 @@ class DetectorConfig:
     """
 
     name: str = "mtcnn"
-    min_face: int = 20
+    min_face: Annotated[int, Option("Smallest face.", Section.FACES, metavar="PX", least=12)] = 20
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     factor: float = 0.709
-    keep: float = 0.9
-    mode: str = "exact"
+    keep: Annotated[float, Option("Smallest detection score.", Section.FACES, name="min_score", least=0, most=1)] = 0.9
+    mode: Annotated[
+        str,
+        Option(
+            "MTCNN on every frame for itself, or with short cuts through time (docs/speed.md).",
+            Section.FACES,
+            name="detector",
+            choices=("exact", "track"),
+        ),
+    ] = "exact"
 
 
 @dataclass(frozen=True)
@@ -134,8 +216,13 @@ class AlignConfig:
         resize: the kernel.
     """
 
-    style: str = "square"
-    margin: float = 0.2
+    style: Annotated[str, Option("From box to crop.", Section.FACES, name="align", choices=("square", "5pt"))] = (
+        "square"
+    )
+    margin: Annotated[
+        float,
+        Option("Added to a square crop's edge, as a share of it.", Section.FACES, metavar="RATIO", least=0, most=2),
+    ] = 0.2
     resize: str = "pillow-bilinear"
 
 
@@ -150,6 +237,10 @@ class OriginConfig:
 
     cache_id: str = ""
     margin: float = 0.2
+
+
+MAKE_CROPS = ("sampling", "decoder", "detector")
+"""Fields of :class:`ExtractConfig` that say how crops are made of videos; once they are made, nobody asks any more."""
 
 
 @dataclass(frozen=True)
@@ -169,19 +260,63 @@ class ExtractConfig:
             ``detector`` are then those with which its crops were made.
     """
 
-    source: str = "video"
+    source: Annotated[
+        str,
+        Option(
+            "INPUT holds folders of cropped faces in the organisers' layout; people: of emobeam render.",
+            Section.CROPS,
+            name="crops",
+            unset=None,
+            choices=("affwild2", "emi", "bah", "people"),
+        ),
+    ] = "video"
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
-    device: str = "cpu"
-    engine: str = "torch"
+    device: Annotated[str, DEVICE] = "cpu"
+    engine: Annotated[
+        str,
+        Option(
+            "What runs the networks; auto is openvino where it is installed, on the CPU.",
+            Section.BACKBONE,
+            unset="auto",
+            choices=("auto", "torch", "openvino"),
+        ),
+    ] = "torch"
     kernel_batch: int = 16
-    maps: tuple[str, ...] = ("s8", "s16", "s32")
-    store: tuple[str, ...] = ("maps",)
-    views: int = 0
+    maps: Annotated[tuple[str, ...], Option("Feature maps to store.", Section.BACKBONE, names=("s8", "s16", "s32"))] = (
+        "s8",
+        "s16",
+        "s32",
+    )
+    store: Annotated[
+        tuple[str, ...],
+        Option(
+            "What a feature row holds; crops alone runs no backbone.",
+            Section.BACKBONE,
+            unset=None,
+            told="maps, else embedding,scores",
+            names=("maps", "crops", "embedding", "scores"),
+        ),
+    ] = ("maps",)
+    views: Annotated[
+        int, Option("Augmented views of each face beside the plain one.", Section.BACKBONE, least=0, most=100)
+    ] = 0
     origin: OriginConfig = field(default_factory=OriginConfig)
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Fields that mean nothing for this kind of input, whatever they hold."""
+        found = set()
+        if self.origin.cache_id:
+            found |= {"source", *MAKE_CROPS}
+        if self.source != "video":
+            found |= {"decoder", "detector", "align"}
+        if self.backbone.name == NO_BACKBONE.name:
+            found.add("backbone")
+        return frozenset(found)
 
     @property
     def features_id(self) -> str:
@@ -221,26 +356,6 @@ class ExtractConfig:
         config["stage1_revision"] = STAGE1_REVISION
         config["schema_version"] = SCHEMA_VERSION
         return config
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """Everything but the heads that decides what stage 2 writes. Times in seconds.
-
-    Attributes:
-        faces: ``main`` (face 0 alone) or ``all``.
-        max_gap: how far a value may be carried from a seen face.
-        window_gap: a window never crosses a longer gap between sampled frames.
-        stride: frames between the starts of two windows; 0 means side by side.
-        kernel_batch: windows per call of a head, the last call padded.
-    """
-
-    faces: str = "main"
-    max_gap: float = 0.5
-    window_gap: float = 0.5
-    stride: int = 0
-    kernel_batch: int = 16
-    device: str = "cpu"
 
 
 def to_json(config: Any) -> dict[str, Any]:

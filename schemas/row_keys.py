@@ -183,6 +183,18 @@ class _Index:
                     self.without_extension[suffix].append(video)
 
 
+def without_side(name: str) -> str:
+    """A name without the ``_left`` or ``_right`` that means one of two people in a video."""
+    base, _, side = name.rpartition("_")
+    return base if base and side in SUBJECTS else name
+
+
+def participant_of(name: str) -> str:
+    """The participant's folder in one of BAH's names, which is the whole name where it names no folder."""
+    folders = name.removeprefix(_FOLDER).split("/")
+    return folders[0] if len(folders) > 1 else name
+
+
 def _match_or_side(name: str, index: _Index) -> tuple[str, str] | None:
     video = _match(name, index, asked=name)
     if video is not None:

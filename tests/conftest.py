@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.clips import CLIPS
 
-# Chance finds new cases at everybody's desk; where a change is judged, the same ones every time.
-settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# ``import schemas`` fails here and in every process that a test starts.
+NO_SECOND_COPIES = str(Path(__file__).parent / "no_second_copies")
+runpy.run_path(str(Path(NO_SECOND_COPIES, "sitecustomize.py")))
+sys.path.append(NO_SECOND_COPIES)  # for processes that get the path of this one
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [NO_SECOND_COPIES, os.environ.get("PYTHONPATH")]))
+
+# Chance finds new cases at everybody's desk; where a change is judged, the same ones every time. How long an example
+# takes says how busy a machine is.
+settings.register_profile("desk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 @pytest.fixture(scope="session")

@@ -60,10 +60,11 @@ def stumble(
 def dawdle(
     path: str, segment: Segment, config: DecoderConfig, *, threads: int = 1, progress: Progress = idle
 ) -> Frames:
-    """Slow, but alive: a second and a half before the second frame."""
+    """Slow, but alive: half as long again as the limit of time before the second frame."""
     frames = decode_pyav(path, segment, config)
     yield next(frames)
-    for _ in range(15):
+    enough = time.monotonic() + 1.5 * config.timeout
+    while time.monotonic() < enough:
         time.sleep(0.1)
         progress()
     yield from frames

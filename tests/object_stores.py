@@ -37,14 +37,22 @@ class Trouble:
 
 @dataclass
 class Proxy:
-    """Forwards to ``backend``; ``seen`` holds (kind, name of the object) of every request in order."""
+    """Forwards to ``backend``.
+
+    Attributes:
+        seen: kind and name of the object of every request, in order.
+        delay: seconds that each request waits.
+        most: requests that waited at the same time, at most.
+    """
 
     backend: str
     seen: list[tuple[str, str]] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     delay: float = 0.0
+    most: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
+    _now: int = 0
 
     def fail(self, kind: str, what: int | str, times: int = 1) -> None:
         """The next ``times`` requests of a kind go wrong."""
@@ -60,6 +68,15 @@ class Proxy:
         with self.lock:
             self.seen.clear()
             self.troubles.clear()
+
+    def wait(self) -> None:
+        """For the length of the delay."""
+        with self.lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self.delay)
+        with self.lock:
+            self._now -= 1
 
     def note(self, kind: str, name: str) -> int | str:
         """Notes a request and returns what it is to meet, 0 if nothing."""
@@ -104,7 +121,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             body = self._body()
             kind, name = kind_of(self.command, self.path)
             trouble = proxy.note(kind, name)
-            time.sleep(proxy.delay)
+            proxy.wait()
             if trouble == "reset":
                 self.close_connection = True
                 self.connection.close()

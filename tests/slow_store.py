@@ -20,12 +20,14 @@ class SlowStore(LocalFileSystem):  # type: ignore[misc]
         latency: seconds from a request for content until the answer.
         opened: how often content was asked for, by path.
         most: requests that were on their way at the same time, at most.
+        alone: requests that came while no other was on its way.
     """
 
     protocol = "slow"
     latency: ClassVar[float] = 0.0
     opened: ClassVar[Counter[str]] = Counter()
     most: ClassVar[int] = 0
+    alone: ClassVar[int] = 0
     _now: ClassVar[int] = 0
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -42,6 +44,7 @@ class SlowStore(LocalFileSystem):  # type: ignore[misc]
         place = self._strip_protocol(path)
         with self._lock:
             SlowStore.opened[place] += 1
+            SlowStore.alone += SlowStore._now == 0
             SlowStore._now += 1
             SlowStore.most = max(SlowStore.most, SlowStore._now)
         try:
@@ -57,7 +60,7 @@ class SlowStore(LocalFileSystem):  # type: ignore[misc]
 def slow_store(latency: float) -> Iterator[type[SlowStore]]:
     """The store, with nothing asked of it yet."""
     fsspec.register_implementation("slow", SlowStore, clobber=True)
-    SlowStore.latency, SlowStore.opened, SlowStore.most = latency, Counter(), 0
+    SlowStore.latency, SlowStore.opened, SlowStore.most, SlowStore.alone = latency, Counter(), 0, 0
     try:
         yield SlowStore
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,9 @@ WITH_BEAM = {
 
 MOST_FILES = 13
 """Python files in a folder, its ``__init__`` among them."""
+
+PRIVATE = re.compile(r"(^|\.)_(?!_future__)")
+"""In the name of a module or of something in it."""
 
 NAMES_FOR_ANYTHING = {"utils", "util", "helpers", "misc", "common", "tools", "core", "base"}
 GLOSSARY = {"whoiswho", "marks", "looking", "native", "tables_in", "traces", "beats", "hearing", "leaving", "exchange"}
@@ -206,9 +210,42 @@ def _lines(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
+def test_the_page_for_contributors_knows_the_house() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert tuple(re.findall(r"^- \*\*`(\w+)/`\*\*:", page, re.MULTILINE)) == ROOMS
+    assert " --> ".join(ROOMS) in page  # the picture
+    files = re.findall(r"`((?:{})/[\w/]+\.py)`".format("|".join(PACKAGES)), page)
+    assert len(files) > 20
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
 def test_names_tell_what_files_hold() -> None:
     stems = {name_of(path): path.stem for package in PACKAGES for path in files_of(package)}
     assert {name for name, stem in stems.items() if stem in NAMES_FOR_ANYTHING | GLOSSARY} == set()
+
+
+def test_private_names_are_not_imported() -> None:
+    """Neither those of other libraries, which change without a word, nor our own; ruff's SLF001 sees the attributes.
+    What can't be had in public is in ``faces/numba_cache.py``."""
+    wrong = {
+        name_of(path): private
+        for package in PACKAGES
+        for path in files_of(package)
+        if (private := [module for module in imported(path.read_text()) if PRIVATE.search(module)])
+    }
+    assert wrong == {}
+
+
+def test_who_keeps_every_error_back_tells_why() -> None:
+    """Ruff asks the same of ``except Exception`` (BLE001); ``suppress`` passes it by."""
+    wrong = [
+        f"{name_of(path)}:{number}"
+        for package in PACKAGES
+        for path in files_of(package)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"suppress\((Base)?Exception\):$", line)
+    ]
+    assert wrong == []
 
 
 def test_tables_are_not_read_from_python_files_by_several_threads() -> None:

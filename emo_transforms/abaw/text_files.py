@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.storage.object_stores import reading
 from emobeam.schemas.records import EmobeamError
 
 
@@ -67,9 +68,9 @@ def is_file(uri: str) -> bool:
     """Whether the URI is a file; raises :class:`EmobeamError` where there is nothing at all."""
     fs, path = storage.file_system(uri)
     try:
-        if fs.isfile(path):
+        if storage.file_exists(uri):
             return True
-        if fs.isdir(path):
+        if reading(uri, lambda: fs.isdir(path)):
             return False
     except OSError as error:
         raise EmobeamError(f"{uri}: can't be read ({error.strerror or error})") from error
@@ -80,7 +81,7 @@ def list_folder(uri: str) -> Folder:
     """Lists a folder, sorted by name; raises :class:`EmobeamError` where it can't be read."""
     fs, path = storage.file_system(uri)
     try:
-        entries = fs.ls(path, detail=True)
+        entries = reading(uri, lambda: fs.ls(path, detail=True))
     except OSError as error:
         raise EmobeamError(f"{uri}: can't be listed ({error.strerror or error})") from error
     files: dict[str, str] = {}

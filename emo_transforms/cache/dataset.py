@@ -42,6 +42,7 @@ class Dataset:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """The content of ``dataset.json``."""
         backbone = self.config.backbone
         return {
             "schema_version": SCHEMA_VERSION,

@@ -22,7 +22,7 @@ from emobeam.emo_transforms.cache.index import make_index
 from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
 from emobeam.emo_transforms.faces.crops import Picture, crop_five_points, fit_crop, square_box
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
-from emobeam.emo_transforms.inputs.listing import uri_of
+from emobeam.emo_transforms.inputs.listing import asked, uri_of
 from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.video.sampling import CROPS_PER_SEGMENT
 from emobeam.schemas.config import ExtractConfig, OriginConfig, shard_name
@@ -51,7 +51,7 @@ class StoredCrops:
 def is_cache(text: str) -> bool:
     """Whether an input is a feature cache; raises :class:`UsageError` where it can't be looked at."""
     fs, path = locate(text)
-    return bool(fs.isfile(f"{path}/dataset.json"))
+    return asked(text, lambda: storage.file_exists(uri_of(fs, f"{path}/dataset.json")))
 
 
 def all_caches(inputs: Sequence[str]) -> bool:

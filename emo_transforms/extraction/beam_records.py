@@ -24,15 +24,19 @@ class SegmentCoder(Coder):  # type: ignore[misc]
     """Segments in a few hundred bytes, see ``emobeam.emo_transforms.cache.segment_codec``."""
 
     def encode(self, value: Segment) -> bytes:
+        """The segment's packed form, the same bytes on every machine."""
         return encode_segment(value)
 
     def decode(self, encoded: bytes) -> Segment:
+        """The segment again."""
         return decode_segment(encoded)
 
     def is_deterministic(self) -> bool:
+        """True, so that Beam may group by segments."""
         return True
 
     def to_type_hint(self) -> type[Segment]:
+        """The only type it codes."""
         return Segment
 
     def __eq__(self, other: object) -> bool:
@@ -48,15 +52,19 @@ class RecordCoder(Coder):  # type: ignore[misc]
     kind: type[Any]
 
     def encode(self, value: Any) -> bytes:
+        """The record as JSON, the same bytes on every machine."""
         return to_text(value).encode()
 
     def decode(self, encoded: bytes) -> Any:
+        """The record again."""
         return from_text(self.kind, encoded)
 
     def is_deterministic(self) -> bool:
+        """True, so that Beam may group by records."""
         return True
 
     def to_type_hint(self) -> type[Any]:
+        """The only type it codes."""
         return self.kind
 
     def __eq__(self, other: object) -> bool:
@@ -67,18 +75,26 @@ class RecordCoder(Coder):  # type: ignore[misc]
 
 
 class VideoTaskCoder(RecordCoder):
+    """Inputs to be looked at."""
+
     kind = VideoTask
 
 
 class VideoFeaturesCoder(RecordCoder):
+    """Videos to be predicted."""
+
     kind = VideoFeatures
 
 
 class LookedCoder(RecordCoder):
+    """What planning saw of an input."""
+
     kind = Looked
 
 
 class NotDoneCoder(RecordCoder):
+    """What could not be done, and why."""
+
     kind = NotDone
 
 
@@ -105,6 +121,7 @@ class Redistribute(beam.PTransform):  # type: ignore[misc, type-arg]
     grouped: bool = False
 
     def expand(self, elements: Any) -> Any:
+        """Elements of ``kind`` in and out, in no order."""
         if not self.grouped:
             return elements | "Reshuffle" >> beam.Reshuffle()
         keyed = beam.Map(_by_content).with_input_types(self.kind).with_output_types(_pair(bytes, self.kind))
@@ -134,6 +151,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, type-arg]
     reporter: Callable[[str, Mapping[str, Any]], None] | None = None
 
     def expand(self, uris: Any) -> Any:
+        """URIs (str) in, records of ``kind`` out."""
         read = beam.FlatMap(partial(_read_and_tell, kind=self.kind, reporter=self.reporter))
         read = read.with_input_types(str).with_output_types(self.kind)
         return uris | "Read" >> read | "Redistribute" >> Redistribute(self.kind, self.grouped)
@@ -172,6 +190,7 @@ class LeaveRecords(beam.PTransform):  # type: ignore[misc, type-arg]
     files: int = 16
 
     def expand(self, records: Any) -> Any:
+        """Records of ``kind`` in; out come the URIs of the files that were written."""
         keyed = (
             beam.Map(partial(_keyed, files=self.files))
             .with_input_types(self.kind)

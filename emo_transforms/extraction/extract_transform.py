@@ -18,6 +18,8 @@ from emobeam.schemas.records import Failure, Segment
 
 
 class _ExtractDoFn(beam.DoFn):  # type: ignore[misc]
+    _tools: Tools  # from setup on
+
     def __init__(
         self, config: ExtractConfig, features: str, shared: Shared, threads: int, reporter: Reporter | None
     ) -> None:
@@ -26,14 +28,12 @@ class _ExtractDoFn(beam.DoFn):  # type: ignore[misc]
         self._shared = shared
         self._threads = threads
         self._report: Reporter = reporter or (lambda event, data: None)
-        self._tools: Tools | None = None
 
     def setup(self) -> None:
         torch.set_num_threads(self._threads)
         self._tools = self._shared.acquire(lambda: Tools(self._config), tag=self._config.cache_id)
 
     def process(self, segment: Segment) -> Iterator[Any]:
-        assert self._tools is not None
         with self._tools.lock:  # an engine may run several bundles side by side in one process
             result = do_segment(segment, self._tools, self._features, self._told)
         if isinstance(result, Failure):
@@ -67,5 +67,6 @@ class ExtractSegments(beam.PTransform):  # type: ignore[misc, type-arg]
     reporter: Reporter | None = None
 
     def expand(self, segments: Any) -> Any:
+        """Segments in, the two collections named above out."""
         do_fn = _ExtractDoFn(self.config, self.features, self.shared, self.threads, self.reporter)
         return segments | "ExtractSegment" >> beam.ParDo(do_fn).with_outputs("failures", main="shards")

@@ -28,6 +28,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
+        """Adds what the block takes to a step, whether or not it ends well."""
         start = time.perf_counter()
         try:
             yield
@@ -98,7 +99,8 @@ def _embed_batch(
     columns: dict[str, Any] = {name: [row.columns.get(name) for row in rows] for name in rows[0].columns}
     wanted = outputs_in(config)
     if wanted:
-        assert backbone is not None
+        if backbone is None:
+            raise ValueError(f"{', '.join(wanted)} of a backbone shall be stored, and there is none")
         with clock("embed"):
             found = embed(backbone, [row.crop for row in rows], wanted, config.kernel_batch)
         columns.update({column_of(name): values for name, values in found.items()})

@@ -25,23 +25,23 @@ Reporter = Callable[[str, Mapping[str, Any]], None]
 
 
 class _PlanDoFn(beam.DoFn):  # type: ignore[misc]
+    _decoder: DecoderProcess  # from setup on
+
     def __init__(self, config: ExtractConfig, features: str, exchange: Exchange, reporter: Reporter | None) -> None:
         self._config = config
         self._features = features
         self._exchange = exchange
         self._report: Reporter = reporter or (lambda event, data: None)
-        self._decoder: DecoderProcess | None = None
 
     def setup(self) -> None:
         self._exchange.check()
         self._decoder = DecoderProcess(self._config.decoder)
 
     def teardown(self) -> None:
-        if self._decoder is not None:
+        if hasattr(self, "_decoder"):  # else setup failed
             self._decoder.close()
 
     def process(self, task: VideoTask) -> Iterator[Any]:
-        assert self._decoder is not None
         look = look_at(task, self._config, self._decoder.probe)
         note_failure(self._features, task.video, look, self._config)
         todo = look.todo(task.given_up)
@@ -77,6 +77,7 @@ class PlanVideos(beam.PTransform):  # type: ignore[misc, type-arg]
     reporter: Reporter | None = None
 
     def expand(self, tasks: Any) -> Any:
+        """Tasks in, the two collections named above out."""
         do_fn = _PlanDoFn(self.config, self.features, self.exchange, self.reporter)
         found = tasks | "PlanVideo" >> beam.ParDo(do_fn).with_outputs("looked", main="segments")
         # Outputs with tags have no types of their own to take a coder from.

@@ -152,14 +152,15 @@ def _video_rows(
     segment: Segment, path: str, tools: Tools, clock: Clock, seen: _Seen, progress: Callable[[int], None]
 ) -> Iterator[FeatureRow]:
     config = tools.config
-    assert tools.decoder is not None
-    assert tools.detector is not None
+    decoder, detector = tools.decoder, tools.detector
+    if decoder is None or detector is None:
+        raise ValueError(f"{segment.video.uri}: a video, and these tools are for faces that are cropped already")
     times = dict(zip(segment.frames, segment.times, strict=True))
     tracker = SegmentTracker()
-    tools.detector.start()
-    for batch in _batches(tools.decoder.frames(path, segment), clock, DETECT_BYTES[config.device]):
+    detector.start()
+    for batch in _batches(decoder.frames(path, segment), clock, DETECT_BYTES[config.device]):
         with clock("detect"):
-            found = tools.detector.detect([picture for _, picture in batch], [times[frame] for frame, _ in batch])
+            found = detector.detect([picture for _, picture in batch], [times[frame] for frame, _ in batch])
         for (frame, picture), faces in zip(batch, found, strict=True):
             seen.faces[frame] = len(faces)
             with clock("align"):

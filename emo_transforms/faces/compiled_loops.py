@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import pickle
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core.caching import FunctionCache
-from numba.core.serialize import dumps
+
+from emobeam.emo_transforms.faces.numba_cache import keep_on_disk
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
@@ -28,51 +23,5 @@ def compiled(function: Loop) -> Loop:
     """
     loop: Any = numba.njit(function, nogil=True, error_model="numpy")
     with contextlib.suppress(RuntimeError, OSError):  # no folder can be written, or the source lies in a zip file
-        loop._cache = _Cache(function)
+        keep_on_disk(loop, function)
     return cast(Loop, loop)
-
-
-class _Cache(FunctionCache):
-    """Numba's cache with a file of its own for each loop, source, version, CPU and type of arguments.
-
-    Numba numbers its files and writes down in another one which is which: processes that start together, or on a
-    folder shared by unlike machines, may then run each other's code. Here the name tells what it is, and what can't be
-    read or written, or isn't whole, is as if it weren't there.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)  # type: ignore[no-untyped-call]
-        source = Path(function.__code__.co_filename).read_bytes()
-        self._own = f"{function.__qualname__}-{numba.__version__}-{hashlib.sha256(source).hexdigest()}"
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
-        try:
-            content = self._file(sig, target_context.codegen()).read_bytes()
-            if hashlib.sha256(content[32:]).digest() == content[:32]:
-                return self._impl.rebuild(target_context, pickle.loads(content[32:]))
-        except Exception:  # a damaged or foreign file can raise anything; compiling is the answer to all of it
-            pass
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            if not self._impl.check_cachable(data):
-                return
-            self._impl.locator.ensure_cache_path()
-            target = self._file(sig, data.codegen)
-            packed = dumps(self._impl.reduce(data))  # type: ignore[no-untyped-call]
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", delete=False) as file:
-                try:
-                    file.write(hashlib.sha256(packed).digest() + packed)
-                    file.close()
-                    os.replace(file.name, target)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-        except Exception:  # no room, no right to write: the next process compiles again
-            pass
-
-    def _file(self, sig: Any, codegen: Any) -> Path:
-        what = hashlib.sha256(repr((self._own, sig, codegen.magic_tuple())).encode()).hexdigest()
-        return Path(self.cache_path) / f"{self._impl.filename_base}.{what[:32]}.nbc"

@@ -32,7 +32,7 @@ from emobeam.emo_transforms.inputs.listing import (
     walk_files,
 )
 from emobeam.emo_transforms.inputs.videos import resolve_inputs, unique_videos
-from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage import read_bytes
 from emobeam.schemas.records import Fingerprint, InputError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 
@@ -196,10 +196,8 @@ def read_crop(uri: str) -> tuple[bytes, NDArray[np.uint8]]:
         InputError: stage ``open``: ``missing``, or can't be read (``io``); stage ``decode``: ``empty``, or
             ``damaged``, a cut-off image included.
     """
-    fs, path = locate(uri)
     try:
-        with fs.open(path, "rb") as file:
-            data: bytes = file.read()
+        data = read_bytes(uri)
     except FileNotFoundError as error:
         raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
     except OSError as error:

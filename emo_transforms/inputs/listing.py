@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage.object_stores import reading
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.wording import counted
+
+T = TypeVar("T")
 
 VIDEO_EXTENSIONS = frozenset(
     f".{name}"
@@ -92,6 +97,22 @@ _SEQUENCE = 10
 _ENDINGS_TOLD = 5
 
 
+def asked(uri: str, call: Callable[[], T]) -> T:
+    """What a file system answers. A store is asked again where it has trouble that may pass.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        EmobeamError: there is no answer. Without this a client's own exception would come through, for a store that is
+            down or lets nobody in.
+    """
+    try:
+        return reading(uri, call)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise EmobeamError(f"{uri}: can't be read ({error}); check the address and the permissions") from error
+
+
 def uri_of(fs: AbstractFileSystem, path: str) -> str:
     """The inverse of :func:`locate`: a plain absolute path if local, else with its protocol."""
     return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
@@ -148,13 +169,13 @@ def walk_files(uri: str) -> tuple[AbstractFileSystem, str, list[str]]:
     """
     fs, root = locate(uri)
     fs.invalidate_cache(root)  # others may have put files there since it was listed last
+    if not asked(uri, lambda: fs.isdir(root)):
+        problem = "is not a folder" if asked(uri, lambda: fs.exists(root)) else "no such file or folder"
+        raise UsageError(f"{uri}: {problem}")
     try:
-        if not fs.isdir(root):
-            problem = "is not a folder" if fs.exists(root) else "no such file or folder"
-            raise UsageError(f"{uri}: {problem}")
-        paths = _walk_local(root) if isinstance(fs, LocalFileSystem) else [str(path) for path in fs.find(root)]
-    except OSError as error:
-        raise EmobeamError(f"{uri}: can't be read ({error}); check the permissions") from error
+        paths = asked(uri, lambda: _walk_local(root) if isinstance(fs, LocalFileSystem) else list(fs.find(root)))
+    except FileNotFoundError as error:
+        raise EmobeamError(f"{uri}: can't be read ({error}); it is being changed") from error
     return fs, root, sorted(path for path in paths if not is_hidden(below(root, path)))
 
 
@@ -188,8 +209,8 @@ def file_sizes(uri: str) -> dict[str, int]:
         with os.scandir(path) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
     else:
-        entries = fs.ls(path, detail=True)
-        sizes = {posixpath.basename(e["name"]): int(e["size"]) for e in entries if e["type"] == "file"}
+        listed = reading(uri, lambda: fs.ls(path, detail=True))
+        sizes = {posixpath.basename(e["name"]): int(e["size"]) for e in listed if e["type"] == "file"}
     return {name: sizes[name] for name in sorted(sizes) if name and not name.startswith(".")}
 
 
@@ -205,8 +226,9 @@ def sizes_of(uris: Sequence[str]) -> list[int]:
             folders.setdefault((id(fs), posixpath.dirname(path)), (fs, {}))[1][path] = uri
     for (_, folder), (fs, wanted) in folders.items():
         try:
-            entries = {str(entry["name"]): int(entry["size"] or 0) for entry in fs.ls(folder, detail=True)}
+            found = asked(uri_of(fs, folder), partial(fs.ls, folder, detail=True))
         except FileNotFoundError:
-            entries = {}
+            found = []
+        entries = {str(entry["name"]): int(entry["size"] or 0) for entry in found}
         sizes |= {uri: entries.get(path, -1) for path, uri in wanted.items()}
     return [sizes[uri] for uri in uris]

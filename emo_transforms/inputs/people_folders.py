@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
 from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.inputs.videos import unique_videos
-from emobeam.emo_transforms.storage import local_path, locate, names
+from emobeam.emo_transforms.storage import local_path, locate, names, open_read
 from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 
 LAYOUT = "people"
@@ -270,7 +270,7 @@ def _opened(uri: str) -> Iterator[pq.ParquetFile]:
             with pq.ParquetFile(str(local_path(uri)), memory_map=False) as parquet:
                 yield parquet
             return
-        with fs.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+        with open_read(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
             yield parquet
     except FileNotFoundError as error:
         raise EmobeamError(f"{uri}: no such file") from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from emobeam.emo_transforms.inputs.listing import (
+    asked,
     below,
     has_video_extension,
     is_hidden,
@@ -16,7 +18,7 @@ from emobeam.emo_transforms.inputs.listing import (
     uri_of,
     walk_files,
 )
-from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage import file_exists, locate, open_text, read_bytes
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 
@@ -54,11 +56,11 @@ def resolve_inputs(inputs: Sequence[str], *, only: str = "") -> list[Video]:
 
 def _resolve(text: str) -> list[Video]:
     fs, path = locate(text)
-    if _WILDCARD.search(path) and not fs.exists(path):
+    if _WILDCARD.search(path) and not asked(text, lambda: fs.exists(path)):
         return _from_glob(text)
     if path.lower().endswith(_TABLES):
         return _from_table(text)
-    if fs.isdir(path) or not (has_video_extension(path) or fs.exists(path)):
+    if asked(text, lambda: fs.isdir(path) or not (has_video_extension(path) or fs.exists(path))):
         return _from_folder(text)
     return [Video(id=_stem(posixpath.basename(path)), uri=uri_of(fs, path))]
 
@@ -86,7 +88,7 @@ def _from_glob(text: str) -> list[Video]:
     fs, pattern = locate(text)
     fixed = pattern[: _first_wildcard(pattern)]
     root = fixed[: fixed.rfind("/") + 1]
-    found = fs.glob(pattern, detail=True)
+    found = asked(text, lambda: fs.glob(pattern, detail=True))
     # A pattern with an extension of its own (*.dat) says what a video is; others go by what is known.
     own_extension = not _WILDCARD.search(posixpath.splitext(pattern)[1] or "*")
     shown = is_hidden(below(root, pattern))
@@ -112,8 +114,8 @@ def _from_table(text: str) -> list[Video]:
     fs, path = locate(text)
     folder = posixpath.dirname(path)
     try:
-        with fs.open(path, "rb") as file:
-            columns, rows = _parquet_rows(file) if path.lower().endswith(".parquet") else _csv_rows(file)
+        file = io.BytesIO(read_bytes(text))
+        columns, rows = _parquet_rows(file) if path.lower().endswith(".parquet") else _csv_rows(file)
     except FileNotFoundError as error:
         raise UsageError(f"{text}: no such table") from error
     except (OSError, ValueError) as error:
@@ -202,8 +204,8 @@ def keep_only(videos: Sequence[Video], only: str) -> list[Video]:
         UsageError: the file doesn't exist, or nothing matches.
         EmobeamError: a name matches several ids.
     """
-    fs, path = locate(only)
-    listed = fs.isfile(path) and not has_video_extension(path)
+    _, path = locate(only)
+    listed = not has_video_extension(path) and asked(only, lambda: file_exists(only))
     if not listed and ("://" in only or path.lower().endswith((".txt", ".csv"))):
         raise UsageError(f"--only {only}: no such file")
     names = list(_names_in(only)) if listed else [name.strip() for name in only.split(",") if name.strip()]
@@ -221,10 +223,9 @@ _HEADERS = {"image_location", "image", "filename", "video", "name"}
 
 def _names_in(uri: str) -> Iterator[str]:
     """Names of a names file or template, each once, in order."""
-    fs, path = locate(uri)
     last = ""
     seen = set()
-    with fs.open(path, "rt", encoding="utf-8-sig") as file:
+    with open_text(uri) as file:
         for number, line in enumerate(file):
             row = line.strip()
             image = _IMAGE_ROW.match(row)

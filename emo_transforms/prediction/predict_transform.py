@@ -13,14 +13,16 @@ from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, Reporter, do_video, load_tools
-from emobeam.schemas.config import PredictConfig, digest_of
+from emobeam.schemas.config import digest_of
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 
 
 class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
+    _tools: PredictTools  # from setup on
+
     def __init__(self, transform: PredictVideos) -> None:
         self._transform = transform
-        self._tools: PredictTools | None = None
 
     def setup(self) -> None:
         transform = self._transform
@@ -29,7 +31,6 @@ class _PredictDoFn(beam.DoFn):  # type: ignore[misc]
         self._tools = transform.shared.acquire(lambda: load_tools(transform.specs, transform.dataset), tag=tag)
 
     def process(self, item: VideoFeatures) -> Iterator[dict[str, int]]:
-        assert self._tools is not None
         transform = self._transform
         report: Reporter = transform.reporter or (lambda event, data: None)
         rows = do_video(item, self._tools, transform.features, transform.output, transform.config, report)
@@ -58,4 +59,5 @@ class PredictVideos(beam.PTransform):  # type: ignore[misc, type-arg]
     reporter: Reporter | None = None
 
     def expand(self, items: Any) -> Any:
+        """Videos in (VideoFeatures), one dictionary of rows by task for each predicted one out."""
         return items | "PredictVideo" >> beam.ParDo(_PredictDoFn(self))

@@ -18,9 +18,10 @@ from emobeam.emo_transforms.networks.heads.fresh_heads import ready_head, untrai
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_of
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
-from emobeam.emo_transforms.prediction.parts import part_uri, read_part_footer, write_part
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, read_part_footer, write_part
 from emobeam.emo_transforms.prediction.video_prediction import predict_table, stretches, view_video
-from emobeam.schemas.config import PredictConfig, digest_of, to_json
+from emobeam.schemas.config import digest_of, to_json
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
 from emobeam.schemas.tasks import task_named
 

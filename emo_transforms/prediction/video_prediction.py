@@ -19,7 +19,7 @@ from emobeam.emo_transforms.prediction.face_roles import assign_faces, face_stre
 from emobeam.emo_transforms.prediction.interpolation import carry
 from emobeam.emo_transforms.prediction.track_stitching import Sightings, stitch
 from emobeam.emo_transforms.prediction.windows import Row, predict_clip, predict_frames
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, VideoFeatures
 from emobeam.schemas.tables import SOURCES, column_of, predictions_schema
 

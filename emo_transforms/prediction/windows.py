@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emobeam.emo_transforms.networks.heads.head import Head, State
 from emobeam.emo_transforms.prediction.smoothing import GAP_TOLERANCE, box_mean
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError
 
 USUAL_WINDOW = 8

@@ -1,8 +1,9 @@
 """Videos of object stores on the local disk: downloaded once per machine for the probe and all segments.
 
 Copies lie in a folder of the user below the system's temporary one, named by what they hold. A copy in use is
-locked (``flock``), so whoever dies lets go of it. Copies nobody uses go when others need their place, when a run
-ends, and when they are an hour old.
+locked (``flock``), so whoever dies lets go of it; a file in it for each process that has used it says whose it is
+between two segments. Copies nobody uses go when others need their place, when all runs that used them have ended, and
+when they are an hour old.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import IO
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, is_ours, owner_mark
 from emobeam.schemas.config import digest_of
 from emobeam.schemas.records import Fingerprint, InputError
 
@@ -32,7 +34,7 @@ MOST_COPIES = 64
 IDLE_SECONDS = 3600.0
 """How long a copy nobody uses is kept, at most."""
 
-_LOCK, _DONE = "lock", "done"
+_LOCK, _DONE, _USER = "lock", "done", "user-"
 _WAIT = 0.2
 
 
@@ -65,17 +67,28 @@ def video_copy(uri: str, print_: Fingerprint, alive: Callable[[], None] = lambda
 
 
 def drop(copies: Iterable[tuple[str, Fingerprint]]) -> int:
-    """Removes copies that a run has made, by URI and content, unless somebody uses them; returns how many."""
-    return sum(_removed(_place(uri, print_)) for uri, print_ in copies if not storage.is_local(uri))
+    """Removes copies that a run has made, by URI and content, unless another run uses them; returns how many."""
+    return sum(_let_go(_place(uri, print_)) for uri, print_ in copies if not storage.is_local(uri))
 
 
-def sweep(*, idle: float = IDLE_SECONDS) -> int:
-    """Removes copies that nobody uses and nobody has used for ``idle`` seconds, unfinished ones included.
+def leave() -> int:
+    """Removes the copies that no other process that lives has used, but those that it has started.
+
+    For processes that end without knowing what their run was about. What other jobs may come back to stays.
 
     Returns:
         How many were removed.
     """
-    return sum(_removed(place) for place, used, _ in _places() if time.time() - used >= idle)
+    return sum(_let_go(place) for place, _, _ in _places())
+
+
+def sweep() -> int:
+    """Removes copies that nobody uses and nobody has used for an hour, unfinished ones included.
+
+    Returns:
+        How many were removed.
+    """
+    return sum(_removed(place) for place, used, _ in _places() if time.time() - used >= IDLE_SECONDS)
 
 
 def _fetch(uri: str, print_: Fingerprint, path: Path, alive: Callable[[], None]) -> None:
@@ -109,6 +122,8 @@ def _held(place: Path, make: Callable[[], None], alive: Callable[[], None]) -> I
         except FileNotFoundError:
             continue  # swept in between
         with lock:
+            with contextlib.suppress(FileNotFoundError):  # swept in between, which shows below
+                (place / f"{_USER}{owner_mark()}").touch()
             if _hold(place, lock, make):
                 os.utime(place / _LOCK)
                 yield
@@ -159,6 +174,23 @@ def _places() -> list[tuple[Path, float, int]]:
             used = (place / _LOCK).stat().st_mtime if (place / _LOCK).exists() else place.stat().st_mtime
             found.append((place, used, sum(file.stat().st_size for file in place.iterdir())))
     return sorted(found, key=lambda entry: entry[1])
+
+
+def _let_go(place: Path) -> bool:
+    """Removes a copy unless somebody holds it, or others who live have used it; those wait for this process no more."""
+    marks = [user.name.removeprefix(_USER) for user in place.glob(f"{_USER}*")]
+    if not all(is_ours(mark) or _is_gone(place, mark) for mark in marks):
+        (place / f"{_USER}{owner_mark()}").unlink(missing_ok=True)
+        return False
+    return bool(marks) and _removed(place)
+
+
+def _is_gone(place: Path, mark: str) -> bool:
+    try:
+        used = (place / f"{_USER}{mark}").stat().st_mtime
+    except FileNotFoundError:
+        return True
+    return is_abandoned(mark, used, IDLE_SECONDS)
 
 
 def _removed(place: Path) -> bool:

@@ -27,8 +27,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.owners import is_abandoned, owner_mark
-from emobeam.emo_transforms.storage.scratch import make_scratch, scratch_folder
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, make_scratch, owner_mark, scratch_folder
 from emobeam.schemas.records import EmobeamError, UsageError
 
 T = TypeVar("T")
@@ -47,11 +46,12 @@ class OutputError(EmobeamError):
 def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a URI and the path on it. ``::`` in a name is part of the name."""
     if is_local(uri):
-        fs = LocalFileSystem()
-        return fs, str(fs._strip_protocol(str(local_path(uri))))
+        return LocalFileSystem(), str(local_path(uri).absolute())
     if "::" in uri and not _CHAINED.search(uri):
-        kind = fsspec.get_filesystem_class(uri.partition("://")[0])
-        return fsspec.filesystem(uri.partition("://")[0], **kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
+        # fsspec would take the name for a chain, so it sees a character instead that no text has.
+        stand_in = next(sign for sign in _NO_CHARACTERS if sign not in uri)
+        fs, path = url_to_fs(uri.replace("::", stand_in))
+        return fs, str(path).replace(stand_in, "::")
     if uri.startswith(("gs://", "gcs://")) and os.environ.get("STORAGE_EMULATOR_HOST"):
         # Else gcsfs asks for the kind of each bucket by gRPC, which emulators don't speak, and waits a minute.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -61,6 +61,9 @@ def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 _CHAINED = re.compile(r"^[a-z0-9_+.-]+::|::[a-z0-9_+.-]+://", re.IGNORECASE)
 """``simplecache::gs://...`` and ``zip://a::gs://...`` of fsspec."""
+
+_NO_CHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+"""What Unicode keeps for a program's own use."""
 
 
 def locate(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -101,6 +104,8 @@ def exists(uri: str) -> bool:
 def file_exists(uri: str) -> bool:
     """Whether a file is there; in an object store by a single request."""
     fs, path = file_system(uri)
+    if uri.partition("://")[0] in object_stores.OBJECT_STORES and "/" not in path.strip("/"):
+        return False  # a bucket, which has no first byte to ask for
     return os.path.isfile(path) if is_local(uri) else object_stores.there(fs, path)
 
 
@@ -223,10 +228,10 @@ def read_json(uri: str) -> Any:
 
 
 def remove(uri: str) -> None:
-    """Removes a file if it is there."""
+    """Removes a file if it is there. Raises ``OSError``."""
     fs, path = file_system(uri)
     try:
-        object_stores.patiently(lambda: fs.rm_file(path))
+        object_stores.reading(uri, lambda: fs.rm_file(path))
     except FileNotFoundError:
         return
 

@@ -123,7 +123,10 @@ def there(fs: AbstractFileSystem, path: str) -> bool:
             if is_transient(error):
                 raise
             fs.invalidate_cache(path)
-            return bool(fs.exists(path))  # empty objects have no first byte
+            try:
+                return bool(fs.info(path)["type"] != "directory")  # empty objects have no first byte, nor have folders
+            except FileNotFoundError:
+                return False
         return True
 
     return reading(path, look)
@@ -186,19 +189,24 @@ class RangedFile(io.RawIOBase):
         self._tail: bytes | None = None
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True: a seek asks the store for nothing."""
         return True
 
     def tell(self) -> int:
+        """Place of the next byte that is read, from the object's beginning."""
         return self._place
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves the place, also beyond the end, and returns it."""
         self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
         return self._place
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Up to ``size`` bytes from the place on, all that follow where it is None or negative; raises ``OSError``."""
         end = self._size if size is None or size < 0 else min(self._size, self._place + size)
         start, self._place = self._place, max(self._place, end)
         if start >= self._tail_start:
@@ -208,9 +216,11 @@ class RangedFile(io.RawIOBase):
         return read_range(self._fs, self._path, start, end)
 
     def readall(self) -> bytes:
+        """All bytes from the place on, by one request; raises ``OSError``."""
         return self.read()
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fills a buffer from the place on and returns how many bytes there were; raises ``OSError``."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

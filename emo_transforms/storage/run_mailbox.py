@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.owners import is_abandoned, owner_mark
+from emobeam.emo_transforms.storage.leftovers import is_abandoned, owner_mark
 from emobeam.schemas.plain_json import from_text, to_text
 from emobeam.schemas.records import EmobeamError
 
@@ -173,7 +173,7 @@ def _remove(uri: str) -> None:
                 object_stores.patiently(lambda: fs.rm(path, recursive=True))
             if not object_stores.patiently(lambda: fs.exists(path)):
                 return
-        except Exception as error:  # each client of a store has its own; the run is over and must not fail by this
+        except Exception as error:  # noqa: BLE001 - clients of stores have their own; the run is over and must not fail
             if object_stores.is_transient(error):
                 return
         time.sleep(0.5)

@@ -229,10 +229,18 @@ def _read_state(folder: str) -> State | None:
     try:
         with storage.local_copy(uri) as path:
             state: State = torch.load(path, map_location="cpu", weights_only=True)
-        assert {"identity", "progress", "best", "learner"} <= state.keys()
+        if missing := {"identity", "progress", "best", "learner"} - state.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))} in it")
     except Exception as error:  # torch, pickle and zip files each have their own
         raise EmobeamError(f"{uri}: not a checkpoint of emobeam ({error}); remove it to start anew") from error
     return state
+
+
+def make_optimiser(kind: str, network: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Adam (``adam``, ``adamw``) for what isn't frozen, at a learning rate that steps then change."""
+    kinds: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    trained = [value for value in network.parameters() if value.requires_grad]
+    return kinds[kind](trained, lr=rate, weight_decay=weight_decay)
 
 
 def descend(loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module, clip_norm: float) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import fsspec
 import pandas as pd
 
+from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, label_sources, partitions, read_labels
 from emobeam.schemas.records import EmobeamError, UsageError
-from emobeam.schemas.row_keys import SUBJECTS, match_names
+from emobeam.schemas.row_keys import match_names, participant_of, without_side
 from emobeam.schemas.tasks import Task
 
 _PART = re.compile(r"(?:[-_ ]?part[-_ ]?\d+|(?<=\d)-\d{1,3}|_\d{1,3})$", re.IGNORECASE)
@@ -48,12 +49,10 @@ def group_of(task: Task, name: str) -> str:
     * Where names don't tell (EMI, LSD): the name itself.
     """
     if task.labels.subjects == "folder":
-        folders = name.removeprefix("Videos/").split("/")
-        return folders[0] if len(folders) > 1 else name
+        return participant_of(name)
     if task.labels.subjects != "name":
         return name
-    base, _, side = name.rpartition("_")
-    stem = base if base and side in SUBJECTS else name
+    stem = without_side(name)
     return _PART.sub("", stem) or stem
 
 
@@ -142,10 +141,12 @@ def read_ids(uri: str) -> list[str]:
         EmobeamError: there is no such file, or it names none.
     """
     try:
-        with fsspec.open(uri, "r", encoding="utf-8-sig") as file:
+        with storage.open_text(uri) as file:
             ids = [line.strip() for line in file]
     except (FileNotFoundError, IsADirectoryError) as error:
         raise EmobeamError(f"--holdout {uri}: no such file; give a fraction, or a file with an id a line") from error
+    except OSError as error:
+        raise EmobeamError(f"--holdout {uri}: can't be read ({error})") from error
     except UnicodeDecodeError as error:
         raise EmobeamError(f"--holdout {uri}: not a text file ({error})") from error
     found = [entry for entry in ids if entry and not entry.startswith("#")]
@@ -164,10 +165,11 @@ def read_persons(uri: str, names: Iterable[str]) -> dict[str, str]:
         EmobeamError: no such file, or it lists none of the names.
     """
     try:
-        with fsspec.open(uri, "rb") as file:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(io.BytesIO(storage.read_bytes(uri)), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise EmobeamError(f"--subjects {uri}: no such file") from error
+    except OSError as error:
+        raise EmobeamError(f"--subjects {uri}: can't be read ({error})") from error
     except ValueError as error:  # pandas' own exceptions and wrong encodings
         raise UsageError(f"--subjects {uri}: not a CSV file ({error})") from error
     if missing := [column for column in ("video", "subject") if column not in table.columns]:

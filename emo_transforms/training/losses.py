@@ -142,6 +142,11 @@ def balance_of(group: OutputGroup, counts: Sequence[Sequence[int]], recipe: Reci
     return Balance()
 
 
+def balanced_loss(task: Task, recipe: Recipe, counts: Mapping[str, Sequence[Sequence[int]]]) -> TaskLoss:
+    """The loss of a task, weighed by the training labels' counts of each group (see :func:`balance_of`)."""
+    return TaskLoss(task, recipe, {group.name: balance_of(group, counts[group.name], recipe) for group in task.groups})
+
+
 @dataclass(frozen=True, eq=False)
 class TaskLoss:
     """The loss of a task: the sum over its groups of outputs.

@@ -43,14 +43,14 @@ def main(connection: Connection, memory: int) -> None:
             path = request[1]
             try:
                 connection.send(("probe", probe_video(path, config, progress=signs.give)))
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 - every decoder has its own; the parent gets it
                 connection.send(("probe", _told(problem, path, "probe")))
         elif request[0] == "frames":
             _, path, segment, slots, slot_bytes = request
             error: Exception | None = None
             try:
                 _decode(connection, memory, config, threads, path, segment, slots, slot_bytes, signs)
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 - as above
                 error = _told(problem, path, "decode")
             connection.send(("done", error))
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.schemas.config import DecoderConfig
 from emobeam.schemas.records import EmobeamError, InputError, Probe, Segment
 
@@ -168,7 +169,7 @@ class _Child:
         self._memory = _unnamed_memory()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed in kill)
         self._ring: mmap.mmap | None = None
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        environment = {**os.environ, **same_imports()}
         handles = (theirs.fileno(), self._memory)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "emobeam.emo_transforms.video.decoding_child", *map(str, handles)],
@@ -224,8 +225,8 @@ class _Child:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         self.connection.close()
         self._errors.close()
         # Pictures handed out are copies, so nothing points into the ring any more.

@@ -55,7 +55,7 @@ def decode_decord(
         numbers = segment.sampled[start : start + _CHUNK]
         try:
             pictures = reader.get_batch([places[number - 1] for number in numbers]).asnumpy()
-        except Exception:  # its own errors, RuntimeError, or whatever its bindings make of it
+        except Exception:  # noqa: BLE001 - its own errors, RuntimeError, or whatever its bindings make of it
             failures += 1
             if failures == _FAILURES:
                 return

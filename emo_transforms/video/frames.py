@@ -32,7 +32,8 @@ class DecodeFunction(Protocol):
 
     def __call__(
         self, path: str, segment: Segment, config: DecoderConfig, *, threads: int = 1, progress: Progress = idle
-    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]: ...
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Frame number and upright RGB picture uint8 ``[H, W, 3]`` of each sampled frame that can be decoded."""
 
 
 def decode_frames(

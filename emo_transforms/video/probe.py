@@ -35,6 +35,7 @@ from emobeam.schemas.records import CodedSize, Display, InputError, Probe, Video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 _MESSAGES = 3
@@ -85,18 +86,20 @@ def probe_video(path: str, config: DecoderConfig, *, progress: Progress = idle) 
     if not stamps:
         message = f"{path}: its video stream shows no frame"
         raise InputError(message, stage="probe", reason="no_frames", permanent=True)
-    if found.first is None:
+    first = found.first
+    if first is None:
         message = f"{path}: none of its {len(stamps)} frames can be decoded, the file is damaged"
         raise InputError(message, stage="probe", reason="damaged", permanent=True)
 
     interlaced, halved = _look_at_fields(path, choice, progress) if found.fielded else (False, False)
-    line = _timeline(found, media, halved, lambda: _shown(path, choice, media, progress))
-    return _probe(path, config, found, media, choice, line, messages, interlaced)
+    line = _timeline(found, first.pts, media, halved, lambda: _shown(path, choice, media, progress))
+    return _probe(path, config, first, found, media, choice, line, messages, interlaced)
 
 
 def _probe(
     path: str,
     config: DecoderConfig,
+    first: VideoFrame,
     found: PacketWatch,
     media: _Media,
     choice: StreamChoice,
@@ -104,8 +107,6 @@ def _probe(
     messages: Complaints,
     interlaced: bool,
 ) -> Probe:
-    first = found.first
-    assert first is not None
     rotation, mirrored, turn_note = orientation(display_matrix(first))
     aspect, aspect_note = pixel_aspect(media.ratio)
     sizes = line.sizes or (CodedSize(1, first.width, first.height, aspect),)
@@ -227,14 +228,15 @@ class _Decoded:
     keys: list[int] = field(default_factory=list)
 
 
-def _timeline(found: PacketWatch, media: _Media, halved: bool, decode: Callable[[], _Decoded]) -> _Timeline:
-    assert found.first is not None
+def _timeline(
+    found: PacketWatch, first: int | None, media: _Media, halved: bool, decode: Callable[[], _Decoded]
+) -> _Timeline:
     stamps = found.stamps()
     pts = sorted({stamp for stamp in stamps if stamp is not None})
     dated = len(pts) == len(stamps)
     base = media.time_base
     leaps = media.leaps and any(after - before > LEAP / base for before, after in pairwise(pts))
-    undated = not dated or media.made_up or found.first.pts is None or pts[0] < found.first.pts
+    undated = not dated or media.made_up or first is None or pts[0] < first
     if not (undated or leaps or halved or found.clock_back or found.resized):
         return _Timeline(tuple(pts), base, pts[0])
     decoded = decode()

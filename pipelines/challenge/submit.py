@@ -52,12 +52,17 @@ def run_submit(
     return write_submission(
         task,
         edition,
-        storage.join(output, "submission", task.name),
+        submission_folder(output, task),
         predictions=_Reader(predictions),
         tables=predictions.places,
         template=template,
         thresholds=limits or (config.thresholds if config else ()),
     )
+
+
+def submission_folder(output: str, task: Task) -> str:
+    """Where the submission of a task lies in an output."""
+    return storage.join(output, "submission", task.name)
 
 
 def _is_submission(uri: str, task: Task, edition: int) -> bool:

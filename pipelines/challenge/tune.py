@@ -54,8 +54,10 @@ def tune_summary(config: PostConfig, output: str) -> str:
     """One paragraph for people."""
     metrics = config.metrics
     lines = [
-        f"{output}: task {config.task}, {metrics['measure']}: {metrics['untuned']:.4f} -> {metrics['tuned']:.4f} "
-        f"on the {counted(metrics['videos'], 'video')} it was fitted on"
+        (
+            f"{output}: task {config.task}, {metrics['measure']}: {metrics['untuned']:.4f} -> {metrics['tuned']:.4f} "
+            f"on the {counted(metrics['videos'], 'video')} it was fitted on"
+        )
     ]
     if metrics.get("unknown"):
         names = ", ".join(metrics["unknown"])

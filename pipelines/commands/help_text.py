@@ -8,50 +8,18 @@ from typing import Any
 
 import click
 
+from emobeam.pipelines.commands.options import SectionedOption
+from emobeam.schemas.options import Section
+
 Sections = Mapping[str, Sequence[str]]
-"""Options by the title they stand under, in this order; the others stand first."""
+"""Options by the title they stand under, in this order; those that are named nowhere and don't know stand first."""
 
 _EXAMPLES = ("\b\nExample:\n", "\b\nExamples:\n")
 _MESSAGES = ("--json", "--quiet", "--verbose", "--help")
 _FIRST_COLUMN = 30
 
-JOBS: Sections = {
-    "Videos": ("--only", "--fps", "--segment-seconds", "--decoder", "--decode-timeout", "--decode-memory"),
-    "Folders of cropped faces": ("--crops", "--videos", "--crops-fps"),
-    "Faces": ("--detector", "--min-face", "--min-score", "--align", "--margin"),
-    "Backbone and cache": (
-        "--backbone",
-        "--backbone-weights",
-        "--input-size",
-        "--maps",
-        "--store",
-        "--views",
-        "--engine",
-        "--device",
-    ),
-    "Heads and predictions": ("--task", "--head", "--faces", "--subjects", "--max-gap", "--window-gap", "--stride"),
-    "Challenge": ("--edition", "--template", "--truth", "--partition"),
-    "Where it runs": ("--runner", "--workers", "--shared-files"),
-    "Flink and Spark": (
-        "--flink-master",
-        "--flink-version",
-        "--spark-master",
-        "--job-server-jar",
-        "--job-endpoint",
-        "--worker-environment",
-    ),
-    "Dataflow": (
-        "--project",
-        "--region",
-        "--temp-location",
-        "--image",
-        "--machine-type",
-        "--accelerator",
-        "--detach",
-    ),
-    "Messages": _MESSAGES,
-}
-"""Of annotate, extract, predict and plan."""
+JOBS: Sections = {**{str(section): () for section in Section if section}, "Messages": _MESSAGES}
+"""Of annotate, extract, predict and plan, whose options know where they stand."""
 
 TRAINING: Sections = {
     "Network and recipe": (
@@ -120,18 +88,23 @@ class SectionedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the options, section by section, with one width of the first column."""
-        title_of = {name: title for title, names in self.sections.items() for name in names}
         shown: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *self.sections)}
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
             if record is not None and not isinstance(option, click.Argument):
-                shown[next((title_of[name] for name in option.opts if name in title_of), "Options")].append(record)
+                shown[self._title_of(option)].append(record)
         longest = max(len(names) for records in shown.values() for names, _ in records)
         for title, records in shown.items():
             if records:
                 (names, text), *others = records
                 with formatter.section(title):
                     formatter.write_dl([(names.ljust(min(longest, _FIRST_COLUMN)), text), *others], _FIRST_COLUMN)
+
+    def _title_of(self, option: click.Parameter) -> str:
+        if isinstance(option, SectionedOption) and option.section:
+            return option.section
+        titles = (title for title, names in self.sections.items() if set(names) & set(option.opts))
+        return next(titles, "Options")
 
 
 def finish(command: click.Command) -> click.Command:

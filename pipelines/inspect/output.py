@@ -15,8 +15,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.parts import part_name
-from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, marks_of_parts
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, marks_of_parts, part_name
 from emobeam.pipelines.challenge.score import edition_of
 from emobeam.pipelines.console import command
 from emobeam.pipelines.inspect.problems import (

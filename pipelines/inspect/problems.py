@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped
 from emobeam.pipelines.console import command
-from emobeam.schemas.config import ExtractConfig, SamplingConfig
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.options import options_of
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError
 
 Level = Literal["error", "warning", "note"]
@@ -37,6 +39,7 @@ class Problem:
     about: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """All fields, for ``emobeam inspect --json``."""
         return asdict(self) | {"about": list(self.about)}
 
 
@@ -64,53 +67,26 @@ def run_records(features: str) -> list[dict[str, Any]]:
 def extract_command(features: str, config: ExtractConfig, runs: Sequence[Mapping[str, Any]]) -> str:
     """The command that goes on with a cache: its inputs as they were named, its settings where they aren't defaults."""
     inputs = list(dict.fromkeys(text for run in runs for text in run.get("inputs") or ())) or ["INPUT"]
+    usual = _usual_config(config)
     parts = [*inputs, "--output", features]
-    usual = ExtractConfig()
-    stored = bool(config.origin.cache_id)
-    if config.source != "video" and not stored:
-        parts += ["--crops", config.source]
-    flags: list[tuple[str, object, object]] = []
-    if not stored:
-        rate = usual.sampling.fps if config.source == "video" else 0.0
-        sampling = SamplingConfig(fps=rate)
-        flags += [
-            ("--fps", config.sampling.fps or "native", rate or "native"),
-            ("--segment-seconds", config.sampling.segment_seconds, sampling.segment_seconds),
-            ("--crops-fps", config.sampling.crops_fps, sampling.crops_fps),
-        ]
-        if config.source == "video":
-            flags += [
-                ("--decoder", config.decoder.name, usual.decoder.name),
-                ("--decode-timeout", config.decoder.timeout, usual.decoder.timeout),
-                ("--decode-memory", config.decoder.memory_mb, usual.decoder.memory_mb),
-                ("--stream", config.decoder.stream, usual.decoder.stream),
-                ("--min-face", config.detector.min_face, usual.detector.min_face),
-                ("--min-score", config.detector.keep, usual.detector.keep),
-                ("--detector", config.detector.mode, usual.detector.mode),
-            ]
-    if config.backbone.name != "none":
-        flags += [
-            ("--backbone", config.backbone.name, usual.backbone.name),
-            ("--backbone-weights", config.backbone.weights, _usual_weights(config.backbone.name)),
-            ("--input-size", config.backbone.input_size, usual.backbone.input_size),
-        ]
-    if config.source == "video":
-        flags += [
-            ("--align", config.align.style, usual.align.style),
-            ("--margin", config.align.margin, usual.align.margin),
-        ]
-    flags += [
-        ("--views", config.views, usual.views),
-        ("--device", config.device, usual.device),
-    ]
-    if config.maps:
-        flags.append(("--maps", ",".join(config.maps), ",".join(usual.maps)))
-    flags.append(("--store", ",".join(config.store), ",".join(usual.store)))
-    for flag, value, default in flags:
-        if value != default:
-            parts += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    parts += ["--engine", "torch"] if config.engine == "torch" and config.device == "cpu" else []
+    for field in options_of(ExtractConfig):
+        value = field.of(config)
+        # Nothing stands for no map at all, where the backbone gives none.
+        if field.path[0] not in config.idle and value != field.of(usual) and value != ():
+            parts += [field.flag, field.written(value)]
     return command("extract", *parts)
+
+
+def _usual_config(config: ExtractConfig) -> ExtractConfig:
+    """What ``extract`` takes of the same input where no option is written."""
+    usual = ExtractConfig()
+    chosen = config.engine == "torch" and config.device == "cpu"  # where openvino is installed, auto is another
+    return replace(
+        usual,
+        backbone=replace(usual.backbone, weights=_usual_weights(config.backbone.name)),
+        sampling=usual.sampling if config.source == "video" else replace(usual.sampling, fps=0.0),
+        engine="auto" if chosen else config.engine,
+    )
 
 
 def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
@@ -126,10 +102,10 @@ def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
             parts += ["--head", name] if (name := _named_head(task, head, random=random)) else []
         parts += ["--task", task]
     config = run.get("config") or {}
-    usual = {"faces": "main", "max_gap": 0.5, "window_gap": 0.5, "stride": 0}
-    for key, default in usual.items():
-        if config.get(key, default) != default:
-            parts += [f"--{key.replace('_', '-')}", f"{config[key]}"]
+    for field in options_of(PredictConfig):
+        value = config.get(field.path[-1], field.default)
+        if value != field.default:
+            parts += [field.flag, field.written(value)]
     return command("predict", *parts)
 
 

@@ -139,14 +139,13 @@ class Collected:
     """The rows of a study as they come: written to a file, kept, or both.
 
     The file appears as a whole when the block ends well.
+
+    Args:
+        destination: ``.csv`` or ``.parquet`` file to write; ``""``: none.
+        keep: hold the rows in memory for :class:`StudyResult`.
     """
 
     def __init__(self, destination: str, schema: pa.Schema, keep: bool) -> None:
-        """
-        Args:
-            destination: ``.csv`` or ``.parquet`` file to write; ``""``: none.
-            keep: hold the rows in memory for :class:`StudyResult`.
-        """
         self.rows = 0
         self._destination, self._schema, self._keep = destination, schema, keep
         self._kept: list[pa.Table] = []

@@ -15,8 +15,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.parts import part_name, part_uri, read_part_footer
-from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri, predicted_tasks, read_part_footer
 from emobeam.emo_transforms.results.overlay.content import FaceKey, TaskValues, read_boxes, read_values, video_item
 from emobeam.emo_transforms.results.overlay.drawing import Canvas
 from emobeam.emo_transforms.results.overlay.scene import Block, Story, make_block, make_faces
@@ -119,8 +118,10 @@ def overlay_text(result: Mapping[str, Any]) -> str:
     """The result for people."""
     faces = ", ".join(result["faces"]) or "none"
     lines = [
-        f"{result['output']}: {result['frames']} frames of {result['video']}, {result['width']}x{result['height']}, "
-        f"sound {result['audio']}",
+        (
+            f"{result['output']}: {result['frames']} frames of {result['video']}, "
+            f"{result['width']}x{result['height']}, sound {result['audio']}"
+        ),
         f"tasks {', '.join(result['tasks'])}; faces {faces}",
     ]
     if result["untrained"]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import read_dataset
@@ -28,6 +27,7 @@ from emobeam.emo_transforms.results.report.series import (
 from emobeam.emo_transforms.results.report.thumbnails import Pictures, pictures_per_face
 from emobeam.emo_transforms.results.report.truth import TaskTruth, read_truth, truth_of_metrics
 from emobeam.pipelines.console import Ui
+from emobeam.runners.own_version import own_version
 from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 
 PICTURES_BUDGET = 8_000_000
@@ -127,7 +127,7 @@ def run_report(request: ReportRequest, ui: Ui) -> ReportResult:
                 ui.event("failed" if info.id in failed else "done", {"key": info.id})
     finally:
         ui.finish()
-    made = f"Made by emobeam {metadata.version('emobeam')} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    made = f"Made by emobeam {own_version()} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     html = render_page(PageData(found, page, distributions, sources, truths, made, clips, thinned, failed)).encode()
     destination = request.destination or storage.join(found.output, "report.html")
     storage.write_bytes(destination, html)

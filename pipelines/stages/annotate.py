@@ -8,10 +8,12 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, run_extract
 from emobeam.pipelines.stages.output_folder import check_earlier, list_earlier
 from emobeam.pipelines.stages.predict import run_predict
-from emobeam.pipelines.stages.predict_request import PredictRequest, check_request, head_places, head_specs
+from emobeam.pipelines.stages.predict_request import Caller, PredictRequest, check_request, head_places, head_specs
 from emobeam.pipelines.stages.run_record import PredictResult
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.local import LocalPool
+
+ANNOTATE = Caller("annotate", checks_places=True, told_of_videos=True)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,6 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
     if extract.engine is not None:
         places = head_places(predict.heads)
         check_engine(extract.engine, inputs=places, outputs=[predict.output], warn=lambda text: None)
+    predict = replace(predict, videos=extract.videos, caller=ANNOTATE)
     with LocalPool(extract.local) as pool:
-        extracted = run_extract(extract, ui, pool)
-        return AnnotateResult(extracted, run_predict(replace(predict, videos=extract.videos), ui, pool))
+        return AnnotateResult(run_extract(extract, ui, pool), run_predict(predict, ui, pool))

@@ -11,7 +11,8 @@ from emobeam.emo_transforms.cache.failures import write_failure
 from emobeam.emo_transforms.extraction.segments import Tools, do_segment, segment_failure
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, do_video, load_tools
 from emobeam.runners.local_worker import PipeReporter
-from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import InputError, Segment, VideoFeatures
 
 _THREADS = 1
@@ -29,6 +30,7 @@ class SegmentJob:
         return SegmentJob, self._settings
 
     def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
+        """Writes a shard, or a failure record, for each; raises :class:`OutputError` where nothing can be written."""
         config, features = self._settings
         if self._tools is None:
             torch.set_num_threads(_THREADS)
@@ -50,6 +52,7 @@ class VideoJob:
         return VideoJob, self._settings
 
     def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
+        """Writes the tables of each; raises :class:`OutputError` where nothing can be written."""
         specs, dataset, features, output, config = self._settings
         if self._tools is None:
             torch.set_num_threads(_THREADS)

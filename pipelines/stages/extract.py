@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +35,7 @@ from emobeam.pipelines.stages.remaining_work import Known, announce, know, plan_
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.engine_run import WorkersLost
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import LocalConfig, LocalPool, run_locally
+from emobeam.runners.local import LocalConfig, LocalPool, RunStopped, run_locally
 from emobeam.runners.local_worker import PipeReporter
 from emobeam.schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
 from emobeam.schemas.records import Fingerprint, Segment, UsageError, Video, VideoFacts
@@ -103,6 +104,7 @@ class ExtractJob:
     shared: Shared = field(default_factory=Shared)
 
     def run(self, elements: list[Segment], reporter: PipeReporter) -> None:
+        """One pipeline over the slice; raises what Beam makes of an :class:`OutputError`."""
         extract = ExtractSegments(self.config, self.features, self.shared, self.threads, reporter)
         with beam.Pipeline(runner="FnApiRunner", options=PipelineOptions(list(self.beam_args))) as pipeline:
             _ = pipeline | "Segments" >> beam.Create(elements, reshuffle=False) | "Extract" >> extract
@@ -178,10 +180,16 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
             _extract_here(request, known, run, ui, pool)
         else:
             _extract_there(request, request.engine, known, run, run_id, ui)
+    except BaseException:
+        # What stops a run, such as an outage, often stops this, too; the next run does it, and the first error counts.
+        with suppress(Exception):  # see above
+            _settle(request.output, run, config)
+        raise
     finally:
-        downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
-        downloads.sweep()
-        table = _settle(request.output, run, config)
+        with suppress(OSError):  # they go when they are an hour old
+            downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
+            downloads.sweep()
+    table = _settle(request.output, run, config)
     if run.there is not None:
         check_results(run.there, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
@@ -266,8 +274,14 @@ def _prepare(output: str, dataset: Dataset) -> None:
 
 
 def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
-    table = settle_index(output, run.prints, config.cache_id, run.facts)
-    sweep_output(output)
+    try:
+        table = settle_index(output, run.prints, config.cache_id, run.facts)
+        sweep_output(output)
+    except OSError as error:
+        text = (
+            f"{output}: the work is done, but its index can't be written ({error}); the same command goes on from there"
+        )
+        raise RunStopped(text) from error
     return table
 
 

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.prediction.face_roles import SIDES
-from emobeam.emo_transforms.prediction.parts import part_name, read_part_footer
-from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, part_name, read_part_footer
 from emobeam.emo_transforms.prediction.subjects import Subjects
 from emobeam.emo_transforms.prediction.video_parts import PredictTools, made_by, missing_parts, shards_id
 from emobeam.pipelines.console import Ui
@@ -44,7 +43,7 @@ def check_earlier(request: PredictRequest, tools: PredictTools, videos: Collecti
     Raises:
         UsageError: the output holds tables of other videos that this run's heads and settings would not have made.
     """
-    if request.command == "compare":  # its folders are its own, see _drop
+    if request.caller.owns_output:
         return
     for task in tools.heads:
         heads = tools.identity(task)
@@ -190,7 +189,7 @@ def settle(
         folder = storage.join(request.output, "predictions", task)
         storage.sweep_temporaries(folder)
         keep = {part_name(video) for video in done}
-        _drop(folder, about, keep, _named_well(earlier, task), everything=request.command == "compare")
+        _drop(folder, about, keep, _named_well(earlier, task), everything=request.caller.owns_output)
     listing = list_parts(request.output)
     faces: dict[tuple[str, str], list[dict[str, Any]]] = {}
     rows = dict.fromkeys(tools.heads, 0)

@@ -29,6 +29,7 @@ from emobeam.emo_transforms.extraction.video_plans import fingerprint_of, plan_v
 from emobeam.emo_transforms.inputs.listing import sizes_of
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.pipelines.console import Ui, duration_text, size_text
+from emobeam.pipelines.job_options import PlanOptions
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.remaining_work import PACKED
 from emobeam.schemas.records import InputError, Segment, UsageError, Video
@@ -45,24 +46,14 @@ _OFTEN = (16, 64, 256)
 
 
 @dataclass(frozen=True)
-class PlanRequest:
+class PlanRequest(PlanOptions):
     """What is asked for.
 
     Attributes:
         extract: the run to be planned; its output is not looked at.
-        runner: engine it would run on.
-        workers: how many at a time; 0: those of this machine, elsewhere a few numbers to choose from.
-        sample: videos that are looked at.
-        measure: run stage 1 on a few seconds of some of them.
-        seed: of the draw.
     """
 
     extract: ExtractRequest
-    runner: str = "direct"
-    workers: int = 0
-    sample: int = 20
-    measure: bool = True
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +76,7 @@ class PlanResult:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """What ``emobeam plan --json`` prints; times in s, memory in bytes."""
         found = self.estimate
         return {
             "runner": self.runner,

@@ -20,7 +20,7 @@ from apache_beam.utils.shared import Shared
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
 from emobeam.emo_transforms.abaw.submissions.templates import template_names
-from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
+from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index
@@ -29,7 +29,7 @@ from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools
 from emobeam.emo_transforms.storage.run_mailbox import sweep_output
 from emobeam.pipelines.challenge.score import run_score
-from emobeam.pipelines.challenge.submit import run_submit, unknown_text
+from emobeam.pipelines.challenge.submit import run_submit, submission_folder, unknown_text
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.child_jobs import VideoJob
 from emobeam.pipelines.stages.engines.child_tasks import PredictTask
@@ -51,7 +51,7 @@ from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.engine_run import WorkersLost
 from emobeam.runners.local import LocalPool, Work, run_locally
 from emobeam.runners.local_worker import PipeReporter
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
@@ -74,6 +74,7 @@ class PredictJob:
     shared: Shared = field(default_factory=Shared)
 
     def run(self, elements: list[VideoFeatures], reporter: PipeReporter) -> None:
+        """One pipeline over the slice; raises what Beam makes of an :class:`OutputError`."""
         predict = PredictVideos(
             self.specs, self.dataset, self.features, self.output, self.config, self.shared, self.threads, reporter
         )
@@ -106,7 +107,7 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     about = set(table["video"].to_pylist())
     of_videos = dataset.config.source == "video"
     notes_of_inputs = [*video_notes(table), *(unknown_geometry(table) if of_videos else [])]
-    if request.command == "predict":  # annotate has told of them when it read the videos
+    if not request.caller.told_of_videos:
         for text in notes_of_inputs:
             ui.warn(text)
     warnings = [*warnings, *notes_of_inputs]
@@ -193,7 +194,7 @@ def _predict_there(
 
 
 def _check_places(request: PredictRequest, ui: Ui) -> None:
-    if request.engine is not None and request.command == "predict":
+    if request.engine is not None and not request.caller.checks_places:
         places = [request.features, *head_places(request.heads)]
         check_engine(request.engine, inputs=places, outputs=[request.output], warn=ui.warn)
 
@@ -274,7 +275,10 @@ def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[s
     if not request.edition:
         return {}
     submissions = {}
-    for name in _predicted(request, tools, ui):
+    predicted = _predicted(request, tools, ui)
+    for name in set(tools.heads).difference(predicted):
+        drop_submission(task_named(name), request.edition, submission_folder(request.output, task_named(name)))
+    for name in predicted:
         report = run_submit(
             request.output,
             task_named(name),

@@ -15,45 +15,52 @@ from emobeam.emo_transforms.prediction.subjects import read_overrides
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools
 from emobeam.runners.engines.presets import EngineConfig
 from emobeam.runners.local import LocalConfig
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.tasks import Task, task_named
 
 
 @dataclass(frozen=True)
-class PredictRequest:
+class Caller:
+    """The job that a run of stage 2 is a part of, and what it takes upon itself.
+
+    Attributes:
+        job: its name in ``run.json``.
+        owns_output: the folder is the job's own: tables that the run has not made are nobody else's, and go.
+        checks_places: it has asked an engine's workers about the places before, with those of its other parts.
+        told_of_videos: it has told of how the videos were read before.
+    """
+
+    job: str
+    owns_output: bool = False
+    checks_places: bool = False
+    told_of_videos: bool = False
+
+
+PREDICT = Caller("predict")
+
+
+@dataclass(frozen=True)
+class PredictRequest(HeadOptions, ChallengeOptions):
     """What the user asked for.
 
     Attributes:
-        heads: folders or URIs of heads; several of one task are averaged. ``shipped`` stands for those that come with
-            emobeam, ``untrained`` for seeded random ones for the tasks that no other is of.
-        tasks: names of tasks. Default: those of the heads, else ``au``. Without a head, ``au`` has the one that comes
-            with emobeam, and expressions and valence-arousal are read off the scores of a backbone that gives them.
         videos: the inputs of the run, None for all videos of the cache.
-        only: restricts the videos (names separated by commas).
-        edition: 0 writes no submission.
-        truth: labels to score the predictions with, ``""`` for none.
+        only: restricts the videos (names separated by commas), where ``videos`` doesn't.
         engine: where the run takes place; None is this machine, as ``local`` says.
-        template: organisers' template; ``""`` for none.
+        caller: the job it is for.
         faces_given: the user has said whose faces are written, so nobody is taken over from earlier tables.
     """
 
     features: str
     output: str
-    heads: Sequence[str] = ()
-    tasks: Sequence[str] = ()
     config: PredictConfig = field(default_factory=PredictConfig)
     videos: Sequence[Video] | None = None
     only: str = ""
-    subjects: str = ""
-    edition: int = 0
-    template: str = ""
-    truth: str = ""
-    partition: str = ""
     local: LocalConfig = field(default_factory=LocalConfig)
     beam_args: Sequence[str] = ()
     engine: EngineConfig | None = None
-    command: str = "predict"
+    caller: Caller = PREDICT
     faces_given: bool = False
 
 

@@ -73,7 +73,7 @@ def write_record(
     backbone = dataset.config.backbone
     record = {
         "run": new_run_id(),
-        "job": request.command,
+        "job": request.caller.job,
         "features": request.features,
         "features_id": dataset.config.features_id,
         "cache_id": dataset.config.cache_id,

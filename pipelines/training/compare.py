@@ -29,7 +29,7 @@ from emobeam.pipelines.challenge.score import edition_of, run_score
 from emobeam.pipelines.console import Ui, duration_text
 from emobeam.pipelines.run_origin import machine, versions
 from emobeam.pipelines.stages.predict import run_predict
-from emobeam.pipelines.stages.predict_request import PredictRequest
+from emobeam.pipelines.stages.predict_request import Caller, PredictRequest
 from emobeam.pipelines.training.train import Prepared, prepare_all, start_of_head, train_prepared
 from emobeam.pipelines.training.train_output import TUNED, UNTUNED, TrainRequest, TrainResult, measure_title
 from emobeam.runners.local import LocalConfig, LocalPool
@@ -41,6 +41,8 @@ from emobeam.schemas.wording import noun
 
 RESULTS_VERSION = 1
 """Version of the layout of ``results.json``."""
+
+COMPARE = Caller("compare", owns_output=True, told_of_videos=True)
 
 _OWN = {"heads", "official", "results.json", "results.md", "results.png"}
 
@@ -276,7 +278,7 @@ def _official(
     request: CompareRequest, ask: PredictRequest, thresholds: Sequence[float], pool: LocalPool, ui: Ui
 ) -> float:
     """The figure of a head's predictions, which are made first."""
-    done = run_predict(replace(ask, command="compare"), ui, pool)
+    done = run_predict(replace(ask, caller=COMPARE), ui, pool)
     for video, message in done.failed.items():
         ui.warn(f"{video}: {message}")
     return _score(request, ask.output, thresholds)

@@ -121,8 +121,7 @@ def _summary(request: RenderRequest, names: list[str]) -> dict[str, Any]:
     columns = ["clip", *_UNITS]
     tables = []
     for name in names:
-        fs, path = storage.file_system(storage.join(request.output, "people", f"{name}.parquet"))
-        with fs.open(path, "rb") as file:
+        with storage.open_read(storage.join(request.output, "people", f"{name}.parquet")) as file:
             tables.append(pq.ParquetFile(file).read(columns=columns))
     table = pa.concat_tables(tables)
     rates: Mapping[str, float | None] = {

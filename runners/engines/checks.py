@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ipaddress
 import json
 import re
 import shutil
 import socket
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from emobeam.emo_transforms import storage
 from emobeam.runners.engines.dataflow import IN_THE_IMAGE, check_dataflow
-from emobeam.runners.engines.jars import check_jar, check_java, check_versions, jar_of, minor
+from emobeam.runners.engines.jars import asked, check_jar, check_java, check_versions, jar_of
 from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment
-from emobeam.schemas.records import UsageError
+from emobeam.runners.engines.worker_reports import differences
+from emobeam.schemas.records import EmobeamError, UsageError
 
 _TIMEOUT = 10.0
+_VERSIONS_SECONDS = 120.0
 _LOOPBACK = re.compile(r"localhost$|127\.|\[?::1\]?$|0\.0\.0\.0$")
 
 
@@ -99,7 +101,7 @@ def check_flink(config: EngineConfig) -> Cluster:
             data = json.loads(answer.read())
         slots, free, version = int(data["slots-total"]), int(data["slots-available"]), str(data["flink-version"])
         cluster = Cluster(slots, free, version, restarts_jobs(url))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, http.client.HTTPException) as error:
         raise UsageError(
             f"{where}: what answers there is not Flink's job manager; name its REST port, 8081 by default"
         ) from error
@@ -152,7 +154,7 @@ def sized(config: EngineConfig, say: Callable[[str], None], warn: Callable[[str]
 
 def restarts_jobs(url: str) -> bool | None:
     """Whether a cluster starts jobs again; None where it doesn't tell. Flink 1 asks for it in its own configuration."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, http.client.HTTPException):
         with urllib.request.urlopen(f"{url.rstrip('/')}/jobmanager/config", timeout=_TIMEOUT) as answer:
             settings = {str(each["key"]): str(each["value"]) for each in json.loads(answer.read())}
         kind = settings.get("restart-strategy.type", settings.get("restart-strategy", "none"))
@@ -213,7 +215,7 @@ def is_this_machine(host: str) -> bool:
 def task_manager_hosts(master: str) -> set[str]:
     """Where the task managers of a Flink cluster run, as they told it; empty where that can't be had."""
     url = _url(master)
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, http.client.HTTPException):
         with urllib.request.urlopen(f"{url}/taskmanagers", timeout=_TIMEOUT) as answer:
             found = json.loads(answer.read())["taskmanagers"]
         return {urlsplit(str(each["path"])).hostname or "" for each in found}
@@ -322,21 +324,19 @@ def _check_worker_versions(command: str) -> None:
         return
     from emobeam.runners.worker_boot import versions
 
-    told = subprocess.run([command, "--versions"], capture_output=True, text=True, check=False, timeout=120)
     try:
-        theirs = json.loads(told.stdout)
-    except ValueError:
+        told = asked([command, "--versions"], _VERSIONS_SECONDS)
+    except EmobeamError as error:
+        raise UsageError(f"--worker-environment process:{error}") from error
+    try:
+        theirs = dict(json.loads(told.stdout))
+    except (ValueError, TypeError):
         last = (told.stderr.strip().splitlines() or ["nothing"])[-1]
         raise UsageError(f"--worker-environment process:{command}: doesn't start ({last})") from None
     compare_versions(theirs, versions(), command)
 
 
-def compare_versions(theirs: dict[str, str], ours: dict[str, str], where: str) -> None:
+def compare_versions(theirs: Mapping[str, str], ours: Mapping[str, str], where: str) -> None:
     """Python must agree in its minor version, Beam and emobeam wholly; raises :class:`UsageError` where they don't."""
-    for name, here in ours.items():
-        there = theirs.get(name, "")
-        same = minor(there) == minor(here) if name == "python" else there == here
-        if not same:
-            raise UsageError(
-                f"{where}: has {name} {there or 'unknown'}, and here it is {here}; install the same on workers"
-            )
+    for name, (there, here) in differences(theirs, ours).items():
+        raise UsageError(f"{where}: has {name} {there}, and here it is {here}; install the same on workers")

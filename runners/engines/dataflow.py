@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Annotated
 
+from emobeam.schemas.options import Option, Section
 from emobeam.schemas.records import EmobeamError, UsageError
 
 INSTALL = "pip install 'emobeam[dataflow]'"
@@ -48,6 +50,7 @@ _MACHINES_OF_GPUS = (
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?")
 _STORES = ("gs://", "s3://")
+_HERE = ("dataflow",)
 
 IN_THE_IMAGE = "/opt/weights/"
 """Where the image keeps weights and heads that were put into it; launcher and workers find them there."""
@@ -78,21 +81,37 @@ class DataflowConfig:
         detach: the launcher ends as soon as the job is sent; the next run settles what it left.
     """
 
-    project: str
-    region: str
-    temp_location: str
-    image: str
+    project: Annotated[
+        str, Option("Dataflow: Google Cloud project.", Section.DATAFLOW, metavar="ID", unset="", runners=_HERE)
+    ]
+    region: Annotated[
+        str, Option("Dataflow: such as europe-west4.", Section.DATAFLOW, metavar="REGION", unset="", runners=_HERE)
+    ]
+    temp_location: Annotated[
+        str,
+        Option("Dataflow: its own files.", Section.DATAFLOW, metavar="gs://...", unset="", place=True, runners=_HERE),
+    ]
+    image: Annotated[
+        str, Option("Dataflow: the worker image.", Section.DATAFLOW, metavar="IMAGE", unset="", runners=_HERE)
+    ]
     staging_location: str = ""
-    machine_type: str = "n2-standard-8"
+    machine_type: Annotated[
+        str, Option("Dataflow: of the workers.", Section.DATAFLOW, metavar="TYPE", runners=_HERE)
+    ] = "n2-standard-8"
     disk_gb: int = 60
-    accelerator: str = ""
+    accelerator: Annotated[
+        str, Option("Dataflow: GPU of --machine-type.", Section.DATAFLOW, metavar="TYPE", runners=_HERE)
+    ] = ""
     min_ram_gb: float = 0.0
     service_account: str = ""
     network: str = ""
     subnetwork: str = ""
     public_ips: bool = False
     job_name: str = ""
-    detach: bool = False
+    detach: Annotated[
+        bool,
+        Option("Dataflow: send the job and don't wait for its end.", Section.DATAFLOW, runners=_HERE),
+    ] = False
 
 
 def dataflow_options(config: DataflowConfig, workers: int) -> list[str]:
@@ -173,10 +192,37 @@ def full_accelerator(name: str) -> str:
 
 
 def cores_of(machine_type: str) -> int:
-    """Virtual cores of a machine type, from its name (``n2-standard-8``, ``n2-custom-6-20480``)."""
-    custom = re.search(r"custom-(\d+)-\d+", machine_type)
-    found = custom or re.search(r"-(\d+)g?$", machine_type)
+    """Virtual cores of a machine type, from its name (``n2-standard-8``, ``n2-custom-6-20480``).
+
+    A number at the end is that of the cores, except of machines with GPUs (``a2-highgpu-1g``), where it is that of the
+    GPUs. A type that isn't known counts as 8 cores.
+    """
+    name = machine_type.rpartition("/")[2]
+    series = name.partition("-")[0]
+    if name in _SHARED_CORES or re.match(r"e2-custom-(micro|small|medium)-", name):
+        return _SHARED_CORES.get(name, 2)
+    if gpus := re.search(r"-([a-z]+gpu)-(\d+)g\b", name):
+        return _CORES_OF_GPUS.get(f"{series}-{gpus[1]}", {}).get(int(gpus[2]), _CORES_OF_UNKNOWN)
+    found = re.search(r"(?:^|-)custom-(\d+)-\d+", name) or re.search(r"-(\d+)(?:-[a-z]*lssd)?(?:-metal)?$", name)
     return int(found[1]) if found else _CORES_OF_UNKNOWN
+
+
+_SHARED_CORES = {"e2-micro": 2, "e2-small": 2, "e2-medium": 2, "f1-micro": 1, "g1-small": 1}
+"""What these tell their systems; they get a part of that time only."""
+
+_CORES_OF_GPUS = {
+    "a2-highgpu": {1: 12, 2: 24, 4: 48, 8: 96},
+    "a2-megagpu": {16: 96},
+    "a2-ultragpu": {1: 12, 2: 24, 4: 48, 8: 96},
+    "a3-highgpu": {1: 26, 2: 52, 4: 104, 8: 208},
+    "a3-megagpu": {8: 208},
+    "a3-edgegpu": {8: 208},
+    "a3-ultragpu": {8: 224},
+    "a4-highgpu": {8: 224},
+    "a4x-highgpu": {4: 140},
+    "a4x-maxgpu": {4: 144},
+}
+"""Virtual cores by number of GPUs; G2 and G4 machines are called after their cores, as others are."""
 
 
 def check_dataflow(config: DataflowConfig, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
@@ -265,13 +311,17 @@ _ADVICE = (
     ),
     (
         r"imagepullbackoff|error pulling|failed to pull|manifest unknown",
-        "workers can't pull --image: check its name and tag, and give the workers' service account the role "
-        "roles/artifactregistry.reader",
+        (
+            "workers can't pull --image: check its name and tag, and give the workers' service account the role "
+            "roles/artifactregistry.reader"
+        ),
     ),
     (
         r"private google access|no_use_public_ips|external ip",
-        "switch Private Google Access on: gcloud compute networks subnets update SUBNETWORK --region REGION "
-        "--enable-private-ip-google-access",
+        (
+            "switch Private Google Access on: gcloud compute networks subnets update SUBNETWORK --region REGION "
+            "--enable-private-ip-google-access"
+        ),
     ),
     (
         r"ZONE_RESOURCE_POOL_EXHAUSTED|stockout",

@@ -161,8 +161,7 @@ class _Job:
         error = self._error
         if isinstance(error, Exception) and not isinstance(error, EmobeamError):
             raise RunStopped(f"the job can't be sent to {self._config.runner}: {told_of(str(error))}") from error
-        assert error is not None
-        raise error
+        raise error if error is not None else RunStopped(f"{self._config.runner} has taken the job without an answer")
 
     @property
     def id(self) -> str:
@@ -175,7 +174,7 @@ class _Job:
             result = self._pipeline.run()
             self.sent = getattr(result, "has_job", True)
             self._result = result
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - send raises it, in the thread of the run
             self._error = error
         finally:
             self._answered.set()
@@ -186,7 +185,7 @@ class _Job:
         try:
             self._state = str(self._result.wait_until_finish())
             self.over = True
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - check raises what it means, in the thread of the run
             self._error = error
             self._ask()
 
@@ -197,7 +196,7 @@ class _Job:
             try:
                 state = str(self._result.state)
                 answered = time.monotonic()
-            except Exception:  # every engine's client has errors of its own
+            except Exception:  # noqa: BLE001 - every engine's client has errors of its own
                 state = ""
             if PipelineState.is_terminal(state):
                 self.over = True
@@ -255,7 +254,7 @@ class _Job:
             try:
                 self._result.cancel()
                 break
-            except Exception as error:  # every engine's client has errors of its own
+            except Exception as error:  # noqa: BLE001 - every engine's client has errors of its own
                 if self.over:
                     return
                 if not last:
@@ -268,7 +267,7 @@ class _Job:
         seconds: dict[str, float] = defaultdict(float)
         try:
             found = self._result.metrics().query()
-        except Exception:  # some engines have none, or none any more
+        except Exception:  # noqa: BLE001 - some engines have none, or none any more
             return RemoteResult()
         for counter in found["counters"]:
             counts[counter.key.metric.name] += counter.result or 0

@@ -24,6 +24,7 @@ NEWEST_TRIED_JAVA = 17
 SPARK_PAGE = 8080
 """Port of a Spark master's page where nobody has set another."""
 
+_JAVA_SECONDS = 60.0
 _PAGE_SECONDS = 3.0
 _PAGE_BYTES = 1 << 20
 
@@ -34,7 +35,7 @@ def check_java(java: str = "") -> str:
     """The Java that will run the job server: ``java``, else that of JAVA_HOME, else the first on the path.
 
     Raises:
-        EmobeamError: there is none, or it is too old.
+        EmobeamError: there is none, it is too old, or it gives no answer.
     """
     home = os.environ.get("JAVA_HOME", "")
     found = java or (str(Path(home) / "bin" / "java") if home else "") or shutil.which("java") or ""
@@ -43,7 +44,7 @@ def check_java(java: str = "") -> str:
             f"Flink and Spark are reached through Java, and there is none ({found or 'java'}); install Java "
             f"{NEWEST_TRIED_JAVA} (PATH or JAVA_HOME), or name a job server elsewhere: --job-endpoint HOST:PORT"
         )
-    told = subprocess.run([found, "-version"], capture_output=True, text=True, check=False, timeout=60)
+    told = asked([found, "-version"], _JAVA_SECONDS)
     version = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
     if version is None or int(version[1]) < OLDEST_JAVA:
         said = version[1] if version else (told.stderr.strip().splitlines() or ["nothing"])[0]
@@ -51,6 +52,23 @@ def check_java(java: str = "") -> str:
             f"{found}: is Java {said}; Beam's job servers need {OLDEST_JAVA} or newer (17 is well tried)"
         )
     return found
+
+
+def asked(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """What a program says of itself; one that gives no answer in so many seconds is ended.
+
+    Raises:
+        EmobeamError: it can't be started, or gives no answer.
+    """
+    line = " ".join(command)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise EmobeamError(
+            f"{line}: no answer in {seconds:g} seconds; run it by hand, and if it is slow to start, run this again"
+        ) from error
+    except OSError as error:
+        raise EmobeamError(f"{line}: can't be started ({error.strerror or error})") from error
 
 
 def check_jar(config: EngineConfig, jar: str) -> str:
@@ -160,6 +178,7 @@ def spark_version(master: str, port: int = SPARK_PAGE) -> str:
 
 
 def minor(version: str) -> str:
+    """The first two numbers of a version: ``2.1`` of ``2.1.3``."""
     return ".".join(version.split(".")[:2])
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from emobeam.emo_transforms.storage.scratch import scratch_prefix
+from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.engines.dataflow import Detached
 from emobeam.runners.engines.jars import check_jar, check_java, jar_of
 from emobeam.runners.engines.presets import EngineConfig, job_server_command
@@ -56,7 +56,7 @@ def job_server(config: EngineConfig, spark_settings: Mapping[str, str] | None = 
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C cancels the job first; the server ends after that
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - calls nothing but prctl
         )
     try:
         _wait_for(process, port, log)

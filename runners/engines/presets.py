@@ -13,12 +13,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from emobeam.runners.engines.dataflow import OWNED as DATAFLOW_OWNED
 from emobeam.runners.engines.dataflow import DataflowConfig, dataflow_options, heavy_step_hints
+from emobeam.schemas.options import Option, Section
 from emobeam.schemas.records import UsageError
 
 ENGINES = ("flink", "spark", "dataflow")
+_CLUSTERS = ("flink", "spark")
 
 RETRIES = 4
 """How often Spark may do a task again; Flink's restarts are a setting of its cluster."""
@@ -66,17 +69,75 @@ class EngineConfig:
             job wait for hours before its first worker begins, so there it counts from the first sign.
     """
 
-    runner: str
-    workers: int = 0
-    flink_master: str = ""
-    flink_version: str = "1.20"
-    spark_master: str = ""
-    job_server_jar: str = ""
-    job_endpoint: str = ""
-    environment: WorkerEnvironment = WorkerEnvironment("loopback")
-    shared_files: bool = False
+    runner: Annotated[
+        str,
+        Option("Engine; direct is this machine.", Section.MACHINES, unset="direct", choices=("direct", *ENGINES)),
+    ]
+    workers: Annotated[
+        int,
+        Option(
+            "direct: processes, 0 is one per core; Flink: parallelism, 0 is all slots; Spark: cores, Dataflow: "
+            "machines at most, 0 leaves it to the engine.",
+            Section.MACHINES,
+            least=0,
+        ),
+    ] = 0
+    flink_master: Annotated[
+        str, Option("REST of the cluster.", Section.CLUSTERS, metavar="HOST:PORT", runners=("flink",))
+    ] = ""
+    flink_version: Annotated[
+        str,
+        Option(
+            "Which job server is fetched where none is named.", Section.CLUSTERS, metavar="VERSION", runners=("flink",)
+        ),
+    ] = "1.20"
+    spark_master: Annotated[
+        str, Option("The cluster.", Section.CLUSTERS, metavar="spark://HOST:PORT", runners=("spark",))
+    ] = ""
+    job_server_jar: Annotated[
+        str,
+        Option(
+            "Beam's job server for Flink or Spark.",
+            Section.CLUSTERS,
+            metavar="JAR",
+            told="fetched from Maven Central",
+            place=True,
+            runners=_CLUSTERS,
+        ),
+    ] = ""
+    job_endpoint: Annotated[
+        str,
+        Option(
+            "A job server that runs already; then neither jar nor Java is needed here.",
+            Section.CLUSTERS,
+            metavar="HOST:PORT",
+            runners=_CLUSTERS,
+        ),
+    ] = ""
+    environment: Annotated[
+        WorkerEnvironment,
+        Option(
+            "Flink, Spark: process[:COMMAND], external:HOST:PORT, docker:IMAGE or loopback.",
+            Section.CLUSTERS,
+            name="worker_environment",
+            metavar="HOW",
+            unset="",
+            runners=_CLUSTERS,
+        ),
+    ] = WorkerEnvironment("loopback")
+    shared_files: Annotated[
+        bool, Option("Local paths mean the same on all workers.", Section.MACHINES, runners=_CLUSTERS)
+    ] = False
     dataflow: DataflowConfig | None = None
-    patience: float = 3600.0
+    patience: Annotated[
+        float,
+        Option(
+            "Engines: without a sign of any worker for so long a run gives up; 0: never.",
+            Section.MACHINES,
+            metavar="SECONDS",
+            least=0,
+        ),
+    ] = 3600.0
 
     @property
     def master(self) -> str:

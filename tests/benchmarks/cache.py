@@ -22,7 +22,7 @@ from emobeam.emo_transforms.cache.shards import ShardWriter, maps_of, read_foote
 from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools, predict_video
 from emobeam.emo_transforms.storage import atomic_file
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 from emobeam.schemas.tables import feature_schema, map_column
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure

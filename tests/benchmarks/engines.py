@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -164,7 +165,7 @@ def machine_line(facts: Mapping[str, Any], load: float) -> str:
     told += f"{engines_line()}."
     if float(facts["load"]) > 0.3 * float(facts["cores"]):
         told += " **The machine had other work to do at the same time: no second is to be compared closely.**"
-    return told
+    return textwrap.fill(told, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def write_docs(text: str) -> None:

@@ -25,9 +25,10 @@ from scipy.special import expit, logit
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
 from emobeam.emo_transforms.faces.crops import Faces, Picture
-from emobeam.emo_transforms.prediction.parts import part_uri
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools, predict_video
-from emobeam.schemas.config import DetectorConfig, PredictConfig
+from emobeam.schemas.config import DetectorConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 from tests.benchmarks.figures import Figure, Goal, Section
 from tests.benchmarks.material import one_face, real_clips, segments_of, wide_portrait

@@ -47,7 +47,7 @@ def fill(folder: Path) -> None:
     assert emobeam("extract", "videos/", "--store", "maps,crops", "--output", "features/", *weights, "-q") == 0
     dataset = read_dataset("features")
     for task in (*TASKS, *OTHER_TASKS):
-        save_head(new_head(task_named(task), dataset), f"heads/{task}")
+        save_head(new_head(task_named(task), dataset.offer), f"heads/{task}")
     _write_labels(folder)
     heads = [word for task in TASKS for word in ("--head", f"heads/{task}")]
     truth = ("--truth", "8th ABAW Annotations", "--edition", "8")

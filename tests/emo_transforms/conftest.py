@@ -1,13 +1,25 @@
-"""Networks that many tests share, made once."""
+"""What many tests share, made once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
+from emobeam.emo_transforms.storage import object_stores
+from tests.object_stores import STORES, Store
+
+
+@pytest.fixture(scope="session")
+def dead_mark() -> str:
+    """The mark of a process of this machine that was."""
+    code = "from emobeam.emo_transforms.storage.leftovers import owner_mark; print(owner_mark())"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +37,23 @@ def mtcnn_networks() -> Callable[[str], MtcnnNetworks]:
         return MtcnnNetworks(engine)
 
     return make
+
+
+@pytest.fixture(scope="module", params=sorted(STORES))
+def bucket(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with STORES[request.param]() as store:
+        yield store
+
+
+@pytest.fixture
+def store(bucket: Store) -> Store:
+    bucket.proxy.clear()
+    return bucket
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The pauses of our own tries are cut; those of the clients are theirs. Downloads go to a folder of the test."""
+    monkeypatch.setattr(object_stores, "wait_random_exponential", lambda **limits: lambda state: 0.01)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))

@@ -21,7 +21,7 @@ import torch
 
 import emobeam as eb
 from emobeam.arguments import checked
-from emobeam.emo_transforms.prediction.parts import part_name
+from emobeam.emo_transforms.prediction.prediction_tables import part_name
 from emobeam.pipelines.cli import cli, main
 from emobeam.schemas.tables import predictions_schema
 from emobeam.schemas.tasks import TASKS
@@ -111,7 +111,7 @@ def test_wrong_values_are_refused(options: dict[str, Any], message: str, clip_fo
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(TypeError, match=r"has no option colour; see emobeam extract --help"):
-        eb.extract("x", output="y", colour=True)
+        eb.extract("x", output="y", colour=True)  # type: ignore[call-arg]
 
 
 @pytest.mark.usefixtures("in_pool")
@@ -130,6 +130,38 @@ def test_a_run_gives_the_bytes_of_the_command(reference: Run, tmp_path: Path) ->
     assert "UNTRAINED: head of task au" in repr(done)
     assert done.warnings
     assert len(done.load("au")) == sum(done.summary["rows"].values())
+
+
+@pytest.mark.usefixtures("in_pool")
+@pytest.mark.filterwarnings("ignore::emobeam.EmobeamWarning")
+@pytest.mark.parametrize("both", [False, True])
+def test_faces_that_are_asked_for_are_written_though_others_were_before(
+    both: bool, reference: Run, copy_of_features: Callable[[], Path], tmp_path: Path
+) -> None:
+    """As by the command: ``--faces main`` is asked for, and not asking leaves what was."""
+    cache = {"heads": "untrained", "tasks": "au", "only": "pair", "workers": 1}
+    if both:
+        features = copy_of_features()
+
+        def run(output: Path, **options: Any) -> None:
+            made = {"segment_seconds": 1.0, "backbone_weights": "untrained", "input_size": 224}
+            places = {"features": features, "output": output}
+            eb.annotate(reference.inputs, **places, **made, **cache, **options)  # type: ignore[arg-type]
+    else:
+
+        def run(output: Path, **options: Any) -> None:
+            eb.predict(reference.features, output=output, **cache, **options)  # type: ignore[arg-type]
+
+    def faces(output: Path) -> set[int]:
+        return {row["face"] for row in rows(output / "predictions" / "au" / part_name("day 1/pair"))}
+
+    output = tmp_path / "out"
+    run(output, faces="all")
+    assert faces(output) == {0, 1}
+    run(output)
+    assert faces(output) == {0, 1}
+    run(output, faces="main")
+    assert faces(output) == {0}
 
 
 def test_a_warning_names_the_users_own_line(reference: Run, tmp_path: Path) -> None:
@@ -255,7 +287,7 @@ def test_thresholds_keep_all_their_digits(reference: Run) -> None:
     table = eb.load_predictions(reference.output, task="au", rate="sampled")
     highest = table["AU12"].max()
     limit = np.nextafter(highest, np.float32(0))
-    assert float(f"{limit:g}") != limit
+    assert float(f"{limit:g}") != float(limit)
     one = {"AU12": limit}
     for given in (one, {"AU12": float(limit)}, [f"AU12={float(limit)!r}"], limit, float(limit)):
         with pytest.warns(eb.EmobeamWarning):

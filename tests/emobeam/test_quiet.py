@@ -92,7 +92,7 @@ def test_nothing_of_beam_when_verbose(tmp_path: Path) -> None:
     """The launcher and a worker both import Beam, which complains about BigQuery."""
     clip = portrait(tmp_path / "talk.mp4", frames=5)
     args = emobeam("annotate", clip, "--output", tmp_path / "out", "--workers", "1", "--verbose")
-    done = subprocess.run(args, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(args, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "apitools" not in done.stderr
     assert "bigquery" not in done.stderr.lower()
@@ -130,7 +130,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(*args: Path | str) -> tuple[str, list[str]]:
     """Standard output, and what of standard error is not ours."""
-    done = subprocess.run(emobeam(*args), capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(emobeam(*args), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     strange = [line for line in done.stderr.splitlines() if not any(re.fullmatch(own, line) for own in OURS)]
     return done.stdout, strange
@@ -170,7 +170,7 @@ def test_standard_error_has_our_own_lines_alone(place: Path) -> None:
         emobeam("annotate", place / "talk.mp4", "--output", out, "--workers", "1", "--quiet", "--json"),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0

@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,13 @@ _START_TIMEOUT = 300.0
 _MARK = "EMOBEAM_TEST_CLUSTER"
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different ports that nothing listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def wait_for(what: str, ready: Callable[[], bool], timeout: float = _START_TIMEOUT) -> None:
@@ -228,7 +230,7 @@ def _java(main: str, classes: Path, heap: str, *arguments: str) -> list[str]:
 
 def start_pool(cluster: Cluster) -> str:
     """Starts a pool of Python workers for ``external`` environments; returns its ``HOST:PORT``."""
-    port = free_port()
+    (port,) = free_ports(1)
     cluster.start(
         "python-pool", [sys.executable, "-m", "emobeam.runners.worker_boot", "--worker_pool", f"--service_port={port}"]
     )
@@ -256,7 +258,7 @@ def _ends(cluster: Cluster) -> Iterator[Cluster]:
 @contextmanager
 def flink_cluster(folder: Path, *, slots: int = 2) -> Iterator[Cluster]:
     """One job manager and two task managers of ``slots`` slots each."""
-    rpc, rest = free_port(), free_port()
+    rpc, rest = free_ports(2)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "jobmanager.rpc.address": HOST,
@@ -313,7 +315,7 @@ _SPARK_CLEANUP = [f"-Dspark.worker.cleanup.{key}" for key in ("enabled=true", "i
 @contextmanager
 def spark_cluster(folder: Path, *, cores: int = 2) -> Iterator[Cluster]:
     """One master and two workers of ``cores`` cores each; a job takes one core of each unless it asks for more."""
-    port, web = free_port(), free_port()
+    port, web, *pages = free_ports(2 + WORKERS)
     home, jars = libraries("spark").parent, libraries("spark")
     folder.mkdir(parents=True, exist_ok=True)
     cluster = Cluster("spark", f"spark://{HOST}:{port}", f"http://{HOST}:{web}", folder)
@@ -331,7 +333,7 @@ def spark_cluster(folder: Path, *, cores: int = 2) -> Iterator[Cluster]:
         cluster.start("master", command, **environment)
         wait_for("the Spark master", lambda: get_json(f"{cluster.web}/json/") is not None)
         for number in range(WORKERS):
-            options = ["--host", HOST, "--cores", str(cores), "--memory", "2g", "--webui-port", str(free_port())]
+            options = ["--host", HOST, "--cores", str(cores), "--memory", "2g", "--webui-port", str(pages[number])]
             options += ["--work-dir", str(folder / f"worker{number}")]
             command = _java(f"{deploy}.worker.Worker", jars, "256m", *options, cluster.master)
             command[1:1] = _SPARK_CLEANUP

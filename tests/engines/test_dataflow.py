@@ -20,6 +20,7 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
+from emobeam.pipelines.run_origin import new_run_id
 from emobeam.pipelines.stages.engines.child_tasks import PredictTask
 from emobeam.pipelines.stages.engines.extract_graph import extract_graph
 from emobeam.pipelines.stages.engines.predict_graph import predict_graph
@@ -205,7 +206,7 @@ def test_the_graph_is_small_whatever_the_number_of_videos(extract: Job) -> None:
 def test_a_detached_launcher_goes_and_leaves_what_workers_need(tmp_path: Path) -> None:
     engine = replace(ENGINE, dataflow=replace(DATAFLOW, detach=True))
     said: list[str] = []
-    with open_exchange(str(tmp_path), "20261121T100000Z-abc", keep=True) as exchange:
+    with open_exchange(str(tmp_path), new_run_id(), keep=True) as exchange:
         uri = exchange.put_records("tasks", "0.jsonl", [])
 
         def build(pipeline: Any) -> None:
@@ -215,8 +216,8 @@ def test_a_detached_launcher_goes_and_leaves_what_workers_need(tmp_path: Path) -
             run_remotely(build, engine, ["--dry_run=True"], exchange, lambda heard: None, said.append, said.append)
     assert "console.cloud.google.com/dataflow/jobs/europe-west4/" in said[0]
     assert Path(uri).exists()
-    open_exchange(str(tmp_path), "20261121T110000Z-def").__enter__()
-    assert Path(uri).exists(), "another run of this machine leaves it to the workers"
+    with open_exchange(str(tmp_path), new_run_id()):
+        assert Path(uri).exists(), "another run of this machine leaves it to the workers"
 
 
 def test_hints_are_left_out_on_other_engines() -> None:

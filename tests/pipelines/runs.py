@@ -139,7 +139,7 @@ def shards_of(features: Path, video: str) -> dict[str, bytes]:
 
 def part(output: Path, task: str, video: str) -> list[Row]:
     """Rows of the predictions table of one video."""
-    from emobeam.emo_transforms.prediction.parts import part_name
+    from emobeam.emo_transforms.prediction.prediction_tables import part_name
 
     return rows(output / "predictions" / task / part_name(video))
 
@@ -170,13 +170,13 @@ def _is_ours(process: psutil.Process) -> bool:
     return "emobeam.runners.local_worker" in line or "decoding_child" in line
 
 
-def gone(processes: Sequence[psutil.Process], seconds: float = 10.0) -> bool:
+def gone(processes: Sequence[psutil.Process], seconds: float = 60.0) -> bool:
     """Whether all of these processes end within some seconds."""
     _, alive = psutil.wait_procs(list(processes), timeout=seconds)
     return not [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Waits until something is true; fails the test if that takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -127,7 +127,7 @@ def test_full_disk(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str
         ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *emobeam("extract", clip, "--output", tmp_path / "features")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1, done.stderr

@@ -292,14 +292,14 @@ def test_commands_name_every_setting(copy_of_features: Callable[[], Path]) -> No
     line = extract_command("out put", settings, [{"inputs": ["a b.mp4", "c/"]}, {"inputs": ["c/", "d.mp4"]}])
     assert line == (
         "emobeam extract 'a b.mp4' c/ d.mp4 --output 'out put' --fps native --segment-seconds 30 --min-face 40 "
-        "--detector track --backbone-weights untrained --align 5pt --store maps,crops --engine torch"
+        "--detector track --align 5pt --backbone-weights untrained --engine torch --store maps,crops"
     )
     record = {
         "heads": {"au": [{"name": "au-tcn", "weights": "x", "uri": "heads/au"}], "va": [{"weights": "untrained"}]}
     }
     ours = {"weights": "emobeam-au-1", "uri": "shipped"}
     assert predict_command({"heads": {"au": [ours]}}, "f", "o") == "emobeam predict f --output o --task au"
-    assert predict_command({"heads": {"au": [ours], **{"va": record["heads"]["va"]}}}, "f", "o") == (
+    assert predict_command({"heads": {"au": [ours], "va": record["heads"]["va"]}}, "f", "o") == (
         "emobeam predict f --output o --head shipped --task au --head untrained --task va"
     )
     assert predict_command(record | {"config": {"faces": "all"}}, "f", "o") == (

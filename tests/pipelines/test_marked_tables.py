@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import emobeam as eb
-from emobeam.emo_transforms.prediction.parts import part_uri, write_part
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_part
 from emobeam.pipelines.challenge.submit import run_submit, submission_data, submission_text
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.results.exports.made import clip_table, frame_table, put

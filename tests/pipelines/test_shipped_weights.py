@@ -16,7 +16,7 @@ from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_for
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.shipped import shipped, shipped_head
-from emobeam.emo_transforms.prediction.parts import read_part_footer
+from emobeam.emo_transforms.prediction.prediction_tables import read_part_footer
 from emobeam.pipelines.cli import main
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tasks import task_named

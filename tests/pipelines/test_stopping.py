@@ -105,7 +105,7 @@ def test_forked_children_end_as_ever() -> None:
     """Data loaders fork theirs, and end them by SIGTERM."""
     command = [sys.executable, "-c", FORKED]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (143, f"{-signal.SIGTERM}\n", "")
 
@@ -148,7 +148,7 @@ def test_a_command_with_workers_ends_them_and_clears_away(number: signal.Signals
         children = psutil.Process(process.pid).children(recursive=True)
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
         process.send_signal(number)
-        told, errors = process.communicate(timeout=60)
+        told, errors = process.communicate(timeout=240)
     finally:
         process.kill()
     assert (process.returncode, told) == (code, "")

@@ -17,7 +17,9 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage import downloads
+from emobeam.emo_transforms.storage.leftovers import owner_mark
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
+from emobeam.pipelines.run_origin import new_run_id
 from emobeam.runners.child_supervision import Children, Supervised, _SupervisedDoFn
 from emobeam.runners.local import LocalConfig
 from emobeam.runners.local_worker import Job
@@ -145,7 +147,7 @@ def test_what_comes_between_two_writes_is_written_in_the_end(tmp_path: Path) -> 
     beats("frames", {"frames": 1})
     beats("frames", {"frames": 1})
     wait_for(lambda: hear(exchange).counts["frames"] == 3)
-    assert hear(exchange).signs == 2
+    assert hear(exchange).signs in (2, 3), "3 where a busy machine took longer for the first than the pause"
 
 
 def test_object_stores_are_written_to_and_read_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +197,7 @@ def test_a_worker_that_does_not_see_the_folder_of_the_run_begins_nothing(tmp_pat
 
 def test_workers_of_a_run_that_is_over_write_nothing(tmp_path: Path) -> None:
     """A job that was cancelled goes on for a while, and its exchange must not come back."""
-    with open_exchange(str(tmp_path), "20261121T100000Z-abc") as exchange:
+    with open_exchange(str(tmp_path), new_run_id()) as exchange:
         beats = Beats(exchange, interval=0.0)
         beats("frames", {"frames": 1})
         assert beats.flush(60)
@@ -232,9 +234,11 @@ def test_threads_of_one_process_share_a_file(tmp_path: Path) -> None:
 
 def test_copies_of_videos_go_with_the_last_step_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for name in ("unused", "used"):
+    everything = {"unused": owner_mark(), "used": owner_mark(), "another's": "elsewhere-0123456789ab-1-1"}
+    for name, user in everything.items():
         (downloads._folder() / name).mkdir()
         (downloads._folder() / name / "lock").touch()
+        (downloads._folder() / name / f"user-{user}").touch()
     exchange = begun(tmp_path / "exchange")
     children = Children(ElementsJob(str(tmp_path)), Beats(exchange), LocalConfig(workers=1), 1)
     children.enter()
@@ -242,6 +246,6 @@ def test_copies_of_videos_go_with_the_last_step_of_a_worker(tmp_path: Path, monk
     with open(downloads._folder() / "used" / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         children.leave()
-        assert {path.name for path in downloads._folder().iterdir()} == {"unused", "used"}
+        assert {path.name for path in downloads._folder().iterdir()} == set(everything)
         children.leave()
-        assert {path.name for path in downloads._folder().iterdir()} == {"used"}
+        assert {path.name for path in downloads._folder().iterdir()} == {"used", "another's"}

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, open_exchange
+from emobeam.pipelines.run_origin import new_run_id
 from emobeam.runners.idle_exit import Presence, is_worker
 from emobeam.runners.worker_progress import Beats
 from tests.pipelines.runs import gone, wait_for
@@ -47,7 +48,7 @@ time.sleep(600)
 @contextmanager
 def forgotten(folder: Path, what: str = "idle") -> Iterator[psutil.Process]:
     """A worker with an idle child; its run is over when the block begins, and nobody has told it."""
-    with open_exchange(str(folder / "out"), "20261121T100000Z-abcdef") as exchange:
+    with open_exchange(str(folder / "out"), new_run_id()) as exchange:
         process = subprocess.Popen([sys.executable, "-c", _WORKER, str(folder), exchange.uri, what])
         try:
             wait_for((folder / "ready").exists)

@@ -79,10 +79,21 @@ def test_versions_are_those_of_the_lock_and_of_the_makefile() -> None:
     assert args["BEAM_VERSION"] == locked("requirements.lock")["apache-beam"]
     assert args["UV_VERSION"] in re.findall(r"^UV_VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert args["VERSION"] == project["version"]
     assert args["PYTHON_VERSION"] == project["requires-python"].removeprefix(">=")
     major, minor = args["PYTHON_VERSION"].split(".")
     assert f"python{major}{minor}-template-launcher-base" in arguments(FLEX / "Dockerfile")["LAUNCHER"]
+
+
+def test_the_version_that_the_build_is_told_is_the_packages_and_the_labels() -> None:
+    texts = [text for _, text in instructions(IMAGES / "Dockerfile")]
+    install = next(index for index, text in enumerate(texts) if text.endswith("--no-deps ."))
+    assert texts[install - 1 : install + 1] == [
+        "VERSION=",
+        'EMOBEAM_VERSION="${VERSION}" uv pip install --python /opt/emobeam/bin/python --no-deps .',
+    ]
+    (label,) = [text for text in texts if "org.opencontainers.image.version" in text]
+    assert 'org.opencontainers.image.version="${VERSION:-unknown}"' in label
+    assert "VERSION=" in texts[install + 1 : texts.index(label)], "an argument ends with its stage"
 
 
 def test_what_decides_bytes_has_one_version_here_and_in_the_image() -> None:
@@ -115,7 +126,9 @@ def test_every_source_exists_and_reaches_the_build(dockerfile: Path) -> None:
 
 def test_every_package_of_the_project_is_copied() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert set(packages["packages"]) <= set(copied(IMAGES / "Dockerfile"))
+    links = {path.readlink().name for path in (ROOT / "emobeam").iterdir() if path.is_symlink()}
+    assert len(links) == 4
+    assert {*packages["packages"], *links} <= set(copied(IMAGES / "Dockerfile"))
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.name))
@@ -169,7 +182,7 @@ def test_the_list_of_packages_installs_as_the_image_does_it(tmp_path: Path) -> N
     shutil.copy(IMAGES / "packages.sh", tmp_path)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
     command = ["sh", "packages.sh", "cuda", sys.executable, "--dry-run", "--quiet"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     if "dns error" in done.stderr or "Failed to fetch" in done.stderr:
         pytest.skip("the package index can't be reached")
     assert done.returncode == 0, done.stderr

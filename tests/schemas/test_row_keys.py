@@ -190,9 +190,9 @@ def test_match_names_against_components(name: str, videos: list[str]) -> None:
 
 def test_many_videos_of_one_file_name() -> None:
     names = [f"{subject}/visit/video.mp4" for subject in range(20_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     matches = match_names(names, [f"raw/{subject}/visit/video" for subject in range(20_000)])
-    assert time.perf_counter() - start < 10  # comparing each with each would take minutes
+    assert time.process_time() - start < 10  # comparing each with each would take minutes
     assert matches.found["123/visit/video.mp4"] == ("raw/123/visit/video", "")
     assert len(matches.found) == 20_000
 

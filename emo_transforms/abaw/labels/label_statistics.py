@@ -12,7 +12,7 @@ from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, label_source
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import marked
 from emobeam.emo_transforms.abaw.text_files import fields_of, is_file, read_rows
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.row_keys import SUBJECTS
+from emobeam.schemas.row_keys import without_side
 from emobeam.schemas.tasks import TASKS, OutputGroup, Task
 
 BINS = 20
@@ -83,7 +83,7 @@ def _statistics(task: Task, labels: Iterable[VideoLabels]) -> dict[str, Any]:
     for video in labels:
         names.append(video.name)
         samples += len(video.frames)
-        rate = _RATE.fullmatch(_without_side(video.name)) if task.scope == "frame" else None
+        rate = _RATE.fullmatch(without_side(video.name)) if task.scope == "frame" else None
         if rate and int(rate[1]):
             seconds += len(video.frames) / int(rate[1])
         else:
@@ -96,7 +96,7 @@ def _statistics(task: Task, labels: Iterable[VideoLabels]) -> dict[str, Any]:
     dense = task.form.dense  # sparse rows tell nothing about durations
     return {
         "names": len(names),
-        "videos": len({_without_side(name) for name in names}),
+        "videos": len({without_side(name) for name in names}),
         "subjects": _subjects(task, names),
         "samples": samples,
         "hours": round(seconds / 3600, 4) if rates_known and dense and names else None,
@@ -177,8 +177,3 @@ def _subjects(task: Task, names: list[str]) -> int | None:
     if task.labels.subjects == "folder":
         return len({name.removeprefix("Videos/").partition("/")[0] for name in names})
     return None
-
-
-def _without_side(name: str) -> str:
-    base, _, side = name.rpartition("_")
-    return base if base and side in SUBJECTS else name

@@ -138,7 +138,8 @@ def per_output(group: Group, sums: Sums) -> NDArray[np.float64]:
     """The figure of each output of a group, ``[..., outputs]``."""
     if isinstance(sums, MomentSums):
         return sums.ccc() if group.kind == "ccc" else sums.pearson()
-    assert isinstance(sums, (BinarySums, ConfusionSums))
+    if isinstance(sums, ApCurve):
+        raise TypeError(f"{', '.join(group.outputs)}: an average precision has no figure of each output")
     return sums.f1()
 
 

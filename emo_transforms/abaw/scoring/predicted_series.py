@@ -17,9 +17,8 @@ from emobeam.emo_transforms.abaw.decisions import compound_from_expressions, wit
 from emobeam.emo_transforms.abaw.submissions.reading import find_submissions, read_submission
 from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.networks.heads.output_quality import marks_in
-from emobeam.emo_transforms.prediction.parts import read_part_footer
 from emobeam.emo_transforms.prediction.postprocessing import confident, postprocess, rows_with_value, weighted_mean
-from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks, read_part_footer
 from emobeam.schemas.post_config import PostConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
@@ -62,10 +61,12 @@ class Predictions(Protocol):
     """
 
     @property
-    def scores(self) -> bool: ...
+    def scores(self) -> bool:
+        """Whether values are scores, see above."""
 
     @property
-    def places(self) -> Sequence[Place]: ...
+    def places(self) -> Sequence[Place]:
+        """All there are, sorted."""
 
     def read(self, place: Place) -> Series:
         """The series of one of ``places``."""
@@ -93,6 +94,7 @@ class TablePredictions:
 
     @property
     def places(self) -> Sequence[Place]:
+        """Video and subject of each table, sorted."""
         return sorted(self.parts)
 
     @property
@@ -101,6 +103,7 @@ class TablePredictions:
         return TASKS["ce"].outputs if self.compound else self.task.outputs
 
     def read(self, place: Place) -> Series:
+        """Face 0 of one video's table; raises :class:`EmobeamError` where the table can't be read."""
         uri = self.parts[place]
         try:
             with storage.open_read(uri) as file:
@@ -130,6 +133,7 @@ class TablePredictions:
         return Series(frames, stacked, known, times, unknown=unknown, experimental=experimental)
 
     def find(self, names: Sequence[str]) -> dict[str, Place]:
+        """The table that each of the organisers' names means; ``_left`` and ``_right`` name a subject."""
         found = match_names(names, sorted({video for video, _ in self.parts})).found
         return {name: place for name, place in found.items() if place in self.parts}
 
@@ -143,12 +147,15 @@ class SubmissionPredictions:
 
     @property
     def places(self) -> Sequence[Place]:
+        """The names in the submission, sorted, each with the subject ``""``."""
         return [(name, "") for name in sorted(self.series)]
 
     def read(self, place: Place) -> Series:
+        """The rows of one name, in label form."""
         return self.series[place[0]]
 
     def find(self, names: Sequence[str]) -> dict[str, Place]:
+        """The part of the submission that each of the organisers' names means."""
         # Names of a submission are the organisers' own: `_left` is no side of another name here.
         found = match_names(names, sorted(self.series)).found
         return {name: place for name, place in found.items() if not place[1]}
@@ -170,14 +177,17 @@ class ProcessedPredictions:
 
     @property
     def places(self) -> Sequence[Place]:
+        """Those of all sets, sorted."""
         return sorted({place for part in self.parts for place in part.places})
 
     def read(self, place: Place) -> Series:
+        """The average of the sets that have the place, gated, smoothed and corrected as ``config`` says."""
         found = [part.read(place) if place in part.parts else None for part in self.parts]
         gate = self.gate.read(place) if self.gate and place in self.gate.parts else None
         return combine(found, self.config, gate, self.parts[0].outputs)
 
     def find(self, names: Sequence[str]) -> dict[str, Place]:
+        """The place that each of the organisers' names means, in whichever of the sets."""
         found = match_names(names, sorted({video for video, _ in self.places})).found
         places = set(self.places)
         return {name: place for name, place in found.items() if place in places}

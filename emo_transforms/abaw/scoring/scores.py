@@ -37,7 +37,7 @@ from emobeam.emo_transforms.prediction.postprocessing import rows_with_value
 from emobeam.schemas.post_config import PostConfig, check_fits, post_to_json
 from emobeam.schemas.published_scores import published_for
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.row_keys import SUBJECTS, match_names
+from emobeam.schemas.row_keys import match_names, participant_of, without_side
 from emobeam.schemas.tasks import Task
 
 LISTED = 5
@@ -206,12 +206,10 @@ def resampling_unit(task: Task, name: str) -> str:
     the scene. Where names don't tell (EMI): the clip itself.
     """
     if task.labels.subjects == "folder":
-        folders = name.removeprefix("Videos/").split("/")
-        return folders[0] if len(folders) > 1 else name
+        return participant_of(name)
     if task.labels.subjects != "name":
         return name
-    base, _, side = name.rpartition("_")
-    stem = base if base and side in SUBJECTS else name
+    stem = without_side(name)
     part = re.fullmatch(r"(.+\d+x\d+)-\d+|(.+)_\d+", stem)
     return (part[1] or part[2]) if part else stem
 

@@ -181,15 +181,12 @@ def _fitted(
     names: tuple[str, ...],
 ) -> PostConfig:
     """The best of the trials, at the gate's best confidence."""
-    best: tuple[float, float, list[_Choice]] | None = None
+    found: list[tuple[float, float, list[_Choice]]] = []
     for confidence in dict.fromkeys(trial.gate for trial in trials):
         at_gate = [trial for trial in trials if trial.gate == confidence]
         choices = [choice for group in measure.groups for choice in _choices(measure, group, at_gate)]
-        total = sum(_group_means(measure, choices))
-        if best is None or total > best[0]:
-            best = (total, confidence, choices)
-    assert best is not None
-    total, confidence, choices = best
+        found.append((sum(_group_means(measure, choices)), confidence, choices))
+    total, confidence, choices = max(found, key=lambda each: each[0])
     yes_or_no = [k for group in measure.groups if group.kind in {"binary", "two_classes"} for k in _columns(group)]
     thresholds = tuple(choice.threshold if k in yes_or_no else DECISION for k, choice in enumerate(choices))
     config = replace(

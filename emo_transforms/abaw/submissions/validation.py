@@ -17,7 +17,7 @@ from emobeam.emo_transforms.abaw.submissions.reading import Submission, find_sub
 from emobeam.emo_transforms.abaw.submissions.row_formats import RowError, RowFormat, parse_row, submission_format
 from emobeam.emo_transforms.abaw.submissions.templates import read_template, read_video_list
 from emobeam.emo_transforms.abaw.text_files import base_name, is_file, read_lines
-from emobeam.emo_transforms.storage import file_system
+from emobeam.emo_transforms.storage import open_read
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import format_key, parse_key, split_row
 from emobeam.schemas.tasks import Task
@@ -230,8 +230,7 @@ def _filled_lines(file: str, notes: _Notes) -> Iterator[tuple[int, str]]:
 
 def _check_bytes(file: str, notes: _Notes) -> None:
     """What shows at the file's ends: a byte-order mark, line ends of Windows, no line end."""
-    fs, path = file_system(file)
-    with fs.open(path, "rb") as stream:
+    with open_read(file) as stream:
         head = stream.read(4096)
     if head.startswith(b"\xef\xbb\xbf"):
         notes.warn("mark", file, 1, "begins with a byte-order mark, which some readers take for a part of the header")

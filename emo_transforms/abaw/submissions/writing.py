@@ -6,7 +6,7 @@ filled: from the nearest frame of the same video that has a value, else with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -202,10 +202,10 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
         wanted = read_video_list(template, task, rows.form)
         places = dict(match_names(wanted, [video for video, _ in pairs]).found)
     written = []
-    for name, count in wanted.items():
+    for name, listed in wanted.items():
         known = rows.predictions(*places[name]) if name in places else None
-        if count is None:
-            count = int(known.frames.max()) if known is not None and len(known.frames) else 0
+        predicted = int(known.frames.max()) if known is not None and len(known.frames) else 0
+        count = predicted if listed is None else listed
         if not count:  # no predictions, and the list of names doesn't say how many rows to make up
             rows.missing[name] = None
             continue
@@ -216,10 +216,32 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
         written.append(uri)
     if not written:
         raise EmobeamError(f"{destination}: not written, there are no predictions of task {task.name}")
-    extension = "." + pattern.rpartition(".")[2]
-    for name in storage.names(destination, extension) - set(wanted):
-        storage.remove(storage.join(destination, name + extension))
+    _drop_others(folder, rows.form, written)
     return rows.report(destination, written)
+
+
+def drop_submission(task: Task, edition: int, folder: str) -> None:
+    """Removes the files that :func:`write_submission` left in a folder: they would be taken for those of a later run.
+
+    Raises:
+        UsageError: the edition has no such task.
+    """
+    for form in task.forms_of(edition):
+        if form.key.per_video:
+            _drop_others(folder, form, ())
+        else:
+            storage.remove(storage.join(folder, form.file))
+
+
+def _drop_others(folder: str, form: SubmissionForm, written: Collection[str]) -> None:
+    """Removes what earlier runs wrote and this one didn't; a video that lost its predictions has no file either."""
+    below, _, pattern = form.file.rpartition("/")
+    extension = "." + pattern.rpartition(".")[2]
+    found = {
+        storage.join(folder, below, name + extension) for name in storage.names(storage.join(folder, below), extension)
+    }
+    for uri in found - set(written):
+        storage.remove(uri)
 
 
 def fill(

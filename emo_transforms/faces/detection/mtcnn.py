@@ -124,9 +124,9 @@ class MtcnnDetector:
         found = _seen(self.networks.refine, sources, squares, 24)
         for boxes, (there, answers), choose in zip(squares, found, choices, strict=True):
             passed = answers[:, 0] > _logit(config.thresholds[1])
-            accepted, answers = there[passed], answers[passed]
-            chosen = choose(accepted, boxes[accepted], answers[:, 0])
-            refined.append(square(shift(boxes[accepted[chosen]], answers[chosen, 1:5])))
+            accepted, agreed = there[passed], answers[passed]
+            chosen = choose(accepted, boxes[accepted], agreed[:, 0])
+            refined.append(square(shift(boxes[accepted[chosen]], agreed[chosen, 1:5])))
         found = _seen(self.networks.output, sources, refined, 48)
         return [
             _faces(boxes[there], answers, config.thresholds[2], config.keep)

@@ -55,6 +55,7 @@ class TimmVectors(nn.Module):
         return int(network.head_hidden_size)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures ``[N, 3, H, W]`` to the embedding ``[N, D]`` and scores ``[N, K]``, K 0 without a last layer."""
         network: Any = self.network
         embedding = network.forward_head(network.forward_features(pictures), pre_logits=True)
         head = network.get_classifier()

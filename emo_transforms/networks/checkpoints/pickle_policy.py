@@ -97,6 +97,8 @@ _KEYS = (str, bytes, bool, float, type(None), Name, Record)
 
 @dataclass(frozen=True)
 class Storage:
+    """A stretch of numbers in a checkpoint: its name there, their type, and how many they are."""
+
     key: str
     dtype: torch.dtype
     length: int

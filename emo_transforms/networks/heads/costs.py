@@ -84,11 +84,9 @@ def count_macs(module: nn.Module) -> Iterator[list[int]]:
     """Counts while the module is called; the list's only element is the sum so far."""
     total = [0]
 
-    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
+    def count(layer: Any, _: Any, output: Tensor) -> None:
         # Every output value is a sum over one slice of the weights.
-        total[0] += output.numel() * math.prod(weight.shape[1:])
+        total[0] += output.numel() * math.prod(layer.weight.shape[1:])
 
     layers = [layer for layer in module.modules() if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
     handles = [layer.register_forward_hook(count) for layer in layers]

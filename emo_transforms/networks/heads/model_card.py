@@ -103,8 +103,10 @@ def _values(config: HeadConfig) -> str:
 
 def _data(config: HeadConfig) -> str:
     parts = [
-        f"Trained on {_count(config.trained_on)}, thresholds and smoothing tuned on {_count(config.tuned_on)}; "
-        "`head.json` lists their ids."
+        (
+            f"Trained on {_count(config.trained_on)}, thresholds and smoothing tuned on {_count(config.tuned_on)}; "
+            "`head.json` lists their ids."
+        )
     ]
     if config.provenance:
         parts.append(_table(("", ""), [(key, _text(value)) for key, value in _flat(config.provenance)]))
@@ -125,7 +127,7 @@ def _running(config: HeadConfig) -> str:
     weights = f"HEAD/{file}" if file else "WEIGHTS"
     backbone = "the backbone that was trained with the head" if file else "the backbone's weights at hand"
     return (
-        "## How to run it\n\nWith this folder as `HEAD` and a feature cache made with the same backbone "
+        "## How to run it\n\nWith this folder as `HEAD` and a feature cache made with the same backbone\n"
         f"(features `{config.features_id}`, `--store {','.join(store)}`):\n\n"
         "```sh\nemobeam predict FEATURES --head HEAD --output OUT\n```\n\n"
         f"From videos, with {backbone}:\n\n"

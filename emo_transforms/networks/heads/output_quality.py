@@ -14,13 +14,16 @@ class Marked(Protocol):
     """The parts of a ``HeadConfig`` that are marks."""
 
     @property
-    def unknown(self) -> tuple[str, ...]: ...
+    def unknown(self) -> tuple[str, ...]:
+        """Names of outputs that nobody taught the head."""
 
     @property
-    def experimental(self) -> tuple[str, ...]: ...
+    def experimental(self) -> tuple[str, ...]:
+        """Names of outputs that are not known to be right on real faces."""
 
     @property
-    def outputs(self) -> tuple[str, ...]: ...
+    def outputs(self) -> tuple[str, ...]:
+        """Names of all outputs, in the order of the task."""
 
 
 @dataclass(frozen=True)

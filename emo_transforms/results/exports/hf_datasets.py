@@ -152,13 +152,17 @@ def _prose(configurations: Sequence[Configuration], facts: CardFacts) -> str:
     parts = [f"# {facts.title}", ""]
     if untrained:
         parts += [
-            f"> **Untrained networks made these values: {'; '.join(dict.fromkeys(untrained))}.** The numbers mean "
-            "nothing. They show the form of the data and serve no other purpose.",
+            (
+                f"> **Untrained networks made these values: {'; '.join(dict.fromkeys(untrained))}.** The numbers mean "
+                "nothing. They show the form of the data and serve no other purpose."
+            ),
             "",
         ]
     parts += [
-        f"Estimates of facial affect in {facts.videos} videos, made by programs, not by people. No pictures are "
-        "included; the videos have their own owners and terms.",
+        (
+            f"Estimates of facial affect in {facts.videos} videos, made by programs, not by people. No pictures are "
+            "included; the videos have their own owners and terms."
+        ),
         "",
         "## What is in it",
         "",
@@ -171,9 +175,11 @@ def _prose(configurations: Sequence[Configuration], facts: CardFacts) -> str:
         *_LIMITS,
         "## Licence",
         "",
-        "Not decided: `unknown` stands in the metadata until whoever publishes this data sets a licence. It depends on "
-        "the terms of the videos, on the consent of the people in them, and on the terms of the weights named above, "
-        "some of which forbid commercial use.",
+        (
+            "Not decided: `unknown` stands in the metadata until whoever publishes this data sets a licence. It "
+            "depends on the terms of the videos, on the consent of the people in them, and on the terms of the weights "
+            "named above, some of which forbid commercial use."
+        ),
         "",
     ]
     return "\n".join(parts)
@@ -198,8 +204,10 @@ def _contents(configurations: Sequence[Configuration], facts: CardFacts) -> list
             "| `face` | 0 is the main face of the video |",
             f"| `frame` | native frame, from 1 by presentation time; here: {rows} |",
             "| `time` | s from the first frame; null where unknown |",
-            "| `<task>_source` | `sampled`: a face seen in this very frame; `interpolated` between two; `nearest` to "
-            "one; `absent`: nothing seen, values are null |",
+            (
+                "| `<task>_source` | `sampled`: a face seen in this very frame; `interpolated` between two; `nearest` "
+                "to one; `absent`: nothing seen, values are null |"
+            ),
         ]
     lines += [f"| {', '.join(f'`{name}`' for name in task.outputs)} | {_meaning(task)} |" for task in facts.tasks]
     for name, limits in facts.thresholds.items():
@@ -255,13 +263,19 @@ def _making(facts: CardFacts) -> list[str]:
 
 
 _LIMITS = [
-    "- Expressions are not feelings. An action unit, a class or a point of valence and arousal describes how a face "
-    "looks to annotators of the training data, not what a person feels, thinks or intends.",
-    "- Not for decisions about people: not for hiring, schooling, policing, credit, insurance, diagnosis or lie "
-    "detection. In the European Union, systems that infer emotions at work and in education are prohibited but for "
-    "medical and safety reasons (Regulation (EU) 2024/1689, article 5).",
-    "- Accuracy differs between people, ages, skin tones, light, pose and occlusion, and was not measured on these "
-    "videos unless the run says so.",
+    (
+        "- Expressions are not feelings. An action unit, a class or a point of valence and arousal describes how a "
+        "face looks to annotators of the training data, not what a person feels, thinks or intends."
+    ),
+    (
+        "- Not for decisions about people: not for hiring, schooling, policing, credit, insurance, diagnosis or lie "
+        "detection. In the European Union, systems that infer emotions at work and in education are prohibited but for "
+        "medical and safety reasons (Regulation (EU) 2024/1689, article 5)."
+    ),
+    (
+        "- Accuracy differs between people, ages, skin tones, light, pose and occlusion, and was not measured on these "
+        "videos unless the run says so."
+    ),
     "- Speech moves the lips: AU25 and AU26 while somebody speaks are no expression by themselves.",
     "- Values of neighbouring frames depend on each other (windows, interpolation): count videos or people instead.",
     "- Faces can identify people; ids of videos and traces of behaviour may, too.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_in
 from emobeam.emo_transforms.prediction.face_roles import SIDES
-from emobeam.emo_transforms.prediction.parts import part_uri, read_part_footer
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, read_part_footer
 from emobeam.emo_transforms.prediction.smoothing import GAP_TOLERANCE
 from emobeam.emo_transforms.prediction.video_prediction import VideoView, view_video
 from emobeam.schemas.records import EmobeamError, VideoFeatures
@@ -129,7 +130,7 @@ def interpolate_boxes(
 
 
 def video_item(
-    video: str, segments: Sequence[Mapping[str, object]], footers: Sequence[Mapping[str, object]]
+    video: str, segments: Sequence[Mapping[str, Any]], footers: Sequence[Mapping[str, Any]]
 ) -> VideoFeatures:
     """The unit of work that stage 2 made of a video, from the index of the cache and its tables' footers.
 
@@ -143,14 +144,11 @@ def video_item(
     subjects: list[str] = []
     persons: dict[str, int] = {}
     for footer in footers:
-        names = footer["subjects"]
-        assert isinstance(names, list)
-        subjects += [name for name in names if name not in subjects]
+        subjects += [name for name in footer["subjects"] if name not in subjects]
         faces = footer.get("faces") or []
-        assert isinstance(faces, list)
         persons |= {row["subject"]: row["person"] for row in faces if row["subject"] not in ("", *SIDES)}
     known = tuple(name for name in subjects if name in ("", *SIDES) or name in persons)
-    shards = sorted(segments, key=lambda row: row["segment"])  # type: ignore[arg-type,return-value]
+    shards = sorted(segments, key=lambda row: int(row["segment"]))
     return VideoFeatures(
         video, tuple(str(row["shard"]) for row in shards), known or ("",), tuple(sorted(persons.items()))
     )

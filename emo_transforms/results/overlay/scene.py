@@ -39,7 +39,8 @@ class Face:
 @dataclass(frozen=True)
 class Bar:
     """One output: name, range, the threshold that is marked (None: none), and whether it is ``experimental``, or
-    ``unknown`` to the head."""
+    ``unknown`` to the head.
+    """
 
     name: str
     low: float

@@ -54,7 +54,8 @@ class Encoding:
 @dataclass(frozen=True)
 class Remade:
     """What came of it: frames written, frames of the probe that could not be decoded, and what became of the sound
-    (``copied``, ``aac`` or ``none``)."""
+    (``copied``, ``aac`` or ``none``).
+    """
 
     frames: int
     lost: int

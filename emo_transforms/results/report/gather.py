@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.prediction.parts import part_name
-from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, marks_of_parts
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, marks_of_parts, part_name
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import TASKS, Task
@@ -154,7 +153,7 @@ def _features(output: str, run: Mapping[str, Any]) -> str:
         try:
             if place and storage.exists(storage.join(place, "dataset.json")):
                 return place
-        except Exception:  # a store that needs other credentials; the page does without the cache
+        except Exception:  # noqa: BLE001 - a store that needs other credentials; the page does without the cache
             continue
     return ""
 

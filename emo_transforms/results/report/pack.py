@@ -38,9 +38,11 @@ class Packer:
         self._size = 0
 
     def add_bytes(self, data: bytes) -> dict[str, Any]:
+        """Bytes as they are."""
         return self._add(data, len(data), "raw")
 
     def add_codes(self, values: NDArray[np.uint8]) -> dict[str, Any]:
+        """Whole numbers from 0 to 255."""
         return self._add(values.astype(np.uint8).tobytes(), len(values), "u8")
 
     def add_whole(self, values: NDArray[Any]) -> dict[str, Any]:

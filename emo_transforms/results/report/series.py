@@ -121,10 +121,12 @@ class Distribution:
 
     @property
     def rows(self) -> int:
+        """How many values were counted."""
         return int(self.counts.sum())
 
     @property
     def mean(self) -> float:
+        """Of the values, NaN where there are none."""
         return self.total / self.rows if self.rows else float("nan")
 
     @property

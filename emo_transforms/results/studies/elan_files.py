@@ -21,7 +21,8 @@ class Annotation:
 @dataclass(frozen=True)
 class Medium:
     """A medium that a file links: its name as written, its type (``video/mp4``), and the time in it, in s, that is 0 in
-    the file's annotations (ELAN's offset of synchronised media)."""
+    the file's annotations (ELAN's offset of synchronised media).
+    """
 
     name: str
     kind: str = ""
@@ -163,8 +164,9 @@ def _in_order(children: list[tuple[str, str]]) -> list[str]:
     after = {before: identity for identity, before in children if before}
     names = {identity for identity, _ in children}
     ordered: list[str] = []
-    for identity, before in children:
+    for first, before in children:
         if before not in names:
+            identity = first
             while identity and identity not in ordered:
                 ordered.append(identity)
                 identity = after.get(identity, "")

@@ -180,8 +180,8 @@ def _events(trace: Trace, values: NDArray[np.float32], rules: Rules, first: int,
     times, frames, end = trace.times[rows], trace.frames[rows], float(trace.ends[stop - 1])
     found: list[tuple[Rule, Event]] = []
     for rule in rules.rules:
-        assert rule.on is not None
-        assert rule.off is not None
+        if rule.on is None or rule.off is None:
+            raise ValueError(f"{rule.unit}: a rule for classes, which have no thresholds")
         sign = -1.0 if rule.below else 1.0
         events = find_events(
             times,

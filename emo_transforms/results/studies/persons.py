@@ -92,14 +92,13 @@ class Remaining:
     """Tells when the last video of a person is done, so that nothing of them has to be kept any longer.
 
     Only a given name can be about several videos, so it is known beforehand which ones.
+
+    Args:
+        persons: who is who.
+        videos: ids of all videos that will be gone through.
     """
 
     def __init__(self, persons: Persons, videos: Iterable[str]) -> None:
-        """
-        Args:
-            persons: who is who.
-            videos: ids of all videos that will be gone through.
-        """
         there = set(videos)
         self._left = {name: own & there for name, own in persons.given().items()}
         self._names: dict[str, list[str]] = defaultdict(list)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.text_files import is_file
+from emobeam.emo_transforms.inputs.listing import asked
 from emobeam.emo_transforms.results.media_clock import since_first_frame
 from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -171,7 +172,7 @@ def files_below(uri: str, ends: tuple[str, ...]) -> list[tuple[str, str]]:
     """
     fs, root = storage.file_system(uri)
     found = []
-    for path in sorted(fs.find(root)):
+    for path in sorted(asked(uri, lambda: fs.find(root))):
         below = str(path).removeprefix(root.rstrip("/")).lstrip("/")
         if below.lower().endswith(ends) and not below.rpartition("/")[2].startswith("."):
             found.append((storage.join(uri, below), below.rpartition(".")[0]))

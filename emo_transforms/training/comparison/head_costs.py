@@ -7,6 +7,7 @@ nothing but what a head needs, and runs kernels on one thread.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms.networks.heads.costs import describe
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.schemas.records import EmobeamError
 
 RUNS = 200
@@ -63,8 +65,9 @@ def measured(folder: str) -> dict[str, Any]:
     Raises:
         EmobeamError: the process failed.
     """
-    command = [sys.executable, "-m", __name__, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", __name__, folder]
+    environment = {**os.environ, **same_imports()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmobeamError(f"{folder}: measuring the head failed: {done.stderr.strip()[-400:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -93,19 +93,25 @@ def _plus(count: float) -> str:
 def _notes(results: Mapping[str, Any]) -> list[str]:
     videos, machine = results["videos"], results["machine"]
     lines = [
-        "Mean ± sample standard deviation (number of seeds). The hold-out selects the epoch and tunes what the recipe "
-        f"tunes: {videos['holdout']} of {videos['train'] + videos['holdout']} training videos, cut by "
-        f"{videos['grouped_by']}. Untuned: thresholds of 0.5, no smoothing; tuned: as tuned on the hold-out, so that "
-        "its own tuned figure flatters.",
+        (
+            "Mean ± sample standard deviation (number of seeds). The hold-out selects the epoch and tunes what the "
+            f"recipe tunes: {videos['holdout']} of {videos['train'] + videos['holdout']} training videos, cut by "
+            f"{videos['grouped_by']}. Untuned: thresholds of 0.5, no smoothing; tuned: as tuned on the hold-out, so "
+            "that its own tuned figure flatters."
+        ),
     ]
     if results["official"]:
         lines.append("The official validation set was looked at after training alone, by the challenge's own rules.")
     lines += [
-        "Parameters and multiply-accumulate operations: + those of the backbone's final layer, which the head holds; "
-        f"latency: one window, one thread, {machine['processor']}, median. Memory: what a fresh process takes beyond "
-        "its libraries, of its peak.",
-        f"Recipe {results['recipe']['name']}; emobeam {results['versions']['emobeam']}, "
-        f"torch {results['versions']['torch']}.",
+        (
+            "Parameters and multiply-accumulate operations: + those of the backbone's final layer, which the head "
+            f"holds; latency: one window, one thread, {machine['processor']}, median. Memory: what a fresh process "
+            "takes beyond its libraries, of its peak."
+        ),
+        (
+            f"Recipe {results['recipe']['name']}; emobeam {results['versions']['emobeam']}, "
+            f"torch {results['versions']['torch']}."
+        ),
         *results["notes"],
     ]
     return [f"* {line}" for line in lines]

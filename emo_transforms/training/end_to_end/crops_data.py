@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
@@ -28,7 +28,7 @@ from emobeam.emo_transforms.faces.crops import Picture
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
 from emobeam.emo_transforms.training.heads.samples import LabelledFace
 from emobeam.emo_transforms.training.heads.window_plans import cut_windows
-from emobeam.emo_transforms.training.images.image_loader import BatchOrder, calm_worker
+from emobeam.emo_transforms.training.images.image_loader import BatchOrder, ordered_loader
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import EmobeamError, InputError, UsageError
 
@@ -275,16 +275,14 @@ class ClipLoader:
         self.windows = windows
         self._batch, self._fraction, self._seed = batch, fraction, seed
         self._order: BatchOrder[int] = BatchOrder()
-        self._loader: DataLoader[Any] = DataLoader(
+        self._loader = ordered_loader(
             _Clips(packed, windows, config),
-            batch_sampler=self._order,  # type: ignore[arg-type]  # any iterable of lists will do
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=pinned,
-            persistent_workers=workers > 0,
-            worker_init_fn=calm_worker if workers else None,
-            prefetch_factor=_AHEAD if workers else None,
-            generator=torch.Generator().manual_seed(seed),  # or each pass would draw from the global one
+            self._order,
+            _collate,
+            workers=workers,
+            ahead=_AHEAD,
+            pinned=pinned,
+            seed=seed,
         )
 
     def steps(self) -> int:

@@ -38,15 +38,16 @@ from emobeam.emo_transforms.training.end_to_end.crops_data import (
     workers_that_fit,
 )
 from emobeam.emo_transforms.training.end_to_end.trunk_and_head import EndToEnd
-from emobeam.emo_transforms.training.fitting import FitPlan, State, Tell, descend, fit, loss_figures
-from emobeam.emo_transforms.training.heads.evaluation import Tuned, holdout_score, tune_on, values_of
+from emobeam.emo_transforms.training.fitting import FitPlan, State, Tell, descend, fit, loss_figures, make_optimiser
+from emobeam.emo_transforms.training.heads.evaluation import Tuned, holdout_figures, tune_on, values_of
 from emobeam.emo_transforms.training.heads.head_loop import SeedResult, TrainSetup, learning_rate, without_holdout
 from emobeam.emo_transforms.training.heads.head_start import head_config, start_module
 from emobeam.emo_transforms.training.heads.recipe import recipe_to_json
 from emobeam.emo_transforms.training.heads.samples import LabelledFace, label_counts
 from emobeam.emo_transforms.training.images.pixels import AUTHORS, FrameAugmentation, augment, normalise, to_float
-from emobeam.emo_transforms.training.losses import TaskLoss, balance_of
-from emobeam.schemas.config import BackboneConfig, ExtractConfig, PredictConfig, digest_of
+from emobeam.emo_transforms.training.losses import balanced_loss
+from emobeam.schemas.config import BackboneConfig, ExtractConfig, digest_of
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
@@ -187,25 +188,24 @@ class CropsLearner:
         self._train = ClipLoader(packed, train, seen_by, batch=recipe.batch, fraction=recipe.fraction, **how)
         self._held = ClipLoader(packed, held, seen_by, batch=min(recipe.batch, 32), **how)
         counts = label_counts(setup.task, [faces[index] for index in setup.train])
-        balances = {group.name: balance_of(group, counts[group.name], recipe) for group in setup.task.groups}
-        self._loss = TaskLoss(setup.task, recipe, balances)
-        trained = [value for value in self.network.parameters() if value.requires_grad]
-        kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-        self._optimiser: torch.optim.Optimizer = kinds[recipe.optimiser](
-            trained, lr=recipe.lr, weight_decay=recipe.weight_decay
-        )
+        self._loss = balanced_loss(setup.task, recipe, counts)
+        self._optimiser = make_optimiser(recipe.optimiser, self.network, recipe.lr, recipe.weight_decay)
 
     def begin(self, epoch: int) -> None:
+        """Sets the layers to training."""
         self._epoch = epoch
         self.network.train()
 
     def steps(self, epoch: int) -> int:
+        """The same in every epoch."""
         return self._train.steps()
 
     def batches(self, epoch: int, start: int) -> Iterator[ClipBatch]:
+        """Clips in the order of the seed and the epoch."""
         return self._train.shuffled(epoch, start)
 
     def step(self, epoch: int, step: int, batch: ClipBatch) -> Mapping[str, float]:
+        """Augments the pictures, takes one step by the recipe's learning rate; figures are the losses."""
         recipe, device, steps = self._setup.recipe, self._setup.device, self._train.steps()
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(recipe, epoch * steps + step, steps * recipe.epochs)
@@ -219,26 +219,22 @@ class CropsLearner:
         return loss_figures(loss, parts)
 
     def evaluate(self) -> Mapping[str, float]:
+        """The challenge's figure and the loss on the hold-out; without one the number of the epoch."""
         if not self._setup.held:
             return {"score": float(self._epoch)}  # the last epoch is the best one
-        logits, faces = self.logits(), self._setup.joined.faces
-        score = holdout_score(self._setup.task, faces, values_of(logits, self.head_config.activation))
-        order = sorted(logits)
-        with torch.inference_mode():
-            loss, _ = self._loss(
-                torch.cat([logits[index] for index in order]),
-                torch.cat([torch.from_numpy(faces[index].labels) for index in order]),
-                torch.cat([torch.from_numpy(faces[index].valid) for index in order]),
-            )
-        return {"score": score, "loss": float(loss)}
+        setup = self._setup
+        return holdout_figures(setup.task, setup.joined.faces, self.logits(), self.head_config.activation, self._loss)
 
     def weights(self) -> dict[str, Tensor]:
+        """Of trunk and head, as they are now, on their device."""
         return dict(self.network.state_dict())
 
     def state(self) -> State:
+        """Weights and optimiser."""
         return {"network": dict(self.network.state_dict()), "optimiser": self._optimiser.state_dict()}
 
     def restore(self, state: State) -> None:
+        """Goes on from a ``state``."""
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,8 +124,7 @@ def _streamed(
                     joint = {name: each.flatten(0, 1)[None].to(device).float() for name, each in inputs.items()}
                     logits, state = module.stream(joint, state)
                     results.append(logits.reshape(-1, plan.length, logits.shape[-1]))
-                assert state is not None
-                states[unit.face] = state
+                    states[unit.face] = state
                 full = int(unit.lengths[part[-1]]) == plan.length
                 last[unit.face] = int(unit.positions[unit.windows[part[-1], -1]]) if full else -1
             _put(found, plan, unit, torch.cat(results))
@@ -183,6 +182,30 @@ def holdout_score(task: Task, faces: Sequence[LabelledFace], values: Mapping[int
     return score
 
 
+def holdout_figures(
+    task: Task,
+    faces: Sequence[LabelledFace],
+    logits: Mapping[int, Tensor],
+    activation: str,
+    loss_of: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]],
+) -> dict[str, float]:
+    """``score``, see :func:`holdout_score`, and ``loss``, over all held-out rows.
+
+    Args:
+        logits: ``[n, K]`` by index of the face.
+        loss_of: of logits, labels and what of them is valid; see ``losses.TaskLoss``.
+    """
+    score = holdout_score(task, faces, values_of(logits, activation))
+    order = sorted(logits)
+    with torch.inference_mode():
+        loss, _ = loss_of(
+            torch.cat([logits[index] for index in order]),
+            torch.cat([torch.from_numpy(faces[index].labels) for index in order]),
+            torch.cat([torch.from_numpy(faces[index].valid) for index in order]),
+        )
+    return {"score": score, "loss": float(loss)}
+
+
 def usual_limit(task: Task, faces: Sequence[LabelledFace]) -> float:
     """The threshold where none was chosen: 0.5, or :data:`PRESENT` where labels say how active an output is."""
     return PRESENT if hold_activations(task, faces) else DECISION
@@ -208,15 +231,13 @@ def tune_on(
     measure = measure_of(task)
     usual = (usual_limit(task, faces),) * len(task.outputs)
     untuned = holdout_score(task, faces, values)
-    best: tuple[float, int, tuple[float, ...]] | None = None
+    found: list[tuple[float, int, tuple[float, ...]]] = []
     for half in HALF_WINDOWS if smoothing and task.scope == "frame" else (0,):
         smooth = _smoothed(faces, values, half, gap)
         limits = _best_limits(task, measure, faces, smooth) if thresholds else ()
         score = float(task_score(measure, _sums(task, measure, faces, smooth, limits or usual)))
-        if best is None or score > best[0]:
-            best = score, half, limits
-    assert best is not None
-    score, half, limits = best
+        found.append((score, half, limits))
+    score, half, limits = max(found, key=lambda each: each[0])
     chosen = _smoothed(faces, values, half, gap)
     sums = _sums(task, measure, faces, chosen, limits or usual)
     outputs = {

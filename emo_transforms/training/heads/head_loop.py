@@ -18,10 +18,10 @@ from emobeam.emo_transforms.networks.heads.architectures.module import HeadModul
 from emobeam.emo_transforms.networks.heads.config import HeadConfig
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
-from emobeam.emo_transforms.training.fitting import FitPlan, Tell, descend, fit, loss_figures
+from emobeam.emo_transforms.training.fitting import FitPlan, Tell, descend, fit, loss_figures, make_optimiser
 from emobeam.emo_transforms.training.heads.evaluation import (
     Tuned,
-    holdout_score,
+    holdout_figures,
     predict_logits,
     tune_on,
     usual_limit,
@@ -33,7 +33,7 @@ from emobeam.emo_transforms.training.heads.recipe import Recipe, recipe_to_json
 from emobeam.emo_transforms.training.heads.row_groups import Source, source_of
 from emobeam.emo_transforms.training.heads.samples import Joined, label_counts, unknown_outputs
 from emobeam.emo_transforms.training.heads.window_plans import Plan, evaluation_plan, training_plan
-from emobeam.emo_transforms.training.losses import TaskLoss, balance_of
+from emobeam.emo_transforms.training.losses import balanced_loss
 from emobeam.schemas.config import digest_of
 from emobeam.schemas.tasks import Task
 
@@ -224,16 +224,11 @@ class HeadLearner:
             ),
         )
         counts = label_counts(setup.task, [setup.joined.faces[index] for index in setup.train])
-        balances = {group.name: balance_of(group, counts[group.name], recipe) for group in setup.task.groups}
-        self._loss = TaskLoss(setup.task, recipe, balances)
+        self._loss = balanced_loss(setup.task, recipe, counts)
         self._epoch = 0
         if self.module.final is not None and recipe.final_layer == "frozen":
             self.module.final.requires_grad_(False)
-        trained = [value for value in self.module.parameters() if value.requires_grad]
-        kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-        self._optimiser: torch.optim.Optimizer = kinds[recipe.optimiser](
-            trained, lr=recipe.lr, weight_decay=recipe.weight_decay
-        )
+        self._optimiser = make_optimiser(recipe.optimiser, self.module, recipe.lr, recipe.weight_decay)
 
     @property
     def identity(self) -> str:
@@ -242,6 +237,7 @@ class HeadLearner:
         return identity if self.loader.resident else digest_of([identity, self.setup.buffer_mb])
 
     def begin(self, epoch: int) -> None:
+        """Sets the layers to training, save a norm of the final layer that the recipe keeps."""
         self._epoch = epoch
         self.module.train()
         recipe = self.setup.recipe
@@ -249,12 +245,15 @@ class HeadLearner:
             self.module.final.norm.eval()
 
     def steps(self, epoch: int) -> int:
+        """The same in every epoch."""
         return self.loader.steps()
 
     def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Windows in the order of the seed and the epoch."""
         return self.loader.epoch(epoch, start)
 
     def step(self, epoch: int, step: int, batch: Batch) -> Mapping[str, float]:
+        """One step by the recipe's learning rate; figures are the losses."""
         recipe, device = self.setup.recipe, self.setup.device
         total = self.loader.steps() * recipe.epochs
         for group in self._optimiser.param_groups:
@@ -266,27 +265,22 @@ class HeadLearner:
         return loss_figures(loss, parts)
 
     def evaluate(self) -> Mapping[str, float]:
+        """The challenge's figure and the loss on the hold-out; without one the number of the epoch."""
         if not self.setup.held:
             return {"score": float(self._epoch)}  # the last epoch is the best one
-        logits = self._logits()
-        faces = self.setup.joined.faces
-        score = holdout_score(self.setup.task, faces, values_of(logits, self.config.activation))
-        order = sorted(logits)
-        with torch.inference_mode():
-            loss, _ = self._loss(
-                torch.cat([logits[index] for index in order]),
-                torch.cat([torch.from_numpy(faces[index].labels) for index in order]),
-                torch.cat([torch.from_numpy(faces[index].valid) for index in order]),
-            )
-        return {"score": score, "loss": float(loss)}
+        setup = self.setup
+        return holdout_figures(setup.task, setup.joined.faces, self._logits(), self.config.activation, self._loss)
 
     def weights(self) -> dict[str, Tensor]:
+        """Of the head, as they are now, on their device."""
         return dict(self.module.state_dict())
 
     def state(self) -> dict[str, Any]:
+        """Weights and optimiser."""
         return {"module": dict(self.module.state_dict()), "optimiser": self._optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a ``state``."""
         self.module.load_state_dict(state["module"])
         self._optimiser.load_state_dict(state["optimiser"])
 

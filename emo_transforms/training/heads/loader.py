@@ -129,9 +129,11 @@ class Streamed:
         )
 
     def steps(self) -> int:
+        """Batches of an epoch."""
         return _steps(self.plan, self.config)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from number ``start`` on; those before it are drawn all the same."""
         return _in_background(lambda: self._batches(epoch, start))
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch, None, None]:
@@ -178,6 +180,7 @@ class Resident:
         self._first: list[int] = []
 
     def steps(self) -> int:
+        """Batches of an epoch."""
         return _steps(self.plan, self.config)
 
     def load(self) -> None:
@@ -200,6 +203,7 @@ class Resident:
         self._store = store
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from number ``start`` on; the first call reads the rows."""
         self.load()
         return _in_background(lambda: self._batches(epoch, start))
 
@@ -318,7 +322,7 @@ def _in_background(make: Callable[[], Generator[Batch, None, None]]) -> Iterator
                     if not put(batch):
                         return
             put(None)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - is raised where the batches are taken
             put(error)
 
     thread = threading.Thread(target=work, name="emobeam-batches", daemon=True)

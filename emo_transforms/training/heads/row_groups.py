@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import ROW_GROUP
-from emobeam.emo_transforms.storage import file_system, is_local, local_path
+from emobeam.emo_transforms.storage import is_local, local_path, open_read
 from emobeam.emo_transforms.training.heads.window_plans import Unit
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import VECTORS, map_column
@@ -46,9 +46,11 @@ class Source:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of what is read, in the order of ``shapes``."""
         return tuple(self.shapes)
 
     def dtype(self, name: str) -> type[np.generic]:
+        """As the cache holds it: vectors in 32 bits, maps in 16."""
         return np.float32 if name in VECTORS else np.float16
 
     @property
@@ -169,8 +171,7 @@ def _opened(uri: str) -> Iterator[pq.ParquetFile]:
             with pq.ParquetFile(str(local_path(uri)), memory_map=False) as parquet:
                 yield parquet
             return
-        fs, path = file_system(uri)
-        with fs.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
+        with open_read(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
             yield parquet
     except FileNotFoundError as error:
         raise EmobeamError(f"{uri}: a shard is gone; run emobeam extract again") from error

@@ -86,8 +86,10 @@ class Counts:
         """One line for each fact that a user should know."""
         found = self.labelled - self.not_in_cache - self.without_rows
         told = [
-            f"{found} of {counted(self.labelled, 'labelled video')} {noun(found, 'has', 'have')} rows in the cache: "
-            f"{counted(self.rows, 'row')}, {self.rows - self.rows_without_label} with a label"
+            (
+                f"{found} of {counted(self.labelled, 'labelled video')} {noun(found, 'has', 'have')} rows in the "
+                f"cache: {counted(self.rows, 'row')}, {self.rows - self.rows_without_label} with a label"
+            )
         ]
         if self.not_in_cache:
             count = self.not_in_cache

@@ -39,9 +39,18 @@ NO_CLASS = ("None", "Uncertain", "No-Face")
 
 _ALIKE: Mapping[str, str] = {
     **{name.lower(): name for name in (*EMOTIONS, *NO_CLASS)},
-    **{"angry": "Anger", "disgusted": "Disgust", "fearful": "Fear", "afraid": "Fear", "happy": "Happiness"},
-    **{"sad": "Sadness", "surprised": "Surprise", "contemptuous": "Contempt", "neutrality": "Neutral"},
-    **{"noface": "No-Face", "no_face": "No-Face", "joy": "Happiness"},
+    "angry": "Anger",
+    "disgusted": "Disgust",
+    "fearful": "Fear",
+    "afraid": "Fear",
+    "happy": "Happiness",
+    "sad": "Sadness",
+    "surprised": "Surprise",
+    "contemptuous": "Contempt",
+    "neutrality": "Neutral",
+    "noface": "No-Face",
+    "no_face": "No-Face",
+    "joy": "Happiness",
 }
 
 

@@ -6,16 +6,16 @@ import io
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 import numpy as np
 import pandas as pd
 from fsspec import AbstractFileSystem
 
+from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
 from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.storage import locate
@@ -28,6 +28,8 @@ _OFFICIAL = ("val", "val_set", "valid", "validation")
 _TEST = ("test", "test_set", "testing")
 _PATHS = ("path", "subDirectory_filePath", "image", "file")
 _TABLES = (".csv", ".parquet")
+_NOBODY = ["", "NA", "N/A", "NaN", "nan", "None", "null"]
+"""What programs write where a subject is not known."""
 _IMAGE_FOLDERS = ("", "images", "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images")
 
 
@@ -73,7 +75,8 @@ def read_face_data(data: str, *, classes: str = "auto", validation: str = "", im
 
     Raises:
         UsageError: nothing there, classes that make no sense, or a split that is neither train, val nor test.
-        EmobeamError: a table lacks columns; no image of any class; an image both to train on and in the official split.
+        EmobeamError: a table lacks columns or has a row without path or class; no image of any class; an image both to
+            train on and in the official split.
     """
     found = _read_splits(data, images)
     official, unreadable = found.official, dict(found.unreadable)
@@ -188,10 +191,12 @@ def _read_annotations(
                 values.append(np.nan)
                 continue
             try:
-                text = fs.cat_file(posixpath.join(where, file))
+                text = storage.read_bytes(uri_of(fs, posixpath.join(where, file)))
                 values.append(float(np.load(io.BytesIO(text), allow_pickle=False).reshape(-1)[0]))
             except (OSError, ValueError, IndexError, EOFError) as error:
                 return name, [], f"{file}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        if not values[0].is_integer():  # rounded, it would be another class
+            return name, [], f"annotations/{stem}_exp.npy: {values[0]} is not the number of a class"
         return name, values, ""
 
     with ThreadPoolExecutor(8) as threads:  # three tiny files per image: what takes time is opening them
@@ -214,7 +219,9 @@ def _from_tables(tables: Sequence[tuple[str, str]], images: str) -> _Splits:
             )
         base = images.rstrip("/") if images else _image_folder(uri, table[column].astype(str).tolist()[:20])
         parts = _named_splits(table["split"], uri) if "split" in table.columns else [split] * len(table)
-        for row, part in zip(table.to_dict("records"), parts, strict=True):
+        rows = table.to_dict("records")
+        _check_filled(uri, rows, parts, (column, "expression"))
+        for row, part in zip(rows, parts, strict=True):
             if part == "test":
                 splits.left_out[TEST_SPLIT] += 1
                 continue
@@ -233,6 +240,24 @@ def _from_tables(tables: Sequence[tuple[str, str]], images: str) -> _Splits:
     return splits
 
 
+def _check_filled(
+    uri: str, rows: Sequence[dict[Hashable, Any]], parts: Sequence[str], columns: tuple[str, str]
+) -> None:
+    """Of each row but those of a test split, which may have no labels; none of them is looked at."""
+    for column in columns:
+        empty = [
+            number
+            for number, (row, part) in enumerate(zip(rows, parts, strict=True), start=1)
+            if part != "test" and (pd.isna(row[column]) or not str(row[column]).strip())
+        ]
+        if empty:
+            raise EmobeamError(
+                f"{uri}: {counted(len(empty), 'row')} {noun(len(empty), 'has', 'have')} no {column} (first: row "
+                f"{empty[0]} below the header, {', '.join(str(rows[empty[0] - 1][name]) for name in columns)}); fill "
+                "it in, or take the row out"
+            )
+
+
 def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
     """Of each row; a name nobody knows must not become training data."""
     texts = ["" if missing else str(text).strip() for text, missing in zip(column, column.isna(), strict=True)]
@@ -249,10 +274,17 @@ def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
 
 def _read_table(uri: str) -> pd.DataFrame:
     try:
-        with fsspec.open(uri, "rb") as file:
-            if uri.lower().endswith(".parquet"):
-                return pd.read_parquet(io.BytesIO(file.read()))
-            return pd.read_csv(file, encoding="utf-8-sig", dtype={"path": str, "expression": str, "subject": str})
+        file = io.BytesIO(storage.read_bytes(uri))
+        if uri.lower().endswith(".parquet"):
+            return pd.read_parquet(file)
+        # None is a class of AffectNet, which pandas would take for an empty cell.
+        return pd.read_csv(
+            file,
+            encoding="utf-8-sig",
+            dtype=dict.fromkeys((*_PATHS, "expression", "subject"), str),
+            keep_default_na=False,
+            na_values={"subject": _NOBODY},
+        )
     except FileNotFoundError as error:
         raise UsageError(f"{uri}: no such file") from error
     except (ValueError, OSError) as error:  # pandas' and pyarrow's own exceptions are ValueErrors
@@ -264,13 +296,13 @@ def _image_folder(uri: str, paths: Sequence[str]) -> str:
     fs, path = locate(uri)
     home = posixpath.dirname(path)
     for folder in (posixpath.join(home, name).rstrip("/") for name in _IMAGE_FOLDERS):
-        if any(fs.exists(f"{folder}/{name}") for name in paths):
+        if any(storage.exists(uri_of(fs, f"{folder}/{name}")) for name in paths):
             return uri_of(fs, folder)
     return uri_of(fs, home)
 
 
 def _class_text(value: object) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value == round(value) else str(value)
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _number(value: object) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -56,7 +56,8 @@ class ImageBatch:
 class Transform(Protocol):
     """From a decoded picture to the network's size."""
 
-    def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture: ...
+    def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """Pictures uint8 ``[H, W, 3]``; all chance comes from ``rng``."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class PlainTransform:
     size: int
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A square of ``size``; chance plays no part."""
         return fit_crop(picture, self.size)
 
 
@@ -76,6 +78,7 @@ class FaceTransform:
     size: int
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A square of ``size``, changed as ``rng`` draws."""
         return faces.apply(fit_crop(picture, self.size), faces.draw(rng))
 
 
@@ -100,6 +103,7 @@ class ImagenetTransform:
         )
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A square of ``size``, changed by a seed drawn from ``rng``; global sources of chance stay as they are."""
         with _global_seed(int(rng.integers(2**31))):  # timm draws from three global sources
             tensor: Tensor = self._transform(Image.fromarray(picture))
         return tensor.permute(1, 2, 0).contiguous().numpy()
@@ -156,6 +160,36 @@ class BatchOrder(Generic[Place]):
         return len(self.batches)
 
 
+def ordered_loader(
+    data: Dataset[Any],
+    order: BatchOrder[Any],
+    collate: Callable[[Any], Any],
+    *,
+    seed: int,
+    workers: int = 0,
+    ahead: int = 4,
+    pinned: bool = False,
+) -> DataLoader[Any]:
+    """Torch's loader of batches in an order that is set anew for each epoch.
+
+    Args:
+        workers: processes that read ahead, and stay from epoch to epoch; 0 reads in this one.
+        ahead: batches that each of them has ready.
+        pinned: for copies to a GPU that overlap with work on it.
+    """
+    return DataLoader(
+        data,
+        batch_sampler=order,  # type: ignore[arg-type]  # any iterable of lists will do
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pinned,
+        persistent_workers=workers > 0,
+        worker_init_fn=_calm_worker if workers else None,
+        prefetch_factor=ahead if workers else None,
+        generator=torch.Generator().manual_seed(seed),  # or each pass would draw from the global one
+    )
+
+
 class ImageLoader:
     """Batches of a data set, epoch by epoch.
 
@@ -170,17 +204,8 @@ class ImageLoader:
     ) -> None:
         self._count, self._batch, self._seed = len(images), batch, seed
         self._order: BatchOrder[tuple[int, int]] = BatchOrder()
-        self._loader: DataLoader[Any] = DataLoader(
-            _Pictures(images, transform, seed),
-            batch_sampler=self._order,  # type: ignore[arg-type]  # any iterable of lists will do
-            num_workers=workers,
-            collate_fn=_collate,
-            pin_memory=pinned,
-            persistent_workers=workers > 0,
-            worker_init_fn=calm_worker if workers else None,
-            prefetch_factor=4 if workers else None,
-            generator=torch.Generator().manual_seed(seed),  # or each pass would draw from the global one
-        )
+        data = _Pictures(images, transform, seed)
+        self._loader = ordered_loader(data, self._order, _collate, workers=workers, pinned=pinned, seed=seed)
 
     def steps(self) -> int:
         """Batches of a shuffled epoch: whole ones, or the only one."""
@@ -202,6 +227,6 @@ class ImageLoader:
         return [places[start : start + self._batch] for start in range(0, len(places), self._batch)]
 
 
-def calm_worker(worker: int) -> None:
+def _calm_worker(worker: int) -> None:
     """One thread for each process, there being many."""
     torch.set_num_threads(1)

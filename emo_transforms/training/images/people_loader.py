@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from emobeam.emo_transforms.faces import augmented_views
 from emobeam.emo_transforms.faces.crops import Picture, fit_crop
-from emobeam.emo_transforms.training.images.image_loader import BatchOrder, calm_worker
+from emobeam.emo_transforms.training.images.image_loader import BatchOrder, ordered_loader
 from emobeam.emo_transforms.training.images.people_crops import PeopleCrops, mirror_landmarks
 from emobeam.schemas.records import EmobeamError
 
@@ -84,16 +84,8 @@ class PeopleLoader:
     ) -> None:
         self._count, self._batch, self._seed = len(crops), batch, seed
         self._order: BatchOrder[tuple[int, int]] = BatchOrder()
-        self._loader: DataLoader[Any] = DataLoader(
-            _Crops(crops, size, seed, augmented),
-            batch_sampler=self._order,  # type: ignore[arg-type]  # any iterable of lists will do
-            num_workers=workers,
-            collate_fn=_collate,
-            persistent_workers=workers > 0,
-            worker_init_fn=calm_worker if workers else None,
-            prefetch_factor=4 if workers else None,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        data = _Crops(crops, size, seed, augmented)
+        self._loader = ordered_loader(data, self._order, _collate, workers=workers, seed=seed)
 
     def steps(self) -> int:
         """Batches of a shuffled epoch: whole ones, or the only one."""

@@ -86,7 +86,7 @@ class Pretraining:
         self._va = torch.from_numpy(train.va)
         self._labels = torch.from_numpy(train.labels)
         self._stage = ""
-        self._optimiser: torch.optim.Optimizer | None = None
+        self._optimiser: torch.optim.Optimizer  # from the first epoch on
         self._ema: ModelEmaV3 | None = None
         self.unreadable: dict[str, str] = {}
 
@@ -101,6 +101,7 @@ class Pretraining:
         return self._head_epochs
 
     def begin(self, epoch: int) -> None:
+        """At the first epoch of a stage: thaws its layers and makes its optimiser and average of weights."""
         stage = "head" if epoch < self._head_epochs else "all"
         if stage == self._stage:
             return
@@ -118,18 +119,20 @@ class Pretraining:
             self._ema = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, foreach=True)
 
     def steps(self, epoch: int) -> int:
+        """The same in every epoch."""
         return self._loader.steps()
 
     def batches(self, epoch: int, start: int) -> Iterator[ImageBatch]:
+        """Images in the order of the seed and the epoch."""
         return self._loader.shuffled(epoch, start)
 
     def step(self, epoch: int, step: int, batch: ImageBatch) -> Mapping[str, float]:
+        """One step by the stage's learning rate; figures are the losses. A batch of one image is passed over."""
         self._note(self._train, batch)
         if len(batch.places) < 2:  # batch norm has no variance of one
             return {"loss": 0.0}
         recipe, device = self._recipe, self._setting.device
         done = (epoch - (self._head_epochs if self._stage == "all" else 0)) * self.steps(epoch) + step
-        assert self._optimiser is not None
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(recipe, self._stage, done, self.steps(epoch))
         # With its layers frozen the network's batch norms must not learn from these images either.
@@ -161,6 +164,7 @@ class Pretraining:
         return {"loss": float(loss.detach()), **parts}
 
     def evaluate(self) -> Mapping[str, float]:
+        """Figures of the average of weights, else of the present ones, on the hold-out."""
         outputs, places = self._outputs(self._best_network(), self._held_loader, self._held)
         return flat_figures(self._figures(outputs, self._held, places))
 
@@ -172,10 +176,11 @@ class Pretraining:
         return self._figures(outputs, images, places)
 
     def weights(self) -> dict[str, Tensor]:
+        """The average of weights where the recipe asks for one, else those of the network."""
         return dict(self._best_network().state_dict())
 
     def state(self) -> State:
-        assert self._optimiser is not None
+        """Network, average, optimiser, stage, and the images that could not be read."""
         ema = None if self._ema is None else self._ema.module.state_dict()
         return {
             "network": self._network.state_dict(),
@@ -186,13 +191,13 @@ class Pretraining:
         }
 
     def restore(self, state: State) -> None:
+        """Goes on from a ``state``; one of the stage before gives its weights alone."""
         self._network.load_state_dict(state["network"])
         self.unreadable = dict(state["unreadable"])
         if state["stage"] != self._stage:  # broken off between the stages: the second starts from what the first left
             if self._ema is not None:
                 self._ema.module.load_state_dict(state["network"])
             return
-        assert self._optimiser is not None
         self._optimiser.load_state_dict(state["optimiser"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])

@@ -15,20 +15,29 @@ def backbone_card(result: Mapping[str, Any]) -> str:
     more = " and linear valence and arousal" if len(classes) < len(network["outputs"]) else ""
     parts = [
         f"# {network['architecture']}, trained on face images\n",
-        f"A network of timm with {len(network['outputs'])} outputs: logits of {shown}{more}. Input: RGB face crops of "
-        f"{size}x{size} px, values in [0, 1], normalised by mean {_numbers(network['mean'])} and standard deviation "
-        f"{_numbers(network['std'])}.\n",
+        (
+            f"A network of timm with {len(network['outputs'])} outputs: logits of {shown}{more}. Input: RGB face crops "
+            f"of {size}x{size} px, values in [0, 1], normalised by mean {_numbers(network['mean'])} and standard "
+            f"deviation {_numbers(network['std'])}.\n"
+        ),
         "## Use\n",
-        "```\n"
-        f"emobeam extract videos/ --backbone {network['architecture']} --backbone-weights {weights['file']} "
-        "--output features/\n```\n",
-        "```python\n"
-        "import timm\n"
-        f"timm.create_model({network['architecture']!r}, num_classes={len(network['outputs'])}, "
-        f"checkpoint_path={weights['file']!r})\n```\n",
+        (
+            "```\n"
+            f"emobeam extract videos/ --backbone {network['architecture']} --backbone-weights {weights['file']} "
+            "--output features/\n```\n"
+        ),
+        (
+            "```python\n"
+            "import timm\n"
+            f"timm.create_model({network['architecture']!r}, num_classes={len(network['outputs'])}, "
+            f"checkpoint_path={weights['file']!r})\n```\n"
+        ),
         "## Training\n",
-        f"Recipe `{recipe['name']}` (every value is in `pretrain.json`), seed {result['seed']}, started from "
-        f"{weights['start']}; epoch {result['best_epoch']} of {len(result['history'])} was the best on the hold-out.\n",
+        (
+            f"Recipe `{recipe['name']}` (every value is in `pretrain.json`), seed {result['seed']}, started from "
+            f"{weights['start']}; epoch {result['best_epoch']} of {len(result['history'])} was the best on the "
+            "hold-out.\n"
+        ),
         _data_table(data),
         "## Figures\n",
         _figures(
@@ -41,9 +50,11 @@ def backbone_card(result: Mapping[str, Any]) -> str:
         parts.append(f"{result['unreadable']['count']} images could not be read and were left out.\n")
     parts += [
         "## Limits\n",
-        "Expressions as annotators saw them in still pictures are not feelings, and figures differ between people, "
-        "light and cameras. Not for decisions about people. The terms of the training data apply to these weights as "
-        "well; many data sets of faces allow research alone.\n",
+        (
+            "Expressions as annotators saw them in still pictures are not feelings, and figures differ between people, "
+            "light and cameras. Not for decisions about people. The terms of the training data apply to these weights "
+            "as well; many data sets of faces allow research alone.\n"
+        ),
         f"Tensors sha256 `{weights['sha256']}`.\n",
     ]
     return "\n".join(parts)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from emobeam.emo_transforms.training.pretraining.batch_norms import frozen_statistics
 
 _TINY = 1e-12
 
@@ -35,7 +35,7 @@ def sam_step(network: nn.Module, optimiser: torch.optim.Optimizer, loss_of: Call
             if p.grad is not None:
                 p.add_(p.grad * scale)
     optimiser.zero_grad(set_to_none=True)
-    with _frozen_statistics(network):
+    with frozen_statistics(network):
         loss_of().backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for p, old in zip(parameters, before, strict=True):
@@ -47,19 +47,3 @@ def sam_step(network: nn.Module, optimiser: torch.optim.Optimizer, loss_of: Call
 def _norm(gradients: Iterable[Tensor]) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
     return norm
-
-
-@contextmanager
-def _frozen_statistics(network: nn.Module) -> Iterator[None]:
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    counts = [None if n.num_batches_tracked is None else n.num_batches_tracked.clone() for n in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
-            norm.momentum = momentum
-            if count is not None and norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.copy_(count)

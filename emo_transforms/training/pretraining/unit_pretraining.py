@@ -26,6 +26,7 @@ from emobeam.emo_transforms.training.images.people_crops import ALIGNED, LANDMAR
 from emobeam.emo_transforms.training.images.people_loader import PeopleBatch, PeopleLoader
 from emobeam.emo_transforms.training.images.pixels import erase, normalise, to_float
 from emobeam.emo_transforms.training.pretraining.affect_pretraining import ERASE_AREA, Setting
+from emobeam.emo_transforms.training.pretraining.batch_norms import freeze_norms
 from emobeam.emo_transforms.training.pretraining.recipe import PretrainRecipe, learning_rate
 
 SHAPE_WEIGHT = 0.5
@@ -79,7 +80,8 @@ class UnitPretraining:
         self._loader = self._make_loader(train, seed, augmented=recipe.augment != "none")
         self._plain_loader = self._make_loader(train, seed, augmented=False)
         self._held, self._held_loader = held, self._make_loader(held, seed, augmented=False)
-        self._optimiser: torch.optim.Optimizer | None = None
+        self._begun = False
+        self._optimiser: torch.optim.Optimizer  # from the first epoch on
         self._ema: ModelEmaV3 | None = None
 
     @property
@@ -88,8 +90,10 @@ class UnitPretraining:
         return self._recipe.epochs
 
     def begin(self, epoch: int) -> None:
-        if self._optimiser is not None:
+        """At the first epoch: makes the optimiser and the average of weights; frozen norms learn their statistics."""
+        if self._begun:
             return
+        self._begun = True
         recipe = self._recipe
         if recipe.norms == "frozen":
             self._calibrate(self._network)
@@ -100,22 +104,24 @@ class UnitPretraining:
             self._ema = ModelEmaV3(self._network, decay=recipe.ema, use_warmup=True, foreach=True)
 
     def steps(self, epoch: int) -> int:
+        """The same in every epoch."""
         return self._loader.steps()
 
     def batches(self, epoch: int, start: int) -> Iterator[PeopleBatch]:
+        """People in the order of the seed and the epoch."""
         return self._loader.shuffled(epoch, start)
 
     def step(self, epoch: int, step: int, batch: PeopleBatch) -> Mapping[str, float]:
+        """One step by the recipe's learning rate; figures are the losses. A batch of one image is passed over."""
         if len(batch.pictures) < 2:  # batch norm has no variance of one
             return {"loss": 0.0}
         recipe = self._recipe
-        assert self._optimiser is not None
         done = epoch * self.steps(epoch) + step
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(recipe, "all", done, self.steps(epoch))
         self._network.train()
         if recipe.norms == "frozen":
-            _freeze_norms(self._network)
+            freeze_norms(self._network)
         pictures = to_float(batch.pictures, self._setting.device)
         if recipe.erase:
             pictures = erase(pictures, recipe.erase, ERASE_AREA, self._info.mean)
@@ -138,6 +144,7 @@ class UnitPretraining:
         return {name: float(part.detach()) for name, part in parts.items()}
 
     def evaluate(self) -> Mapping[str, float]:
+        """Figures of the present weights, or their average, on the hold-out; ``score`` is the correlation."""
         network = self._best_network()
         if self._recipe.norms == "batch":
             self._calibrate(network)
@@ -150,10 +157,11 @@ class UnitPretraining:
         return self._figures(self._network)
 
     def weights(self) -> dict[str, Tensor]:
+        """The average of weights where the recipe asks for one, else those of the network."""
         return dict(self._best_network().state_dict())
 
     def state(self) -> State:
-        assert self._optimiser is not None
+        """Network, average and optimiser."""
         return {
             "network": self._network.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
@@ -161,7 +169,7 @@ class UnitPretraining:
         }
 
     def restore(self, state: State) -> None:
-        assert self._optimiser is not None
+        """Goes on from a ``state``."""
         self._network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._ema is not None:
@@ -230,12 +238,6 @@ def _start_at_the_usual(network: Any, crops: PeopleCrops) -> None:
             layer.bias.copy_(torch.cat([rates.logit(), shape, torch.zeros(len(ALIGNED))]))
 
 
-def _freeze_norms(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
 def unit_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of soft targets, each output weighing the same, what nobody knows left out.
 
@@ -259,7 +261,8 @@ def known_distance(outputs: Tensor, truth: Tensor) -> Tensor:
 
 def outputs_of(crops: PeopleCrops) -> tuple[str, ...]:
     """What a network is taught: units and shapes (logits), landmarks from the crop's centre, aligned landmarks in
-    standard deviations."""
+    standard deviations.
+    """
     return (*crops.outputs, *LANDMARKS, *ALIGNED)
 
 

@@ -1,5 +1,6 @@
 """What the heavy step of a job on another engine does, as it travels: the work itself stays packed until a child
-process opens it, so that the Beam worker around it loads neither networks nor tables."""
+process opens it, so that the Beam worker around it loads neither networks nor tables.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +35,15 @@ class ExtractTask:
     features: str
 
     def job(self) -> Job:
+        """A ``SegmentJob``, unpacked in the child alone."""
         return _Packed(self.packed)
 
     def key(self, element: Segment) -> str:
+        """Name of the segment's shard."""
         return element.shard
 
     def give_up(self, element: Segment, reason: str, message: str) -> None:
+        """Writes the failure record of a segment whose children died of it."""
         from emobeam.pipelines.stages.child_jobs import note_crash
 
         note_crash(self.features, expanded(element, read_bytes), reason, message)
@@ -47,14 +51,16 @@ class ExtractTask:
 
 @dataclass(frozen=True)
 class PredictTask:
-    """Prediction as ``runners.child_supervision`` wants it. ``packed`` is a pickled ``child_jobs.VideoJob``."""
+    """Prediction as ``emobeam.runners.child_supervision`` wants it. ``packed`` is a pickled ``child_jobs.VideoJob``."""
 
     packed: bytes
 
     def job(self) -> Job:
+        """A ``VideoJob``, unpacked in the child alone."""
         return _Packed(self.packed)
 
     def key(self, element: VideoFeatures) -> str:
+        """Name of the video."""
         return element.video
 
     def give_up(self, element: VideoFeatures, reason: str, message: str) -> None:

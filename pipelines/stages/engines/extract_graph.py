@@ -97,7 +97,7 @@ def extract_remotely(
         progress = _Progress(ui, len(known.tasks))
         try:
             outcome.result = run_remotely(build, engine, beam_args, exchange, progress.hear, ui.say, ui.warn)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - comes back, see above
             failed = error
         finally:
             progress.finish()

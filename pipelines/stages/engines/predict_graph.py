@@ -16,6 +16,7 @@ from emobeam.pipelines.stages.engines.stage_progress import Stage
 from emobeam.runners.child_supervision import Supervised
 from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig, hints_of
+from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_progress import Beats, Heard
 from emobeam.schemas.records import NotDone, VideoFeatures
 
@@ -63,4 +64,8 @@ def predict_remotely(
             run_remotely(build, engine, beam_args, exchange, hear, ui.say, ui.warn)
         finally:
             ui.finish()
-        return {record.key: record.message for record in exchange.records("notdone", NotDone)}
+        try:
+            return {record.key: record.message for record in exchange.records("notdone", NotDone)}
+        except OSError as error:
+            text = f"{exchange.uri}: what the workers left can't be read ({error}); the same command goes on from there"
+            raise RunStopped(text) from error

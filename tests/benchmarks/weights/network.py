@@ -16,7 +16,8 @@ from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.prediction.windows import Row, predict_frames
-from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.predict_config import PredictConfig
 from tests.benchmarks.weights.resampling import stretch
 from tests.benchmarks.weights.split import backbone_people, leaked
 

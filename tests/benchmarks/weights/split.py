@@ -11,7 +11,7 @@ from typing import Any
 from emobeam.emo_transforms.networks.checkpoints.trained_on import PRETRAIN_FILE, trained_on
 from emobeam.emo_transforms.networks.shipped import SHIPPED
 
-_FILE = Path(__file__).resolve().parents[3] / "emo_transforms" / "shipped" / "split.json"
+_FILE = Path(__file__).resolve().parents[3] / "emo_transforms" / "networks" / "shipped" / "split.json"
 _LABELLED = "pseudo-label.json"
 _PHOTOGRAPHS = re.compile(r"london|(?:^|/)(?:photo|moving)\d*(?:/|$)")
 _PERSON = re.compile(r"(?:(?P<folder>.*)/)?(?P<person>\d+)(?:-\d+)*")

@@ -140,7 +140,9 @@ def test_index_of_nothing(tmp_path: Path) -> None:
     assert read_index(str(tmp_path)) == []
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(order=st.permutations(range(5)), stops=st.sets(st.integers(0, 4)))
 def test_the_index_is_the_same_bytes_in_whatever_order_shards_come(
     tmp_path_factory: pytest.TempPathFactory, order: Sequence[int], stops: set[int]

@@ -13,7 +13,8 @@ from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.extraction.segments import do_segment
 from emobeam.emo_transforms.prediction import video_parts
 from emobeam.emo_transforms.storage import OutputError, object_stores
-from emobeam.schemas.config import ExtractConfig, PredictConfig
+from emobeam.schemas.config import ExtractConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import Failure, Fingerprint, Segment, Video, VideoFeatures
 from tests.object_stores import google_store
 

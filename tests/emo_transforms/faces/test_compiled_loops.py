@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from emobeam.emo_transforms.faces import resampling
 from emobeam.emo_transforms.faces.crops import crop_square
@@ -38,10 +40,19 @@ def twice(values):
 """
 
 
-def run(folder: Path, cache: Path, before: str = "", loops: str = LOOPS) -> str:
-    """What a process of its own finds, and how often it found the loop on disk."""
+def run(folder: Path, cache: Path, before: str = "", loops: str = LOOPS, changed: int | None = None) -> str:
+    """What a process of its own finds, and how often it found the loop on disk.
+
+    Args:
+        changed: when the file of the loop was changed, in s since 1970. Python then keeps instructions, and goes on
+            with them as long as length and this second are the same; by default it always reads the file.
+    """
     (folder / "loops.py").write_text(loops)
     settings = {"HOME": str(cache), "XDG_CACHE_HOME": str(cache), "PATH": "/usr/bin:/bin"}
+    if changed is None:
+        settings["PYTHONDONTWRITEBYTECODE"] = "1"
+    else:
+        os.utime(folder / "loops.py", (changed, changed))
     program = PROGRAM.format(folder=str(folder), before=before)
     found = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
@@ -59,6 +70,30 @@ def test_a_loop_is_kept_on_disk_until_its_file_changes(tmp_path: Path) -> None:
     assert run(tmp_path, tmp_path, loops=changed) == "[0, 5, 10] 0"
     assert run(tmp_path, tmp_path, loops=changed) == "[0, 5, 10] 1"
     assert len(kept(tmp_path)) == 2
+
+
+CALLED = LOOPS.replace("FACTOR * values[k]", "of_one(values[k])").replace(
+    "@compiled\n", "@compiled\ndef of_one(value):\n    return 2 * value\n\n@compiled\n", 1
+)
+
+
+@pytest.mark.parametrize(
+    ("loops", "old", "new", "finds"),
+    [
+        (LOOPS, "FACTOR = 2", "FACTOR = 5", "[0, 5, 10]"),
+        (LOOPS, "FACTOR * values", "FACTOR + values", "[2, 3, 4]"),
+        (CALLED, "2 * value", "5 * value", "[0, 5, 10]"),
+    ],
+    ids=["a constant", "an instruction", "a loop that it calls"],
+)
+def test_what_is_kept_is_never_that_of_an_older_file(
+    tmp_path: Path, loops: str, old: str, new: str, finds: str
+) -> None:
+    """Python goes on with the instructions of a file that was changed within a second; what it runs must not stay."""
+    changed = loops.replace(old, new)
+    assert run(tmp_path, tmp_path, loops=loops, changed=10**9) == "[0, 2, 4] 0"
+    assert run(tmp_path, tmp_path, loops=changed, changed=10**9) in ("[0, 2, 4] 0", "[0, 2, 4] 1")
+    assert run(tmp_path, tmp_path, loops=changed, changed=10**9 + 60) == f"{finds} 0"
 
 
 def test_what_is_kept_may_be_damaged(tmp_path: Path) -> None:

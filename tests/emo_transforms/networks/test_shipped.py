@@ -144,15 +144,15 @@ def test_a_folder_that_lacks_something_is_told(copy: Path, tmp_path: Path) -> No
 def test_wheel_and_sdist_hold_them() -> None:
     """Hatch takes all files of a package but those that git ignores; nothing else is left out."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    assert "emo_transforms" in build["targets"]["wheel"]["packages"]
+    assert build["targets"]["wheel"]["packages"] == ["emobeam"]
     assert set(build) == {"targets"}
     assert set(build["targets"]) == {"wheel"}
     assert set(build["targets"]["wheel"]) == {"packages"}
-    folder = ROOT / "emo_transforms" / "shipped"
+    folder = ROOT / "emo_transforms" / "networks" / "shipped"
     assert folder == shipped().backbone.path.parent
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     names = {path.relative_to(folder).as_posix() for path in files}
-    files.append(ROOT / "emo_transforms" / "detection" / "gate.safetensors")
+    files.append(ROOT / "emo_transforms" / "faces" / "detection" / "gate.safetensors")
     assert {"README.md", "split.json", "weights.json", "backbone.safetensors", "heads/au/head.json"} <= names
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("no checkout: nobody can say what git ignores")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.prediction.parts import part_name
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts, predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_name, predicted_tasks
 from emobeam.schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.results.exports.made import clip_table, frame_table, put
 from tests.emo_transforms.results.studies.outputs import Face, write_output

@@ -15,7 +15,7 @@ from emobeam.emo_transforms.cache.shards import Footer
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.prediction.video_prediction import NOMINAL_FPS, predict_table, stretches, view_video
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, VideoFeatures
 from emobeam.schemas.tables import FACES, predictions_schema
 from tests.emo_transforms.caches import SHAPES, Seen, footer, maps_of_face, write_shard

@@ -22,7 +22,7 @@ from emobeam.emo_transforms.prediction.windows import (
     run_windows,
     windows_of,
 )
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tasks import TASKS
 

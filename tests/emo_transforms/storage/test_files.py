@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from gcsfs.retry import HttpError
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.files import OutputError
+from emobeam.emo_transforms.storage.leftovers import owner_mark
 from emobeam.schemas.records import EmobeamError
 
 
@@ -121,19 +121,16 @@ def test_a_killed_writer_leaves_a_hidden_file_that_the_next_run_sweeps(tmp_path:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_sweeping_takes_what_no_one_writes_any_more(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    host = socket.gethostname()
+def test_sweeping_takes_what_no_one_writes_any_more(tmp_path: Path, dead_mark: str) -> None:
     day = 24 * 3600
     stays = {
-        "live": f".emobeam-{host}-{os.getpid()}-0a.tmp",
-        "young of another host": f".emobeam-{host}-b-{child.pid}-0b.tmp",
-        "not ours": f".other-{host}-{child.pid}-0c.tmp",
+        "live": f".emobeam-{owner_mark()}-0a.tmp",
+        "young of another host": f".emobeam-b-{dead_mark}-0b.tmp",
+        "not ours": f".other-{dead_mark}-0c.tmp",
         "result": "video.parquet",
     }
     goes = {
-        "dead": f".emobeam-{host}-{child.pid}-0d.tmp",
+        "dead": f".emobeam-{dead_mark}-0d.tmp",
         "old of another host": ".emobeam-else-where-1-0e.tmp",
     }
     for name in (*stays.values(), *goes.values()):
@@ -306,6 +303,15 @@ def test_files_that_others_put_into_a_store_are_seen(store: str) -> None:
     assert len(fs.ls(f"{store}/shards", detail=False)) == 1  # the client's own memory
     assert storage.exists(f"{store}/shards/two.parquet")
     assert storage.names(f"{store}/shards", ".parquet") == {"one", "two"}
+
+
+def test_paths_may_be_relative_and_look_like_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("file:a.txt", "local:a.txt", "./b.txt", "sub/../c.txt"):
+        storage.write_bytes(name, name.encode())
+        assert storage.read_bytes(name) == name.encode()
+        assert storage.locate(name)[1] == os.path.abspath(name)
+    assert storage.names(".", ".txt") == {"file:a", "local:a", "b", "c"}
 
 
 def test_a_local_copy_of_a_local_file_is_the_file(tmp_path: Path) -> None:

@@ -205,5 +205,5 @@ def test_a_clock_set_anew_never_goes_back_and_keeps_every_step(
 
 
 def test_stamps_that_are_noise_say_so() -> None:
-    zigzag = [place + (3 if place % 2 else 0) for place in range(0, 200)]
+    zigzag = [place + (3 if place % 2 else 0) for place in range(200)]
     assert straightened([stamp * 2 for stamp in reversed(zigzag)], Fraction(1, 1000), 40, leaps=True) is None

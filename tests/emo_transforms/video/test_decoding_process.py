@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,18 @@ def faulty(name: str, **limits: float) -> DecoderProcess:
     return DecoderProcess(DecoderConfig(name=f"tests.faulty_decoders:{name}", **limits))  # type: ignore[arg-type]
 
 
-def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
+@contextmanager
+def hurried(process: DecoderProcess, timeout: float) -> Iterator[None]:
+    """A limit of time for a block alone: a child that has just begun may be slow on a busy machine."""
+    usual = process.config
+    process.config = replace(usual, timeout=timeout)
+    try:
+        yield
+    finally:
+        process.config = usual
+
+
+def wait_until_gone(pid: int, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -100,7 +114,7 @@ def test_the_child_imports_neither_torch_nor_beam(decoder: DecoderProcess, clips
     ("name", "limits", "reason", "permanent"),
     [
         ("crash", {}, "crash", True),
-        ("hang", {"timeout": 0.5}, "timeout", False),
+        ("hang", {}, "timeout", False),
         ("eat", {"memory_mb": 200}, "memory", False),
         ("gulp", {"memory_mb": 200}, "memory", False),
         ("stumble", {}, "damaged", True),
@@ -114,7 +128,7 @@ def test_misbehaviour_ends_as_an_error_of_that_file(
     with faulty(name, **limits) as process:
         frames = process.frames(str(path), segment)
         assert next(frames)[0] == 1
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError) as caught, hurried(process, 0.5 if name == "hang" else 30.0):
             next(frames)
         assert (caught.value.stage, caught.value.reason, caught.value.permanent) == ("decode", reason, permanent)
         assert str(path) in str(caught.value)
@@ -123,19 +137,18 @@ def test_misbehaviour_ends_as_an_error_of_that_file(
 
 def test_a_slow_decoder_that_shows_life_is_left_alone(clips: Clips) -> None:
     path = clips("portrait.mp4")
-    with faulty("dawdle", timeout=1.0) as process:
+    with faulty("dawdle", timeout=3.0) as process:
         assert len(list(process.frames(str(path), segment_of(path, fps=6.0)))) == 12
 
 
 def test_time_the_caller_takes_does_not_count(clips: Clips) -> None:
     path = clips("portrait.mp4")
-    with DecoderProcess(DecoderConfig(timeout=0.4)) as process:
-        numbers = []
-        for number, _ in process.frames(str(path), segment_of(path, fps=6.0)):
-            if number == 1:
-                time.sleep(0.8)
-            numbers.append(number)
-        assert len(numbers) == 12
+    with DecoderProcess(DecoderConfig()) as process:
+        frames = process.frames(str(path), segment_of(path, fps=6.0))
+        next(frames)
+        with hurried(process, 2.0):
+            time.sleep(2.5)
+            assert len(list(frames)) == 11
 
 
 def test_the_child_waits_when_the_ring_is_full(clips: Clips) -> None:
@@ -187,6 +200,7 @@ def test_ctrl_c_does_not_reach_the_child(clips: Clips) -> None:
 
 def test_closing_ends_the_child_and_frees_its_memory(clips: Clips) -> None:
     path = clips("portrait.mp4")
+    gc.collect()  # what other tests left open
     before = len(os.listdir("/dev/fd"))
     with DecoderProcess(DecoderConfig()) as process:
         list(process.frames(str(path), segment_of(path)))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pympi
 import pytest
 
-from emobeam.emo_transforms.prediction.parts import part_name
+from emobeam.emo_transforms.prediction.prediction_tables import part_name
 from emobeam.pipelines.cli import main
 from emobeam.schemas.tasks import task_named
 from tests.emo_transforms.results.exports.made import frame_table, put, write_run

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from emobeam.emo_transforms.prediction.parts import part_uri
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri
 from emobeam.emo_transforms.results.overlay.scene import COLOURS
 from emobeam.emo_transforms.results.overlay.video_file import Encoding
 from emobeam.pipelines.cli import main

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from emobeam.emo_transforms.prediction.parts import part_uri
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri
 from emobeam.emo_transforms.results.report.pack import unpack
 from emobeam.pipelines.cli import cli
 from emobeam.pipelines.results.report import ReportRequest, run_report

@@ -21,7 +21,7 @@ RANDOM = ("--backbone-weights", "untrained", "--head", "untrained")
 
 
 def call(*args: Path | str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(emobeam(*args), capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(emobeam(*args), capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")

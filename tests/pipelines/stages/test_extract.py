@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import duckdb
@@ -16,10 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_footer
+from emobeam.emo_transforms.storage import downloads
 from emobeam.pipelines.cli import main
-from emobeam.runners.local import LocalPool
-from emobeam.schemas.config import AlignConfig, PredictConfig, SamplingConfig
+from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
+from emobeam.schemas.config import AlignConfig, SamplingConfig
+from emobeam.schemas.predict_config import PredictConfig
+from emobeam.schemas.records import EmobeamError
 from tests.clips import FPS, portrait, two_faces
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import ONE_SECOND, Told, extract, part, predict, rows, shards_of, videos
@@ -156,6 +163,50 @@ def test_only_some_of_the_inputs(reference: Run, tmp_path: Path, pool: LocalPool
     result, _ = extract([reference.inputs], tmp_path, pool, only="pair")
     assert [row["video"] for row in result.videos.to_pylist()] == ["day 1/pair"]
     assert shards_of(tmp_path, "day 1/pair") == shards_of(reference.features, "day 1/pair")
+
+
+class Outage:
+    """Stands for a pool of workers: while they work, the disk or store with the cache goes away."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, what: Exception, then: BaseException | None = None) -> None:
+        self.config = LocalConfig(workers=1, threads=1)
+        self._patch, self._what, self._then = patch, what, then
+
+    def run(self, job: object, work: object, listener: object) -> list[object]:
+        def lost(uri: str, suffix: str) -> dict[str, int]:
+            raise self._what
+
+        def full() -> int:
+            raise OSError(errno.EIO, "the temporary folder, too")
+
+        self._patch.setattr(storage, "sizes", lost)
+        self._patch.setattr(downloads, "sweep", full)
+        if self._then is not None:
+            raise self._then
+        return []
+
+
+@pytest.mark.parametrize("what", [OSError(errno.EIO, "the store failed"), EmobeamError("the second error")])
+@pytest.mark.parametrize("then", [RunStopped("the first error"), KeyboardInterrupt("the first error")])
+def test_an_outage_does_not_hide_what_stopped_the_run(
+    what: Exception, then: BaseException, reference: Run, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        pool: Any = Outage(patch, what, then)
+        with pytest.raises(type(then), match="the first error"):
+            extract([reference.inputs / "talk.mp4"], tmp_path / "features", pool)
+
+
+def test_an_outage_at_the_end_of_a_run_is_told(
+    reference: Run, copy_of_features: Callable[[], Path], pool: LocalPool
+) -> None:
+    features = copy_of_features()
+    with pytest.MonkeyPatch.context() as patch:
+        away: Any = Outage(patch, OSError(errno.EIO, "the store failed"))
+        with pytest.raises(RunStopped, match=rf"{features}: the work is done.*the store failed.*goes on from there"):
+            extract([reference.inputs], features, away)
+    extract([reference.inputs], features, pool)
+    assert videos(features) == videos(reference.features)
 
 
 def test_two_runs_on_one_cache(tmp_path: Path, pool: LocalPool) -> None:

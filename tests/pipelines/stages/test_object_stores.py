@@ -130,7 +130,7 @@ def seen_by_annotate(store: Store) -> Proxy:
     """What the main job asked of the store, by the console script, whose only tie to it is its environment."""
     command = emobeam(*main_job(f"{store.uri}/study"))
     store.proxy.clear()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1, done.stderr  # broken.mp4
     return Proxy(store.proxy.backend, list(store.proxy.seen))
 

@@ -13,14 +13,14 @@ import pytest
 import emobeam
 from emobeam.emo_transforms.extraction.video_plans import find_videos
 from emobeam.emo_transforms.networks.backbones.published.catalogue import entry, ready_outputs
-from emobeam.emo_transforms.prediction.parts import part_name, part_uri, read_part_footer
+from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri, read_part_footer
 from emobeam.pipelines import run_origin
 from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.predict_request import PredictRequest, check_request
 from emobeam.pipelines.stages.run_summary import _GIVES, _PUBLISHED, _lines, predict_summary
 from emobeam.runners.local import LocalPool
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError, Video
 from emobeam.schemas.tasks import task_named
 from tests.pipelines.conftest import Run

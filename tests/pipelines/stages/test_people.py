@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from emobeam.emo_transforms.networks.heads.config import config_from_json, config_to_json
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.pipelines.cli import main
-from emobeam.pipelines.commands.render import render
+from emobeam.pipelines.commands.material import render
 from emobeam.runners.local import LocalPool
 from emobeam.schemas.config import ExtractConfig, SamplingConfig
 from emobeam.schemas.records import EmobeamError
@@ -154,8 +154,15 @@ def test_what_can_not_be_trained_on(
 @pytest.mark.parametrize("key", ["unknown", "experimental"])
 def test_marks_of_a_head_name_its_outputs(key: str) -> None:
     base = {
-        **{"name": "h", "task": "au", "outputs": ["AU1", "AU2"], "scope": "frame", "activation": "sigmoid"},
-        **{"features_id": "f", "map_shapes": {"s32": [4, 2, 2]}, "levels": 1, "schema_version": 1},
+        "name": "h",
+        "task": "au",
+        "outputs": ["AU1", "AU2"],
+        "scope": "frame",
+        "activation": "sigmoid",
+        "features_id": "f",
+        "map_shapes": {"s32": [4, 2, 2]},
+        "levels": 1,
+        "schema_version": 1,
     }
     plain = config_from_json(json.dumps(base))
     assert (plain.unknown, plain.experimental) == ((), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.runners.local import LocalPool
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import task_named
 from tests.pipelines.conftest import Run
@@ -250,3 +251,19 @@ def test_a_damaged_shard_costs_its_video(
     assert shard in result.failed["talk"]
     assert set(parts(tmp_path / "out")) == {name for name in parts(reference.output) if not name.startswith("talk")}
     assert set(json.loads((tmp_path / "out" / "run.json").read_text())["not_predicted"]) == {"talk"}
+
+
+def test_no_submission_stays_of_predictions_that_are_gone(
+    reference: Run, copy_of_features: Callable[[], Path], tmp_path: Path, pool: LocalPool
+) -> None:
+    features, output = copy_of_features(), tmp_path / "out"
+    predict(features, output, pool, only="nobody", edition=8)
+    submission = output / "submission" / "au" / "predictions.txt"
+    assert submission.exists()
+    shard = next(row["shard"] for row in rows(features / "segments.parquet") if row["video"] == "nobody")
+    (features / "shards" / f"{shard}.parquet").write_bytes(b"PAR1 but no more")
+    again = PredictConfig(max_gap=2.0)
+    result, told = predict(features, output, pool, only="nobody", edition=8, config=again)
+    assert set(result.failed) == {"nobody"}
+    assert any("neither submission nor score" in text for text in told.warned)
+    assert not submission.exists()

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import emobeam as eb
+from emobeam.arguments import checked
 from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_rows
@@ -371,3 +373,18 @@ def test_what_the_command_refuses(
         error = refused(capsys, "extract", *args)
         assert text in error, (args, error)
     assert not (tmp_path / "out").exists()
+
+
+def test_options_of_videos_are_refused_whatever_their_value(
+    first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command and by the function: ``--detector exact`` asks for what crops that are made can't be."""
+    output, told = tmp_path / "out", {"detector": "exact", "min_face": 20, "decode_timeout": 30.0}
+    assert {name: checked("extract", {})[0][name] for name in told} == told
+    for name, value in told.items():
+        option = f"--{name.replace('_', '-')}"
+        error = refused(capsys, "extract", first, "--output", output, option, str(value))
+        assert f"{option}: {first} is a feature cache" in error
+        with pytest.raises(UsageError, match=f"{option}: .* is a feature cache"):
+            eb.extract(first, output=output, **{name: value})  # type: ignore[arg-type]
+    assert not output.exists()

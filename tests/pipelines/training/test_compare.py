@@ -97,7 +97,7 @@ def test_results_can_be_shared_and_read(compared: Compared) -> None:
     assert cell["parameters"] + cell["final_layer_parameters"] == inside
     assert head.weights_sha256 == cell["seeds"][0]["weights_sha256"]
     table = (compared.output / "results.md").read_text()
-    rows = [line for line in table.splitlines() if line.startswith("| t") or line.startswith("| f")]
+    rows = [line for line in table.splitlines() if line.startswith(("| t", "| f"))]
     assert len(rows) == 4
     assert f"{cell['official_untuned']['mean']:.4f} (1) | {cell['official']['mean']:.4f} (1)" in table
     assert f"{cell['untuned']['mean']:.4f} (1) | {cell['holdout']['mean']:.4f} (1)" in table

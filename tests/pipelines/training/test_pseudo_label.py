@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from emobeam.pipelines.commands.pseudo_label import pseudo_label
+from emobeam.pipelines.commands.material import pseudo_label
 from emobeam.pipelines.training.people_files import crops_schema
 from emobeam.runners.local import LocalPool
 from emobeam.schemas.records import EmobeamError, UsageError

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from emobeam.pipelines.commands.render import render
+from emobeam.pipelines.commands.material import render
 from emobeam.schemas.records import UsageError
 from tests.emo_transforms.training.material.rendering.faces import write_ball
 

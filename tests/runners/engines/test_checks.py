@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import socketserver
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+import emobeam
+from emobeam.runners.engines import checks, jars
 from emobeam.runners.engines.checks import (
     check_engine,
     check_environment,
@@ -31,6 +36,7 @@ from emobeam.runners.engines.checks import (
 )
 from emobeam.runners.engines.jars import check_jar, check_java, check_versions
 from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment, engine_options
+from emobeam.runners.own_version import own_code
 from emobeam.schemas.records import EmobeamError, UsageError
 
 FLINK = EngineConfig("flink", flink_master="localhost:8081", environment=WorkerEnvironment("process", "true"))
@@ -64,10 +70,17 @@ def answering(body: bytes) -> Iterator[str]:
         server.server_close()
 
 
+@cache
+def _held() -> socket.socket:
+    """Held until the end of the process: a port that is let go may be another's a moment later."""
+    silent = socket.socket()
+    silent.bind(("localhost", 0))
+    return silent
+
+
 def closed_port() -> str:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
+    """Where nobody listens."""
+    return f"localhost:{_held().getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +153,22 @@ def test_something_else_than_flink_answers() -> None:
     for body in (b"<html>", b"{}", b"[]"):
         with answering(body) as place, pytest.raises(UsageError, match="not Flink's job manager"):
             check_flink(replace(FLINK, flink_master=place))
+
+
+def test_something_that_speaks_no_http_answers() -> None:
+    class Greeting(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+    with socketserver.TCPServer(("localhost", 0), Greeting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"localhost:{server.server_address[1]}"
+        with pytest.raises(UsageError, match="not Flink's job manager"):
+            check_flink(replace(FLINK, flink_master=place))
+        assert restarts_jobs(f"http://{place}") is None
+        assert checks.task_manager_hosts(place) == set()
+        server.shutdown()
 
 
 def test_masters_that_are_not_there() -> None:
@@ -259,16 +288,51 @@ def test_workers_of_another_version(tmp_path: Path) -> None:
     broken = program(tmp_path, "raise SystemExit('no module named emobeam')")
     with pytest.raises(UsageError, match=r"doesn't start \(no module named emobeam\)"):
         check_environment(replace(FLINK, environment=broken), True, nothing)
-    ours = program(tmp_path, f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
-                             "from emobeam.runners.worker_boot import main; main(['--versions'])")  # fmt: skip
-    check_environment(replace(FLINK, environment=ours), True, nothing)
+    chatty = program(tmp_path, "print(1)")
+    with pytest.raises(UsageError, match=r"doesn't start \(nothing\)"):
+        check_environment(replace(FLINK, environment=chatty), True, nothing)
+
+
+def test_workers_out_of_another_checkout(tmp_path: Path) -> None:
+    """Two trees of the same version number; one line is enough."""
+    package = Path(emobeam.__path__[0])
+    other = tmp_path / "checkout" / "emobeam"
+    shutil.copytree(package, other, ignore=shutil.ignore_patterns("__pycache__"))
+    started = f"import sys; sys.path.insert(0, {str(other.parent)!r})\n"
+    worker = program(tmp_path, f"{started}from emobeam.runners.worker_boot import main; main(['--versions'])")
+    check_environment(replace(FLINK, environment=worker), True, nothing)
+    with open(other / "schemas" / "config.py", "a") as file:
+        file.write("# one line more\n")
+    with pytest.raises(UsageError, match=rf"has emobeam \S+ \(code \w+\), and here it is .* \(code {own_code()}\)"):
+        check_environment(replace(FLINK, environment=worker), True, nothing)
+
+
+def test_programs_that_give_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Java from a file server that hangs, say."""
+    monkeypatch.setattr(jars, "_JAVA_SECONDS", 0.3)
+    monkeypatch.setattr(checks, "_VERSIONS_SECONDS", 0.3)
+    silent = program(tmp_path, "import time; time.sleep(600)")
+    with pytest.raises(EmobeamError, match=rf"^{silent.value} -version: no answer in 0.3 seconds; run it by hand"):
+        check_java(silent.value)
+    told: list[str] = []
+    with pytest.raises(UsageError, match=rf"process:{silent.value} --versions: no answer in 0.3 seconds"):
+        check_environment(replace(FLINK, environment=silent), True, nothing)
+    check_environment(replace(FLINK, environment=silent), None, told.append)
+    assert "does no harm if the workers run on other machines" in told[0]
+    Path(silent.value).write_bytes(b"\x7fELF of another machine")
+    with pytest.raises(EmobeamError, match=r"-version: can't be started \(Exec format error\)"):
+        check_java(silent.value)
+    with pytest.raises(UsageError, match=r"--versions: can't be started \(Exec format error\)"):
+        check_environment(replace(FLINK, environment=silent), True, nothing)
 
 
 def test_patches_of_python_may_differ_and_those_of_beam_may_not() -> None:
-    ours = {"python": "3.11.7", "apache-beam": "2.77.0"}
-    compare_versions({"python": "3.11.9", "apache-beam": "2.77.0"}, ours, "worker")
+    ours = {"python": "3.11.7", "apache-beam": "2.77.0", "emobeam": "0.1.0", "code": "ab"}
+    compare_versions({**ours, "python": "3.11.9"}, ours, "worker")
     with pytest.raises(UsageError, match=r"apache-beam 2.77.1"):
-        compare_versions({"python": "3.11.7", "apache-beam": "2.77.1"}, ours, "worker")
+        compare_versions({**ours, "apache-beam": "2.77.1"}, ours, "worker")
+    with pytest.raises(UsageError, match=r"has emobeam 0.1.0 \(code unknown\), and here it is 0.1.0 \(code ab\)"):
+        compare_versions({"python": "3.11.7", "apache-beam": "2.77.0", "emobeam": "0.1.0"}, ours, "worker")
 
 
 def test_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from apache_beam.transforms.resources import parse_resource_hints
 
 from emobeam.runners.beam_options import check_beam_args
 from emobeam.runners.engines import dataflow
-from emobeam.runners.engines.dataflow import DataflowConfig, dataflow_options, heavy_step_hints
+from emobeam.runners.engines.dataflow import DataflowConfig, cores_of, dataflow_options, heavy_step_hints
 from emobeam.schemas.records import UsageError
 
 IMAGE = "europe-west4-docker.pkg.dev/lab/images/emobeam:0.1.0"
@@ -74,13 +74,45 @@ def test_what_no_option_of_ours_names_may_follow_the_dashes() -> None:
 
 @pytest.mark.parametrize(
     ("machine", "cores"),
-    [("n2-standard-8", 8), ("n1-highmem-16", 16), ("g2-standard-4", 4), ("n2-custom-6-20480", 6), ("e2-medium", 8)],
+    [("n2-standard-8", 8), ("n1-highmem-16", 16), ("g2-standard-4", 4), ("n2-custom-6-20480", 6), ("e2-medium", 2)],
 )
 def test_memory_is_asked_for_by_core(machine: str, cores: int) -> None:
     hints = heavy_step_hints(replace(CONFIG, machine_type=machine))
     assert hints == {"min_ram": f"{2 * cores}GB"}
     ((_, value),) = parse_resource_hints(hints).items()
     assert int(value) == 2 * cores * 10**9
+
+
+@pytest.mark.parametrize(
+    ("cores", "machines"),
+    [
+        (1, "f1-micro g1-small n1-standard-1 custom-1-3840 n1-custom-1-3840"),
+        (2, "e2-micro e2-small e2-medium e2-custom-medium-2048 e2-custom-micro-1024 e2-highcpu-2 e2-custom-2-4096"),
+        (4, "g2-standard-4 g2-custom-4-20480 c4-standard-4-lssd c3-standard-4 c4a-standard-4 n4-custom-4-8192"),
+        (8, "n2-custom-8-16384 n2d-custom-8-65536-ext custom-8-16384-ext c4a-highmem-8-lssd z3-highmem-8-highlssd"),
+        (14, "z3-highmem-14-standardlssd"),
+        (30, "c2-standard-30"),
+        (96, "n1-megamem-96 g2-standard-96 t2d-standard-96 m1-megamem-96"),
+        (192, "c3-standard-192-metal z3-highmem-192-highlssd-metal h4d-highmem-192-lssd"),
+        (360, "c3d-standard-360-lssd"),
+        (416, "m2-ultramem-416"),
+        (12, "a2-highgpu-1g a2-ultragpu-1g zones/us-central1-a/machineTypes/a2-highgpu-1g"),
+        (24, "a2-highgpu-2g a2-ultragpu-2g"),
+        (48, "a2-highgpu-4g a2-ultragpu-4g g4-standard-48"),
+        (96, "a2-highgpu-8g a2-ultragpu-8g a2-megagpu-16g"),
+        (26, "a3-highgpu-1g"),
+        (52, "a3-highgpu-2g"),
+        (104, "a3-highgpu-4g"),
+        (208, "a3-highgpu-8g a3-megagpu-8g a3-edgegpu-8g a3-edgegpu-8g-nolssd"),
+        (224, "a3-ultragpu-8g a3-ultragpu-8g-nolssd a4-highgpu-8g"),
+        (140, "a4x-highgpu-4g"),
+        (144, "a4x-maxgpu-4g-metal"),
+        (8, "a9-highgpu-1g ct5lp-hightpu-1t something"),
+    ],
+)
+def test_cores_are_those_of_the_tables_of_compute_engine(cores: int, machines: str) -> None:
+    """Of types that nobody knows eight are taken, never the number of their accelerators."""
+    assert {name: cores_of(name) for name in machines.split()} == dict.fromkeys(machines.split(), cores)
 
 
 def test_an_accelerator_comes_with_its_driver_and_is_shared_by_the_processes() -> None:

@@ -59,6 +59,7 @@ class Ddamfn(nn.Module):
         self.fc = nn.Linear(EMBEDDING, scores) if scores else None
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures ``[N, 3, 112, 112]`` to the embedding ``[N, 512]`` and scores ``[N, K]``."""
         x = self.features(pictures)
         attention = torch.stack([self.get_submodule(name)(x) for name in self.head_names]).amax(dim=0)
         embedding = self.Linear(x * attention).flatten(1)

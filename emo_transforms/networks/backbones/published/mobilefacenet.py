@@ -56,6 +56,7 @@ class MobileFaceNet(nn.Module):
         self.fc = nn.Linear(EMBEDDING, scores) if scores else None
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding and scores, see above."""
         embedding = self.features(pictures)
         scores = embedding.new_zeros(len(embedding), 0) if self.fc is None else self.fc(embedding)
         return embedding, scores

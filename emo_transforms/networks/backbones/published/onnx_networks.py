@@ -72,6 +72,7 @@ class OnnxNetwork(nn.Module):
         self.embedding_length, self.scores_length = embedding.shape[1], logits.shape[1]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures ``[N, 3, H, W]`` to the embedding ``[N, D]`` and scores ``[N, K]``, computed on the CPU."""
         embedding, scores = self._run(pictures.detach().to("cpu", torch.float32).numpy())
         return torch.from_numpy(embedding).to(pictures.device), torch.from_numpy(scores).to(pictures.device)
 

@@ -131,7 +131,8 @@ class HeadModule(nn.Module):
 
     def read_out(self, features: Tensor) -> Tensor:
         """``[..., D]`` to logits ``[..., K]``."""
-        assert self.output is not None
+        if self.output is None:
+            raise NotImplementedError(f"{type(self).__name__} has no output layer")
         features = self.dropout(features)
         if self.hidden is not None:
             features = self.hidden(features).relu()

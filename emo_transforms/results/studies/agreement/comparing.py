@@ -179,17 +179,17 @@ def _human_at(track: HumanTrack, moments: Floats, frames: NDArray[np.int32]) -> 
         active = _inside(moments, track.events).astype(np.float64)
         active[_inside(moments, track.not_coded)] = np.nan
         return active
-    assert track.places is not None
-    assert track.values is not None
+    places, values = track.samples
     wanted: Floats = frames.astype(np.float64) if track.by == "frame" else moments
-    row = np.searchsorted(track.places, wanted, side="right") - 1
-    held = (row >= 0) & (wanted < _held_until(track.places)[np.maximum(row, 0)])
-    return np.where(held, track.values[np.maximum(row, 0)], np.nan)
+    row = np.searchsorted(places, wanted, side="right") - 1
+    held = (row >= 0) & (wanted < _held_until(places)[np.maximum(row, 0)])
+    return np.where(held, values[np.maximum(row, 0)], np.nan)
 
 
 def _held_until(places: Floats) -> Floats:
     """Until where a code holds: the next one, which coders who rate every n-th frame speak for too; but a missing row
-    is no code that lasts."""
+    is no code that lasts.
+    """
     if len(places) < 2:
         return places + 1.0
     ends = frame_ends(places)
@@ -202,9 +202,8 @@ def _human_time(each: StudyTrace, track: HumanTrack, human_on: float) -> tuple[l
     if track.events is not None:
         coded = rest(track.not_coded)
         return shared(track.events, coded), coded
-    assert track.places is not None
-    assert track.values is not None
-    starts, ends, values = track.places, _held_until(track.places), track.values
+    starts, values = track.samples
+    ends = _held_until(starts)
     if track.by == "frame":
         first, last = (np.searchsorted(each.trace.frames, places) for places in (starts, ends))
         held = last > first
@@ -240,7 +239,8 @@ def _pairs(
 
 def _joined(events: Sequence[Event]) -> list[Known]:
     """The program's events; those that only a change of person parts are one, as coders look at a face and not at
-    who it is."""
+    who it is.
+    """
     found: list[Known] = []
     for event in sorted(events, key=lambda event: event.onset):
         start_seen, end_seen = event.cut not in ("start", "both"), event.cut not in ("end", "both")

@@ -48,6 +48,13 @@ class EventPair:
     offset_lag: float | None = None
 
     @property
+    def begin(self) -> float:
+        """Onset in s: the coder's, else the program's."""
+        if (event := self.human or self.program) is None:
+            raise ValueError("a pair without an event")
+        return event[0]
+
+    @property
     def counts(self) -> bool:
         """Whether it tells of agreement or disagreement."""
         return self.outcome in ("matched", "missed", "extra")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.abaw.scoring.partial_sums import BinarySums, MomentSums
+from emobeam.emo_transforms.abaw.scoring.partial_sums import MomentSums
 from emobeam.emo_transforms.results.media_clock import media_offsets
 from emobeam.emo_transforms.results.studies.agreement.comparing import AgreeConfig, Comparison, compare_track
 from emobeam.emo_transforms.results.studies.agreement.event_pairs import EventPair
@@ -281,9 +281,7 @@ def _cell(each: Comparison, block: float) -> Cell:
 
 
 def _cell_of(each: Comparison, pair: EventPair, config: AgreeConfig) -> Cell:
-    event = pair.human or pair.program
-    assert event is not None
-    return _cell(each, event[0] // config.block)
+    return _cell(each, pair.begin // config.block)
 
 
 def _unit_of_moments(each: Comparison, units: Units, config: AgreeConfig) -> NDArray[np.int64]:
@@ -298,7 +296,6 @@ def _binary(
     for each in mine:
         unit = _unit_of_moments(each, units, config)
         np.add.at(counts, (unit, each.human.astype(int), each.program.astype(int)), 1)
-    assert BinarySums(counts.sum(axis=0)[None]).rows == sum(len(each.times) for each in mine)
     row = {name: float(value) for name, value in binary_figures(counts.sum(axis=0)).items()}
     if weights is not None:
         drawn = binary_figures(np.tensordot(weights.astype(float), counts, 1))

@@ -61,6 +61,13 @@ class HumanTrack:
     values: Floats | None = None
     origin: Callable[[str], float | None] = lambda name: 0.0
 
+    @property
+    def samples(self) -> tuple[Floats, Floats]:
+        """Places and values; raises ``ValueError`` where there are events instead."""
+        if self.places is None or self.values is None:
+            raise ValueError(f"{self.source}: events, no samples")
+        return self.places, self.values
+
     def later(self, seconds: float) -> HumanTrack:
         """The same events so much later."""
         if not seconds or self.events is None:
@@ -111,9 +118,8 @@ def name_parser(
         if name.strip().lower() in mapping:
             return mapping[name.strip().lower()]
         match = pattern.fullmatch(name.strip())
-        assert match is not None
-        unit = known.get(_plain(match["unit"]))
-        if unit is None:
+        unit = known.get(_plain(match["unit"])) if match else None
+        if match is None or unit is None:
             return None
         subject = people[match["subject"].lower()] if match["subject"] else None
         return Who(unit, subject, int(match["face"]) if match["face"] else None)

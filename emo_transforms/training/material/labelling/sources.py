@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -18,12 +19,13 @@ from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.cache.stored_crops import all_caches, origin_of, read_stored
 from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
 from emobeam.emo_transforms.inputs.listing import (
+    asked,
     below,
     is_hidden,
     uri_of,
     walk_files,
 )
-from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage import file_exists, locate
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import UsageError
 
@@ -123,10 +125,12 @@ def _photographs(inputs: Sequence[str]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for text in inputs:
         fs, root = locate(text)
-        if _WILD.search(text) and not fs.exists(root):
+        if _WILD.search(text) and not asked(text, partial(fs.exists, root)):
             base = root[: _WILD.search(root).start()].rpartition("/")[0]  # type: ignore[union-attr]
-            paths = sorted(str(path) for path in fs.glob(root) if not is_hidden(below(base, str(path))))
-        elif fs.isfile(root):
+            paths = sorted(
+                str(path) for path in asked(text, partial(fs.glob, root)) if not is_hidden(below(base, str(path)))
+            )
+        elif asked(text, partial(file_exists, uri_of(fs, root))):
             base, paths = posixpath.dirname(root), [root]
         else:
             fs, base, paths = walk_files(text)

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from emobeam.emo_transforms.abaw.decisions import compound_from_expressions
-from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions, SubmissionReport, write_submission
+from emobeam.emo_transforms.abaw.submissions.writing import (
+    FramePredictions,
+    SubmissionReport,
+    drop_submission,
+    write_submission,
+)
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import Task
 from tests.emo_transforms.abaw.examples import (
@@ -188,6 +193,36 @@ def test_one_file_per_video(tmp_path: Path) -> None:
     assert (folder / "9002.csv").read_text() == "Frame_Number,Predicted_Label\n1,0\n2,1\n"
     with pytest.raises(EmobeamError, match="no predictions of task vd"):
         write_submission(VD, 9, str(tmp_path), predictions=lambda *_: None, tables=[("a", "")])
+
+
+def test_a_video_that_lost_its_predictions_has_no_file(tmp_path: Path) -> None:
+    """Neither where a list of names still wants it; what stood there were the values of an earlier run."""
+    tables = {("a", ""): table([1, 2], [[0.25], [0.75]]), ("b", ""): table([1], [[0.75]])}
+    names = write_lines(tmp_path / "names.txt", ["a", "b"])
+
+    def write() -> SubmissionReport:
+        return write_submission(
+            VD, 9, str(tmp_path / "vd"), predictions=lambda *at: tables.get(at), tables=tables, template=names
+        )
+
+    assert write().videos_missing == []
+    folder = tmp_path / "vd" / "predictions"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.csv", "b.csv"]
+    del tables["b", ""]
+    assert write().videos_missing == ["b"]
+    assert [path.name for path in folder.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize(("task", "edition", "value"), [(VA, 3, [0.5, 0.5]), (VA, 8, [0.5, 0.5]), (VD, 9, [0.5])])
+def test_a_submission_goes_as_a_whole(tmp_path: Path, task: Task, edition: int, value: list[float]) -> None:
+    tables = {("a", ""): table([1], [value])}
+    write_submission(task, edition, str(tmp_path), predictions=lambda *at: tables.get(at), tables=tables)
+    mine = tmp_path / "predictions" / "notes.md"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("somebody's own")
+    for _ in range(2):
+        drop_submission(task, edition, str(tmp_path))
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
 def test_two_people_of_one_video(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.prediction.parts import part_uri, write_part
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_part
 from emobeam.schemas.tables import SOURCES, predictions_schema
 from emobeam.schemas.tasks import task_named
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from emobeam.emo_transforms.prediction.parts import part_uri
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri
 from emobeam.emo_transforms.results.exports.gather import (
     clip_rows,
     columns_of,

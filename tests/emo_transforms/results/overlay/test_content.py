@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.prediction.parts import part_uri, write_part
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_part
 from emobeam.emo_transforms.results.overlay.content import interpolate_boxes, read_values, video_item
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import SOURCES, predictions_schema

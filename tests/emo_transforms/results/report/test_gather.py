@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
-from emobeam.emo_transforms.prediction.parts import part_uri
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts
+from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_uri
 from emobeam.emo_transforms.results.report.gather import gather, seconds_by_step, warnings_of
 from emobeam.emo_transforms.results.report.truth import labels_at, read_truth, truth_of_metrics
 from emobeam.emo_transforms.storage import make_folder, write_json

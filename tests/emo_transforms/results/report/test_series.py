@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.prediction.parts import part_uri
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts
+from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_uri
 from emobeam.emo_transforms.results.report.series import (
     ABSENT,
     INTERPOLATED,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
-from emobeam.emo_transforms.prediction.parts import part_uri, write_part
+from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_part
 from emobeam.schemas.tables import FACES, SOURCES, predictions_schema
 from emobeam.schemas.tasks import TASKS
 

@@ -94,7 +94,7 @@ def test_costs_are_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
     from emobeam.schemas.records import EmobeamError
 
-    head = new_head(TASKS["emi"], MAPS, levels=1)
+    head = new_head(TASKS["emi"], MAPS.offer, levels=1)
     save_head(head, str(tmp_path / "head"))
     found = measured(str(tmp_path / "head"))
     assert 0 < found["latency_ms"] < 1000

@@ -18,7 +18,7 @@ from emobeam.emo_transforms.training.heads.recipe import recipe_named
 from emobeam.emo_transforms.training.heads.row_groups import Source, gathered, read_unit, source_of
 from emobeam.emo_transforms.training.heads.samples import Joined, check_cut, join_labels
 from emobeam.emo_transforms.training.heads.window_plans import Plan, evaluation_plan
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.training.data import Clip, dataset, make_data

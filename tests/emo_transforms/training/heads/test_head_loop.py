@@ -26,7 +26,7 @@ from emobeam.emo_transforms.training.heads.head_start import head_config, start_
 from emobeam.emo_transforms.training.heads.loader import Streamed
 from emobeam.emo_transforms.training.heads.recipe import Recipe, recipe_named
 from emobeam.emo_transforms.training.heads.samples import LabelledFace, join_labels
-from emobeam.schemas.config import PredictConfig
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.training.data import Clip, dataset, make_data, some_clips
@@ -310,7 +310,7 @@ def test_curves(tmp_path: Path) -> None:
 def test_every_field_of_the_recipe_is_used() -> None:
     """A field that nothing reads would be a promise broken."""
     root = Path(__file__).resolve().parents[4]
-    sources = [*(root / "emo_transforms" / "training").glob("*.py"), *(root / "pipelines").glob("*train*.py")]
+    sources = [*(root / "emo_transforms" / "training").rglob("*.py"), *(root / "pipelines" / "training").glob("*.py")]
     text = "\n".join(path.read_text() for path in sources)
     unused = [entry.name for entry in dataclasses.fields(Recipe) if f"recipe.{entry.name}" not in text]
     assert unused == []

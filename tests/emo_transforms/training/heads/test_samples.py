@@ -176,7 +176,7 @@ def test_windows_without_labels_are_left_out_and_rows_masked_or_dropped(tmp_path
         ]
 
     kept = rows(drop=False)
-    assert kept == [list(range(0, 8)), list(range(8, 16)), list(range(24, 32)), list(range(32, 40))]
+    assert kept == [list(range(8)), list(range(8, 16)), list(range(24, 32)), list(range(32, 40))]
     dropped = rows(drop=True)
     assert dropped[0] == [0, 1, 3, 4, 5, 6, 7, 8]
     assert dropped[1] == list(range(9, 16)), "ten rows without labels are a gap of 1.8 s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,12 @@ def test_affectnets_own_layout(tmp_path: Path) -> None:
     np.save(tmp_path / "train_set" / "annotations" / "1_val.npy", "-2")
     (tmp_path / "train_set" / "annotations" / "2_exp.npy").write_bytes(b"no array")
     (tmp_path / "train_set" / "annotations" / "5_exp.npy").unlink()
+    for number, value in ((6, "nan"), (7, 1.5)):
+        shutil.copy(tmp_path / "train_set" / "images" / "0.jpg", tmp_path / "train_set" / "images" / f"{number}.jpg")
+        np.save(tmp_path / "train_set" / "annotations" / f"{number}_exp.npy", value)
     data = read_face_data(str(tmp_path))
-    assert sorted(data.unreadable) == ["train_set/images/2.jpg", "train_set/images/5.jpg"]
+    assert sorted(data.unreadable) == [f"train_set/images/{n}.jpg" for n in (2, 5, 6, 7)]
+    assert data.unreadable["train_set/images/7.jpg"] == "annotations/7_exp.npy: 1.5 is not the number of a class"
     assert data.train.ids == tuple(f"train_set/images/{n}.jpg" for n in (0, 1, 3, 4))
     np.testing.assert_allclose(data.train.va[0], (0.8, 0.5), rtol=1e-6)
     assert np.isnan(data.train.va[1]).all(), "-2 is AffectNet's way to say that there is none"
@@ -160,6 +165,53 @@ def test_a_missing_split_in_parquet_is_refused(named: Path) -> None:
     table.assign(split=pd.array(["train", None], dtype="string")).to_parquet(named / "list.parquet")
     with pytest.raises(UsageError, match=r"1 row has a split .* \(''\)"):
         read_face_data(str(named / "list.parquet"))
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+@pytest.mark.parametrize("empty", [None, " ", float("nan")])
+@pytest.mark.parametrize("column", ["path", "expression"])
+def test_an_empty_cell_is_said_with_its_row(named: Path, extension: str, empty: object, column: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"path": "train/Happiness/000.jpg", "expression": "happy", "split": "train"},
+        {"path": "train/Sadness/000.jpg", "expression": "sad", "split": "train"},
+        {"path": "train/Sadness/001.jpg", "expression": "sad", "split": "train"},
+        {"path": "of the test split", "expression": None, "split": "test"},
+    ]
+    uri = named / f"list.{extension}"
+
+    def write() -> None:
+        table = pd.DataFrame(rows, dtype=object)
+        table.to_csv(uri, index=False) if extension == "csv" else table.to_parquet(uri)
+
+    write()
+    assert len(read_face_data(str(uri)).train) == 3
+    rows[1][column] = rows[2][column] = empty
+    write()
+    with pytest.raises(EmobeamError, match=rf"{uri}: 2 rows have no {column} \(first: row 2 below the header, .*fill"):
+        read_face_data(str(uri))
+
+
+def test_numbers_with_gaps_in_parquet(named: Path) -> None:
+    """A column of whole numbers becomes one of floats where a cell is empty."""
+    table = pd.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "expression": [1, 2, None]})
+    assert table["expression"].dtype == np.float64
+    table.to_parquet(named / "list.parquet")
+    with pytest.raises(EmobeamError, match=r"1 row has no expression \(first: row 3 below the header, c.jpg"):
+        read_face_data(str(named / "list.parquet"))
+    table.assign(expression=table["expression"].astype("Int64")).to_parquet(named / "list.parquet")
+    with pytest.raises(EmobeamError, match=r"1 row has no expression \(first: row 3 below the header, c.jpg"):
+        read_face_data(str(named / "list.parquet"))
+    table.head(2).to_parquet(named / "list.parquet")
+    assert read_face_data(str(named / "list.parquet")).train.counts().tolist() == [0, 0, 0, 1, 0, 1, 0]
+
+
+def test_the_class_none_is_no_empty_cell(tmp_path: Path) -> None:
+    text = "image,expression,valence,subject\n001,None,,NA\n002,sad,0.5,NA\n003,happy,nan,Ann\n"
+    (tmp_path / "list.csv").write_text(text)
+    data = read_face_data(str(tmp_path / "list.csv"))
+    assert data.left_out == {"None": 1}
+    assert data.train.ids == ("002", "003")
+    assert data.train.groups == ("", "Ann")
 
 
 def test_the_official_split_is_never_trained_on(named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
