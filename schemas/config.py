@@ -135,7 +135,7 @@ class DecoderConfig:
         timeout: seconds without any progress after which the decoding process is killed.
         memory_mb: resident memory of the decoding process above which it is killed.
         max_pixels: larger pictures are refused (default: 8K UHD).
-        stream: which of several video streams of a file is looked at, from 0; -1 leaves the choice to emobeam.
+        stream: of several video streams, from 0; -1: emobeam chooses.
     """
 
     name: Annotated[
@@ -165,12 +165,12 @@ class DecoderConfig:
     stream: Annotated[
         int,
         Option(
-            "Which of several video streams, from 0.",
+            "Which of several video streams of a file, from 0.",
             Section.VIDEOS,
             metavar="N",
-            least=0,
             unset=None,
             told="the default one, else the largest",
+            least=0,
         ),
     ] = -1
 
@@ -393,11 +393,8 @@ def shard_name(
 ) -> str:
     """Name of a shard without folder and extension (design: one hash of all that decides its bytes).
 
-    ``segment_start`` is the start of the segment on the time grid, in seconds; for crops without time,
-    the index of its first frame. How pictures are displayed counts where that isn't plain: plain videos keep the
-    names that they had before this was known.
+    ``segment_start`` is the start of the segment on the time grid, in seconds; for crops without time, the index of its
+    first frame. ``display`` counts where it isn't plain: plain videos keep the names of older versions.
     """
-    decides: list[Any] = [video, fingerprint.size, fingerprint.digest, segment_start, cache_id]
-    if display is not None and not display.plain:
-        decides.append(to_json(display))
-    return digest_of(decides)
+    shown = [] if display is None or display.plain else [to_json(display)]
+    return digest_of([video, fingerprint.size, fingerprint.digest, segment_start, cache_id, *shown])

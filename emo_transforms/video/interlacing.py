@@ -43,7 +43,7 @@ class FieldEvidence:
         self._combed = self._whole = 0
 
     def add(self, frame: VideoFrame) -> None:
-        """Takes the next frame in the order in which they are shown."""
+        """Looks at the next frame; gives it another time stamp."""
         if self._graph is None or not self._graph.fits(frame):
             self._graph = _Graph(frame, "idet", "")
         for seen in self._graph.through(frame):

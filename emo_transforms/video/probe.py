@@ -8,8 +8,6 @@ from fractions import Fraction
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
-from av.video.frame import VideoFrame
-
 from emobeam.emo_transforms.video.clock import LEAP, gap_notes, setting_notes, straightened
 from emobeam.emo_transforms.video.geometry import (
     SQUARE,
@@ -37,6 +35,7 @@ from emobeam.schemas.records import CodedSize, Display, InputError, Probe, Video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 _MESSAGES = 3
@@ -93,15 +92,15 @@ def probe_video(path: str, config: DecoderConfig, *, progress: Progress = idle) 
         raise InputError(message, stage="probe", reason="damaged", permanent=True)
 
     interlaced, halved = _look_at_fields(path, choice, progress) if found.fielded else (False, False)
-    line = _timeline(found, first, media, halved, lambda: _shown(path, choice, media, progress))
-    return _probe(path, config, found, first, media, choice, line, messages, interlaced)
+    line = _timeline(found, first.pts, media, halved, lambda: _shown(path, choice, media, progress))
+    return _probe(path, config, first, found, media, choice, line, messages, interlaced)
 
 
 def _probe(
     path: str,
     config: DecoderConfig,
-    found: PacketWatch,
     first: VideoFrame,
+    found: PacketWatch,
     media: _Media,
     choice: StreamChoice,
     line: _Timeline,
@@ -230,14 +229,14 @@ class _Decoded:
 
 
 def _timeline(
-    found: PacketWatch, first: VideoFrame, media: _Media, halved: bool, decode: Callable[[], _Decoded]
+    found: PacketWatch, first: int | None, media: _Media, halved: bool, decode: Callable[[], _Decoded]
 ) -> _Timeline:
     stamps = found.stamps()
     pts = sorted({stamp for stamp in stamps if stamp is not None})
     dated = len(pts) == len(stamps)
     base = media.time_base
     leaps = media.leaps and any(after - before > LEAP / base for before, after in pairwise(pts))
-    undated = not dated or media.made_up or first.pts is None or pts[0] < first.pts
+    undated = not dated or media.made_up or first is None or pts[0] < first
     if not (undated or leaps or halved or found.clock_back or found.resized):
         return _Timeline(tuple(pts), base, pts[0])
     decoded = decode()

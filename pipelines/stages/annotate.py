@@ -13,7 +13,7 @@ from emobeam.pipelines.stages.run_record import PredictResult
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.local import LocalPool
 
-ANNOTATE = Caller("annotate", checks_places=True, told_of_inputs=True)
+ANNOTATE = Caller("annotate", checks_places=True, told_of_videos=True)
 
 
 @dataclass(frozen=True)

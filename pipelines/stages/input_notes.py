@@ -34,10 +34,9 @@ def unknown_geometry(videos: pa.Table) -> list[str]:
     unknown = sum(row["frames"] > 0 and row["coded_width"] is None for row in rows)
     if not unknown:
         return []
-    return [
-        (
-            f"{counted(unknown, 'video')} of the cache: an older emobeam took the pictures as they are coded, and "
-            "whether players show them so (not flipped, stretched, interlaced ...) isn't known; extract again to know, "
-            "what is right is kept"
-        )
-    ]
+    text = (
+        f"{counted(unknown, 'video')} of the cache: an older emobeam took the pictures as they are coded, and whether "
+        "players show them so (not flipped, stretched, interlaced ...) isn't known; extract again to know, what is "
+        "right is kept"
+    )
+    return [text]

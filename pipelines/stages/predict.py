@@ -78,7 +78,7 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     about = set(table["video"].to_pylist())
     of_videos = dataset.config.source == "video"
     notes_of_inputs = [*video_notes(table), *(unknown_geometry(table) if of_videos else [])]
-    if not request.caller.told_of_inputs:
+    if not request.caller.told_of_videos:
         for text in notes_of_inputs:
             ui.warn(text)
     warnings = [*warnings, *notes_of_inputs]

@@ -28,14 +28,14 @@ class Caller:
     Attributes:
         job: its name in ``run.json``.
         owns_output: the folder is the job's own: tables that the run has not made are nobody else's, and go.
-        told_of_inputs: it has told what there is to note of the videos, or nobody reads it.
         checks_places: it has asked an engine's workers about the places before, with those of its other parts.
+        told_of_videos: it has told of how the videos were read before.
     """
 
     job: str
     owns_output: bool = False
     checks_places: bool = False
-    told_of_inputs: bool = False
+    told_of_videos: bool = False
 
 
 PREDICT = Caller("predict")

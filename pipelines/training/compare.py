@@ -42,7 +42,7 @@ from emobeam.schemas.wording import noun
 RESULTS_VERSION = 1
 """Version of the layout of ``results.json``."""
 
-COMPARE = Caller("compare", owns_output=True, told_of_inputs=True)
+COMPARE = Caller("compare", owns_output=True, told_of_videos=True)
 
 _OWN = {"heads", "official", "results.json", "results.md", "results.png"}
 

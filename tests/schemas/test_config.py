@@ -26,7 +26,7 @@ from emobeam.schemas.config import (
     shard_name,
     to_json,
 )
-from emobeam.schemas.records import Fingerprint
+from emobeam.schemas.records import CodedSize, Display, Fingerprint
 
 CONFIG = ExtractConfig(backbone=BackboneConfig(weights="w.safetensors", weights_sha256="ab" * 32), maps=("s16", "s32"))
 
@@ -185,6 +185,27 @@ def test_a_shard_is_named_by_all_that_decides_its_bytes() -> None:
     assert len(set(names)) == len(names)
     assert names[0] == shard_name(*given_)
     assert all(len(name) == 16 and set(name) <= set("0123456789abcdef") for name in names)
+
+
+def test_plain_videos_keep_the_names_of_their_shards_and_others_get_new_ones() -> None:
+    given_ = ("a/clip", Fingerprint(10, "d"), 60.0, "c")
+    assert shard_name(*given_) == shard_name(*given_, Display()) == digest_of(["a/clip", 10, "d", 60.0, "c"])
+    displays = [
+        Display(mirrored=True),
+        Display(interlaced=True),
+        Display(stream=1),
+        Display(clock=((51, 1980),)),
+        Display(sizes=(CodedSize(1, 720, 576, (64, 45)),)),
+        Display(sizes=(CodedSize(1, 720, 576, (16, 15)),)),
+    ]
+    names = {shard_name(*given_), *(shard_name(*given_, display) for display in displays)}
+    assert len(names) == 1 + len(displays)
+
+
+def test_a_stream_that_was_chosen_makes_a_cache_of_its_own() -> None:
+    chosen = replace(ExtractConfig(), decoder=DecoderConfig(stream=1))
+    assert chosen.cache_id != ExtractConfig().cache_id
+    assert "stream" not in ExtractConfig().identity()
 
 
 def test_digests_do_not_depend_on_the_order_of_keys() -> None:

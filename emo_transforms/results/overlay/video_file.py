@@ -214,7 +214,7 @@ class _Writer:
 
     @property
     def moves(self) -> list[float]:
-        """What was added, in s, to time stamps from each place on where the clock was set anew."""
+        """What was added, in s, to time stamps after each place where the clock was set anew."""
         return [moved / 1000 for _, moved in self._probe.display.clock if moved]
 
     @property
@@ -295,9 +295,8 @@ class _Writer:
 
 @dataclass
 class _Span:
-    """What part of the sound is kept, in s on the clock of the container; 0 for ``until`` means all.
-
-    ``moves`` is what is to be added to time stamps wherever the clock was set anew, one after the other.
+    """What part of the sound is kept, in s on the clock of the container; 0 for ``until`` means all. ``moves``: what is
+    added to time stamps wherever the clock was set anew, one after the other.
     """
 
     origin: float

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.index import read_index, read_segments, rebuild_index, settle, settle_index
-from emobeam.emo_transforms.cache.shards import Footer
+from emobeam.emo_transforms.cache.shards import Footer, read_footer
+from emobeam.emo_transforms.cache.video_facts import read_facts
 from emobeam.schemas.config import shard_name
-from emobeam.schemas.records import EmobeamError, Failure, Fingerprint
-from emobeam.schemas.tables import SEGMENTS, VIDEOS
+from emobeam.schemas.records import Display, EmobeamError, Failure, Fingerprint, VideoFacts
+from emobeam.schemas.tables import FOOTER_KEY, SEGMENTS, VIDEOS
 from tests.emo_transforms.caches import Seen, file_bytes, footer, write_shard
 
 CACHE = "cace"
@@ -42,7 +43,8 @@ def segment(video: str, index: int, count: int = 3, content: Fingerprint = OLD, 
 
 
 def name_of(about: Footer) -> str:
-    return shard_name(about.video, Fingerprint(about.size, about.digest), about.start, about.cache_id)
+    print_ = Fingerprint(about.size, about.digest)
+    return shard_name(about.video, print_, about.start, about.cache_id, about.display)
 
 
 def put(features: Path, *segments: Footer) -> list[str]:
@@ -322,6 +324,45 @@ def test_shards_of_an_earlier_content_stay_until_the_new_ones_are_complete(tmp_p
     assert settled(tmp_path, "a", NEW) == []
     assert there() == {*other, *new}
     assert videos(tmp_path)["a"]["digest"] == NEW.digest
+
+
+def test_shards_of_pictures_taken_as_coded_go_once_those_as_shown_are_complete(tmp_path: Path) -> None:
+    shown = Display(mirrored=True)
+    old = put(tmp_path, segment("a", 0, 2), segment("a", 1, 2))
+    plain = put(tmp_path, segment("b", 0, 1))
+    new = put(tmp_path, segment("a", 0, 2, display=shown))
+    assert not set(new) & set(old)
+    assert settled(tmp_path, "a", OLD) == []
+    assert {path.stem for path in (tmp_path / "shards").iterdir()} == {*old, *plain, *new}
+    assert videos(tmp_path)["a"]["outcome"] == "partial"  # what is there of the right ones
+    new += put(tmp_path, segment("a", 1, 2, display=shown))
+    assert settled(tmp_path, "a", OLD) == []
+    assert {path.stem for path in (tmp_path / "shards").iterdir()} == {*plain, *new}
+    assert videos(tmp_path)["a"]["outcome"] == "ok"
+
+
+def test_what_a_look_told_stays_beside_the_shards(tmp_path: Path) -> None:
+    put(tmp_path, segment("a", 0, 1, display=Display(mirrored=True)), segment("b", 0, 1))
+    facts = VideoFacts(0.52, (640, 360), 180, ("has 2 video streams",))
+    settle_index(str(tmp_path), {"a": OLD}, CACHE, {"a": facts})
+    settle_index(str(tmp_path), {"b": OLD}, CACHE)  # a run over other videos, which looked at none
+    row, other = videos(tmp_path)["a"], videos(tmp_path)["b"]
+    assert (row["offset"], row["coded_width"], row["rotation"], row["notes"]) == (0.52, 640, 180, facts.notes[0])
+    assert (row["mirrored"], row["aspect"], row["size_changes"]) == (True, "1:1", 0)
+    assert other["offset"] is None
+    assert read_facts(str(tmp_path)) == {("a", OLD.size, OLD.digest): facts}
+    settle_index(str(tmp_path), {"a": NEW}, CACHE)  # the file has changed
+    assert read_facts(str(tmp_path)) == {}
+
+
+def test_footers_of_plain_videos_say_nothing_new(tmp_path: Path) -> None:
+    plain, other = put(tmp_path, segment("a", 0, 1), segment("b", 0, 1, display=Display(interlaced=True)))
+    texts = {
+        name: pq.read_metadata(tmp_path / "shards" / f"{name}.parquet").metadata[FOOTER_KEY] for name in (plain, other)
+    }
+    assert b"display" not in texts[plain]
+    assert b"display" in texts[other]
+    assert read_footer(str(tmp_path / "shards" / f"{other}.parquet")).display == Display(interlaced=True)
 
 
 def test_nothing_is_taken_away_where_the_input_can_not_be_read(tmp_path: Path) -> None:

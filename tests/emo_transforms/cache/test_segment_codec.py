@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from apache_beam.coders import registry
@@ -13,7 +14,7 @@ from emobeam.emo_transforms.cache.segment_codec import LIMIT, compacted, decode_
 from emobeam.emo_transforms.extraction.beam_records import SegmentCoder
 from emobeam.emo_transforms.video.sampling import plan_crop_segments, plan_segments
 from emobeam.schemas.config import SamplingConfig
-from emobeam.schemas.records import Fingerprint, Probe, Segment, Video
+from emobeam.schemas.records import CodedSize, Display, Fingerprint, Probe, Segment, Video
 
 VIDEO = Video("train/batch1/14-30-1920x1080", "gs://some-bucket/aff-wild2/videos/train/batch1/14-30-1920x1080.mp4")
 PRINT = Fingerprint(123_456_789, hashlib.sha256(b"a video").hexdigest())
@@ -129,3 +130,25 @@ def test_every_segment_comes_back_bit_by_bit(segment: Segment) -> None:
 def test_planned_segments_come_back(stamps: list[int], time_base: tuple[int, int], offset: int) -> None:
     for segment in planned([offset + stamp for stamp in stamps], time_base):
         assert decode_segment(encode_segment(segment)) == segment
+
+
+def test_how_a_video_is_shown_travels_with_its_segments() -> None:
+    display = Display(
+        sizes=(CodedSize(1, 720, 576, (64, 45)), CodedSize(40, 360, 640)),
+        mirrored=True,
+        interlaced=True,
+        stream=2,
+        clock=((51, -91841798),),
+    )
+    plain = planned(range(0, 3000, 40), (1, 1000))[0]
+    other = replace(plain, display=display, packets=tuple(range(7, 7 + len(plain.frames))), entry=3, seekable=False)
+    assert decode_segment(encode_segment(other)) == other
+    away: dict[str, bytes] = {}
+
+    def put(name: str, data: bytes) -> str:
+        away[name] = data
+        return name
+
+    long = planned(range(0, 60_000, 33), (1, 1000))[0]
+    long = replace(long, note="x" * 2000, display=display, packets=long.frames)
+    assert expanded(compacted(long, put), away.__getitem__) == long
