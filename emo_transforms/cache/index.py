@@ -79,9 +79,9 @@ def settle_index(
     features: str,
     current: Mapping[str, Fingerprint | None],
     cache_id: str,
+    found: Mapping[str, VideoFacts] | None = None,
     known: Mapping[str, dict[str, Any]] | None = None,
     records: Iterable[ShardRecord] = (),
-    found: Mapping[str, VideoFacts] | None = None,
 ) -> pa.Table:
     """What ends a run: :func:`settle`, and indexes that know of it, by one listing of the shards.
 

@@ -67,9 +67,9 @@ def tasks_of(
     index: Index,
     failures: Mapping[str, Failure],
     stored: Mapping[str, StoredCrops],
+    looked_at: Container[tuple[str, int, str]] | None = None,
     shards: Iterable[Mapping[str, Any]] = (),
     carried: Container[str] = (),
-    looked_at: Container[tuple[str, int, str]] | None = None,
 ) -> Iterator[VideoTask]:
     """One task per video, in their order.
 

@@ -297,7 +297,7 @@ def _prepare(output: str, dataset: Dataset) -> None:
 
 def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
     try:
-        table = settle_index(output, run.prints, config.cache_id, run.known.rows, run.records, run.facts)
+        table = settle_index(output, run.prints, config.cache_id, run.facts, run.known.rows, run.records)
         sweep_output(output)
     except OSError as error:
         text = (

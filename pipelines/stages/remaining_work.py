@@ -49,7 +49,7 @@ def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
     }
     of_videos = config.source == "video" and not config.origin.cache_id
     looked_at = read_facts(output) if of_videos else None
-    tasks = tasks_of(videos, config, index, failures, stored, rows.values(), carried, looked_at)
+    tasks = tasks_of(videos, config, index, failures, stored, looked_at, rows.values(), carried)
     return Known(list(tasks), rows, index)
 
 

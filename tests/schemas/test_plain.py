@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders)
 from emobeam.schemas.plain_json import from_text, to_text
-from emobeam.schemas.records import Fingerprint, Looked, NotDone, Video, VideoFeatures, VideoTask
+from emobeam.schemas.records import Fingerprint, Looked, Video, VideoFeatures, VideoPredicted, VideoTask
 
 text = st.text(max_size=20)
 prints = st.builds(Fingerprint, st.integers(), text)
@@ -24,7 +24,7 @@ KINDS = {
         several,
     ),
     Looked: st.builds(Looked, text, st.none() | prints, st.integers(), st.integers(), st.integers(), text),
-    NotDone: st.builds(NotDone, text, text, text),
+    VideoPredicted: st.builds(VideoPredicted, text, st.dictionaries(text, st.integers()), text),
     VideoFeatures: st.builds(
         VideoFeatures,
         text,
@@ -52,4 +52,4 @@ def test_records_come_back(kind: type, data: st.DataObject) -> None:
 
 def test_text_of_another_record_is_refused() -> None:
     with pytest.raises(ValueError, match="3 values instead of 7"):
-        from_text(Looked, to_text(NotDone("a", "b", "c")))
+        from_text(Looked, to_text(VideoPredicted("a", {"au": 3}, "c")))

@@ -24,18 +24,20 @@ def row(video: str, segment: int, count: int, display: Display | None = None) ->
 
 def test_contents_of_which_it_isnt_known_how_they_are_shown_are_looked_at_again() -> None:
     rows = [row("known", 0, 1), row("unknown", 0, 1)]
-    index = complete_videos(rows, {str(each["shard"]) for each in rows})
+    index = complete_videos(rows)
     videos = [Video("known", "/k"), Video("unknown", "/u")]
     every = list(tasks_of(videos, ExtractConfig(), index, {}, {}))
     assert [bool(task.complete) for task in every] == [True, True]
     some = list(tasks_of(videos, ExtractConfig(), index, {}, {}, {("known", 1, "d")}))
     assert [bool(task.complete) for task in some] == [True, False]
+    told = list(tasks_of(videos, ExtractConfig(), index, {}, {}, {("known", 1, "d")}, rows))
+    assert [task.there for task in told] == [(), (rows[1]["shard"],)], "what is right of it need not be made again"
 
 
 def test_a_video_is_complete_with_shards_of_what_is_shown_alone() -> None:
     shown = Display(mirrored=True)
     rows = [row("a", 0, 2), row("a", 1, 2), row("a", 0, 2, shown)]
-    assert not complete_videos(rows, {str(each["shard"]) for each in rows})
+    assert not complete_videos(rows)
     rows.append(row("a", 1, 2, shown))
-    index = complete_videos(rows, {str(each["shard"]) for each in rows})
+    index = complete_videos(rows)
     assert [each["display"] for each in index["a", 1, "d"]] == [to_text(shown)] * 2
