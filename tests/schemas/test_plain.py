@@ -51,5 +51,5 @@ def test_records_come_back(kind: type, data: st.DataObject) -> None:
 
 
 def test_text_of_another_record_is_refused() -> None:
-    with pytest.raises(ValueError, match="3 values instead of 7"):
+    with pytest.raises(ValueError, match="3 values instead of 9"):
         from_text(Looked, to_text(VideoPredicted("a", {"au": 3}, "c")))
