@@ -150,7 +150,7 @@ def test_wheel_and_sdist_hold_them() -> None:
     assert set(build["targets"]) == {"sdist", "wheel"}
     assert set(build["targets"]["wheel"]) == {"packages"}
     folder = ROOT / "emo_transforms" / "networks" / "shipped"
-    assert folder == shipped().backbone.path.parent
+    assert folder == shipped().backbone.path.parent.resolve()
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     names = {path.relative_to(folder).as_posix() for path in files}
     files.append(ROOT / "emo_transforms" / "faces" / "detection" / "gate.safetensors")
