@@ -7,13 +7,13 @@ nothing of it, and is looked at again by the next run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
-from emobeam.schemas.records import Fingerprint, VideoFacts
+from emobeam.schemas.records import Fingerprint, Video, VideoFacts
 from emobeam.schemas.tables import PROBES
 
 Facts = Mapping[tuple[str, int, str], VideoFacts]
@@ -36,6 +36,26 @@ def read_facts(features: str) -> dict[tuple[str, int, str], VideoFacts]:
         )
         for row in table.to_pylist()
     }
+
+
+def carried_facts(videos: Iterable[Video], current: Mapping[str, Fingerprint | None]) -> dict[str, VideoFacts]:
+    """What the caches whose crops are an input know of their videos: nobody looks at the videos again.
+
+    Args:
+        current: content of each video of the run, None where it could not be read.
+    """
+    known: dict[str, Facts] = {}
+    carried = {}
+    for video in videos:
+        content = current.get(video.id)
+        if video.kind != "cache" or content is None:
+            continue
+        if video.uri not in known:
+            known[video.uri] = read_facts(video.uri)
+        facts = known[video.uri].get((video.id, content.size, content.digest))
+        if facts is not None:
+            carried[video.id] = facts
+    return carried
 
 
 def settle_facts(

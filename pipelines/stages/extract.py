@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
 from emobeam.emo_transforms.cache.index import rebuild_index, settle_index
+from emobeam.emo_transforms.cache.video_facts import carried_facts
 from emobeam.emo_transforms.extraction.feature_rows import outputs_in
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
@@ -179,13 +180,13 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     except BaseException:
         # What stops a run, such as an outage, often stops this, too; the next run does it, and the first error counts.
         with suppress(Exception):  # see above
-            _settle(request.output, run, config)
+            _settle(request, run)
         raise
     finally:
         with suppress(OSError):  # they go when they are an hour old
             downloads.drop((video.uri, content) for video in videos if (content := run.prints.get(video.id)))
             downloads.sweep()
-    table = _settle(request.output, run, config)
+    table = _settle(request, run)
     check_results(planned, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
     folders = request.inputs if config.source == "video" and not config.origin.cache_id else ()
@@ -295,9 +296,12 @@ def _prepare(output: str, dataset: Dataset) -> None:
     sweep_output(output)
 
 
-def _settle(output: str, run: _Run, config: ExtractConfig) -> pa.Table:
+def _settle(request: ExtractRequest, run: _Run) -> pa.Table:
+    output = request.output
+    facts = {**carried_facts(request.videos, run.prints), **run.facts}
     try:
-        table = settle_index(output, run.prints, config.cache_id, run.facts, run.known.rows, run.records)
+        cache_id = request.dataset.config.cache_id
+        table = settle_index(output, run.prints, cache_id, facts, run.known.rows, run.records)
         sweep_output(output)
     except OSError as error:
         text = (

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
+
 from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.engines.dataflow import Detached
 from emobeam.runners.engines.jars import check_jar, check_java, jar_of
@@ -96,11 +98,26 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+        if _listens(process, port):
             return
         time.sleep(0.2)
     words = log.read_bytes()[-_TAIL:].decode(errors="replace").strip()
     raise EmobeamError(f"Beam's job server doesn't start; its last words:\n{words}")
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether the server has its port, and nobody who was quicker to take it: jobs would go to another's cluster."""
+    try:
+        server = psutil.Process(process.pid)
+        family = [server, *server.children(recursive=True)]  # some systems' java is a script around it
+        found = [each for member in family for each in member.net_connections("tcp")]
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:  # this system doesn't tell who listens
+        with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+            return True
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in found)
 
 
 def _free_port() -> int:

@@ -137,7 +137,7 @@ def call(*args: Path | str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # five processes, each of which loads torch or Beam
+@pytest.mark.timeout(1800)  # five processes, each of which loads torch or Beam
 def test_standard_error_has_our_own_lines_alone(place: Path) -> None:
     out, head = place / "out", place / "head"
     features, labels = (next(place.glob(name)) for name in ("feat*", "label*"))

@@ -18,7 +18,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from tests.engines.clusters import Cluster, running
-from tests.pipelines.runs import emobeam, files, shards, temporaries
+from tests.pipelines.runs import emobeam, files, hears_interrupts, shards, temporaries
 
 SETTINGS = ("--task", "au", "--edition", "8", "--segment-seconds", "2")
 """Several segments in most clips."""
@@ -39,11 +39,6 @@ class Ended:
     text: str
 
 
-def _hears_interrupts() -> None:
-    """A shell that starts tests in the background makes all below it deaf to Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Job:
     """``emobeam annotate`` as a process of its own; a context manager that leaves nothing running."""
 
@@ -61,7 +56,7 @@ class Job:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
-            preexec_fn=_hears_interrupts,
+            preexec_fn=hears_interrupts,
         )
         self._text: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

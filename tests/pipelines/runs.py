@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -102,6 +103,11 @@ def working_in(pool: LocalPool) -> Iterator[None]:
 def emobeam(*args: Path | str) -> list[str]:
     """The command line of the installed console script."""
     return [str(Path(sys.executable).parent / "emobeam"), *map(str, args)]
+
+
+def hears_interrupts() -> None:
+    """For ``preexec_fn``: a shell that starts tests in the background makes all below it deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def rows(path: Path) -> list[Row]:

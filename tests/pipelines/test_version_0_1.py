@@ -110,7 +110,9 @@ def test_extraction_finds_every_segment_done(made: Path) -> None:
     record = last_run(features)
     assert (record["segments_done_before"], record["segments_of_this_run"]) == (sum(SEGMENTS.values()), 0)
     assert stamps(features) == before
-    assert {name: rows(features / f"{name}.parquet") for name in indexes} == indexes
+    for name, old in indexes.items():  # later versions know more of a video, in columns of their own
+        now = rows(features / f"{name}.parquet")
+        assert [{key: row[key] for key in known} for row, known in zip(now, old, strict=True)] == old, name
     assert set(failures(features)) == set(records) == {"cut", "damaged"}
     assert temporaries(features) == []
 

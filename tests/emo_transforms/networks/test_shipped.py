@@ -145,11 +145,12 @@ def test_wheel_and_sdist_hold_them() -> None:
     """Hatch takes all files of a package but those that git ignores; nothing else is left out."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     assert build["targets"]["wheel"]["packages"] == ["emobeam"]
-    assert set(build) == {"targets"}
-    assert set(build["targets"]) == {"wheel"}
+    assert set(build) == {"exclude", "targets"}
+    assert build["exclude"] == ["/emobeam/runners/images"]
+    assert set(build["targets"]) == {"sdist", "wheel"}
     assert set(build["targets"]["wheel"]) == {"packages"}
     folder = ROOT / "emo_transforms" / "networks" / "shipped"
-    assert folder == shipped().backbone.path.parent
+    assert folder == shipped().backbone.path.parent.resolve()
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     names = {path.relative_to(folder).as_posix() for path in files}
     files.append(ROOT / "emo_transforms" / "faces" / "detection" / "gate.safetensors")

@@ -146,7 +146,7 @@ def test_a_killed_worker_lets_go(store: Store, when: str, tmp_path: Path) -> Non
     print_ = fingerprint(uri)
     command = [sys.executable, "-c", HOLD, uri, str(print_.size), print_.digest, when]
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=False, capture_output=True)
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, check=False, capture_output=True)
     assert done.returncode < 0, done.stderr.decode()
     assert len(list(downloads._folder().iterdir())) == 1
     store.proxy.clear()

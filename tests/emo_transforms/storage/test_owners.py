@@ -83,7 +83,7 @@ def test_a_container_leaves_alone_what_another_works_on(container: tuple[str, ..
     """Of the same host name, and on the same folder. This process has an id that there is none of in there."""
     work = tmp_path / f".emobeam-{owner_mark()}-0a.tmp"
     work.write_bytes(b"half")
-    code = f"from emo_transforms import storage; print(storage.sweep_temporaries({str(tmp_path)!r}))"
+    code = f"from emobeam.emo_transforms import storage; print(storage.sweep_temporaries({str(tmp_path)!r}))"
     swept = subprocess.run([*container, sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert swept.stdout == "0\n"
     assert work.exists()

@@ -42,6 +42,9 @@ DRAWN = """() => [...document.querySelectorAll('.plot canvas')].map((canvas) => 
   for (let i = 3; i < data.length; i += 4) count += data[i] > 0;
   return count;
 })"""
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Returns when what was asked for before is on the screen."""
+
 READY = "window.emobeamReport && emobeamReport.range"
 
 
@@ -128,7 +131,7 @@ def test_what_is_written_beside_the_lanes_is_the_row_under_the_cursor(tab: tuple
 def test_plots_are_drawn_and_dragging_zooms(tab: tuple[Any, list[str]]) -> None:
     page, problems = tab
     page.evaluate("name => emobeamReport.open(name)", EVIL[0])
-    page.wait_for_timeout(100)
+    page.evaluate(PAINTED)
     assert [count > 500 for count in page.evaluate(DRAWN)] == [True, True, True]
     low, high = page.evaluate("emobeamReport.range")
     page.locator(".plot .u-over").first.scroll_into_view_if_needed()
@@ -146,8 +149,7 @@ def test_plots_are_drawn_and_dragging_zooms(tab: tuple[Any, list[str]]) -> None:
     page.evaluate("emobeamReport.zoom(5, 7)")
     assert page.evaluate("emobeamReport.range") == [5, 7]
     page.locator("label.face", has_text="face 1").click()
-    page.wait_for_timeout(100)
-    assert page.locator(".value .of-face").count() == 2 * 22
+    page.wait_for_function("() => document.querySelectorAll('.value .of-face').length === 2 * 22")
     assert problems == []
 
 
@@ -170,8 +172,7 @@ def test_the_keyboard_moves_and_zooms(tab: tuple[Any, list[str]]) -> None:
     assert page.evaluate("emobeamReport.range[1]") == pytest.approx(whole[1])
     page.keyboard.press("Escape")
     assert page.evaluate("emobeamReport.range") == whole
-    page.wait_for_timeout(500)
-    assert "valence" in page.locator("#viewer [role=status]").inner_text()
+    page.locator("#viewer [role=status]", has_text="valence").wait_for(state="attached")
 
 
 def test_the_list_is_searched_filtered_and_sorted(tab: tuple[Any, list[str]]) -> None:

@@ -225,7 +225,7 @@ def test_a_bucket_that_is_not_there_is_named(remote: Store, capsys: pytest.Captu
     other = remote.uri.partition("://")[0] + "://nobodys-bucket"
     began = time.monotonic()
     assert call("extract", f"{remote.uri}/study/videos", "--output", f"{other}/features", *MEASURES) == 2
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 240
     assert f"{other}/features" in capsys.readouterr().err
     assert call("extract", f"{other}/videos", "--output", f"{remote.uri}/unused", *MEASURES) == 2
     assert f"{other}/videos" in capsys.readouterr().err

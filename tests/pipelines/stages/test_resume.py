@@ -33,6 +33,7 @@ from tests.pipelines.runs import (
     failures,
     files,
     gone,
+    hears_interrupts,
     parts,
     predict,
     rows,
@@ -88,7 +89,9 @@ def cut_short(reference: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[
         features = tmp_path_factory.mktemp(name) / "features"
         command = emobeam("extract", reference.inputs, "--output", features, "--segment-seconds", "1", "--workers", "1")
         command += ["--backbone-weights", "untrained"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts
+        )
         commands[name] = (features, process)
     pending, told = dict(commands), {}
     while pending:

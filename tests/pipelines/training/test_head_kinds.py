@@ -120,9 +120,9 @@ def test_every_kind_of_head_through_predict(features: Path, tmp_path: Path, pool
     paths = sorted(map(str, folder.iterdir()))
     result, told = predict(features, tmp_path, pool, heads=paths)
     assert not result.failed
-    assert {text.split(":")[0] for text in told.warned} == {f"task {task}" for task in TASKS if task in result.rows} - {
-        "task expr"
-    }  # of scores of a trained backbone nothing is untrained
+    # Of scores of a trained backbone nothing is untrained.
+    tasks = {f"task {task}" for task in TASKS if task in result.rows} - {"task expr"}
+    assert {text.split(":")[0] for text in told.warned if text.startswith("task")} == tasks
     arrays = {name: frames_of(name) for name in (*SHAPES, *LENGTHS)}
     for task, head in heads_of(Dataset(ExtractConfig(backbone=BACKBONE), SHAPES, **LENGTHS)).items():
         np.testing.assert_allclose(sampled(tmp_path, task), by_hand(head, arrays), rtol=0, atol=1e-5, err_msg=task)
@@ -145,7 +145,9 @@ def test_augmented_views_are_not_predicted(features: Path, tmp_path: Path, pool:
 
 def test_without_a_head_the_backbones_own_scores_serve(features: Path, tmp_path: Path, pool: LocalPool) -> None:
     result, told = predict(features, tmp_path, pool, tasks=["va"], heads=[])
-    assert (result.untrained, told.warned) == ((), [])
+    assert result.untrained == ()
+    (note,) = told.warned  # nobody has looked at the video of this cache
+    assert "isn't known" in note
     np.testing.assert_allclose(sampled(tmp_path, "va"), np.clip(frames_of("scores")[:, 8:], -1, 1), atol=1e-6)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import sys
 import zipfile
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_one_that_does_not_start_tells_its_last_words(config: EngineConfig) -> N
         job_server(config, {"spark.fail": "yes"}),
     ):
         raise AssertionError("it didn't start")
+
+
+def test_one_that_answers_in_its_place_is_another(config: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that was free a moment ago may be another run's now."""
+    with socket.create_server(("localhost", 0)) as other:
+        monkeypatch.setattr("emobeam.runners.engines.job_server._free_port", lambda: other.getsockname()[1])
+        with pytest.raises(EmobeamError, match=r"doesn't start; its last words:(?s:.*)in use"), job_server(config):
+            raise AssertionError("it didn't start")
 
 
 def test_a_verbose_launcher_shows_what_it_says(

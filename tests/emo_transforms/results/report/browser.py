@@ -12,6 +12,9 @@ import pytest
 
 _ARGUMENTS = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
 
+PATIENCE = 240_000.0
+"""How long a page may take for anything, in ms: the machine may have other things to do."""
+
 
 def chromium() -> str | None:
     """Where a Chromium is, None where there is none."""
@@ -32,7 +35,7 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as play:
         flags = [f"--{flag}" for flag in _ARGUMENTS]
-        running = play.chromium.launch(executable_path=chromium(), args=flags)
+        running = play.chromium.launch(executable_path=chromium(), args=flags, timeout=PATIENCE)
         yield running
         running.close()
 
@@ -42,6 +45,7 @@ def page_of(running: Any, path: Path, **context: Any) -> Iterator[tuple[Any, lis
     """Yields a blank tab, and the list that console messages, errors and requests other than the page's own go to."""
     problems: list[str] = []
     visit = running.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+    visit.set_default_timeout(PATIENCE)
     page = visit.new_page()
     own = (path.as_uri(), "blob:", "data:")
     page.on("console", lambda message: problems.append(f"console: {message.text}"))
