@@ -22,7 +22,7 @@ from emobeam.emo_transforms.networks.checkpoints.pickle_policy import told
 from emobeam.emo_transforms.networks.checkpoints.reading import fit_names, read_with_kind
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import NOTE_KEY, NetworkInfo
 from emobeam.emo_transforms.networks.heads.config import config_from_json
-from emobeam.emo_transforms.networks.heads.files import CARD_FILE, CONFIG_FILE
+from emobeam.emo_transforms.networks.heads.folder import CARD_FILE, CONFIG_FILE
 from emobeam.emo_transforms.networks.heads.output_quality import marks_of
 from emobeam.emo_transforms.networks.shipped import is_shipped, read_shipped, shipped
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256

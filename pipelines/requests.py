@@ -58,6 +58,7 @@ def extract_request(
 
     from emobeam.emo_transforms.networks.backbones import named as named_backbone
     from emobeam.emo_transforms.networks.engines import resolve_engine
+    from emobeam.emo_transforms.networks.prepared.ensuring import on_stderr
     from emobeam.pipelines.stages.extract import ExtractRequest, resolve_config
     from emobeam.runners.beam_options import check_beam_args
     from emobeam.runners.local import local_config
@@ -88,7 +89,7 @@ def extract_request(
     return ExtractRequest(
         videos=videos,
         output=_place(output, engine),
-        dataset=resolve_config(settings),
+        dataset=resolve_config(settings, _silent if args.get("quiet") else on_stderr),
         inputs=args["inputs"],
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
@@ -131,6 +132,7 @@ def predict_request(
     Args:
         named: options that the user has set; ``faces`` among them takes nobody over from earlier tables.
     """
+    from emobeam.emo_transforms.networks.engines import head_engine
     from emobeam.pipelines.stages.predict_request import PredictRequest
     from emobeam.runners.beam_options import check_beam_args
     from emobeam.runners.local import local_config
@@ -142,7 +144,7 @@ def predict_request(
     return PredictRequest(
         features=_place(features, engine),
         output=_place(args["output"], engine),
-        config=from_options(PredictConfig, {**args, "device": device}),
+        config=from_options(PredictConfig, {**args, "device": device, "engine": head_engine(args["engine"], device)}),
         only=args["only"],
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
@@ -151,6 +153,10 @@ def predict_request(
         **values_of(HeadOptions, asked),
         **values_of(ChallengeOptions, asked),
     )
+
+
+def _silent(text: str) -> None:
+    """Where only warnings are wanted."""
 
 
 def cache_of(args: Mapping[str, Any]) -> str:
@@ -242,13 +248,13 @@ def concrete_device(name: str, engine: EngineConfig | None = None) -> str:
 
     On another engine ``auto`` is the CPU, unless an accelerator is asked for there.
     """
+    from emobeam.emo_transforms.networks.devices import cuda_is_available
+
     if engine is not None:
         accelerated = engine.dataflow is not None and engine.dataflow.accelerator
         return ("cuda" if accelerated else "cpu") if name == "auto" else name
-    import torch
-
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+        return "cuda" if cuda_is_available() else "cpu"
+    if name == "cuda" and not cuda_is_available():
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
     return name

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Self, cast
 
 from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
+from emobeam.emo_transforms.networks.prepared.places import for_children
 from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.local_worker import packed
@@ -210,7 +211,7 @@ class LocalPool:
         self._started += 1
         log = Path(self._logs.name) / f"worker-{self._started}.log"
         threads = {"OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
-        environment = {**ALLOCATOR, **os.environ, **same_imports(), **threads}
+        environment = {**ALLOCATOR, **os.environ, **same_imports(), **for_children(), **threads}
         with open(log, "wb") as file:
             output = None if self.config.verbose else file
             process = subprocess.Popen(

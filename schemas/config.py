@@ -26,6 +26,14 @@ SCHEMA_VERSION = 1
 DEVICE = Option("For the networks.", Section.BACKBONE, unset="auto", choices=("auto", "cpu", "cuda"))
 """Of both stages."""
 
+ENGINE = Option(
+    "What runs the networks; auto is openvino where it is installed, on the CPU.",
+    Section.BACKBONE,
+    unset="auto",
+    choices=("auto", "torch", "openvino"),
+)
+"""Of both stages."""
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -276,15 +284,7 @@ class ExtractConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     device: Annotated[str, DEVICE] = "cpu"
-    engine: Annotated[
-        str,
-        Option(
-            "What runs the networks; auto is openvino where it is installed, on the CPU.",
-            Section.BACKBONE,
-            unset="auto",
-            choices=("auto", "torch", "openvino"),
-        ),
-    ] = "torch"
+    engine: Annotated[str, ENGINE] = "torch"
     kernel_batch: int = 16
     maps: Annotated[tuple[str, ...], Option("Feature maps to store.", Section.BACKBONE, names=("s8", "s16", "s32"))] = (
         "s8",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from emobeam.schemas.config import DEVICE
+from emobeam.schemas.config import DEVICE, ENGINE
 from emobeam.schemas.options import Option, Section
 from emobeam.schemas.tasks import TASKS
 
@@ -22,7 +22,8 @@ class PredictConfig:
         max_gap: how far a value may be carried from a seen face.
         window_gap: a window never crosses a longer gap between sampled frames.
         stride: frames between the starts of two windows; 0 means side by side.
-        kernel_batch: windows per call of a head, the last call padded.
+        kernel_batch: windows per call of a head, the last call padded; with OpenVINO it is always one.
+        engine: what runs the heads, a concrete one; with OpenVINO they compute in float32.
     """
 
     faces: Annotated[str, Option("Whose values are written.", Section.HEADS, choices=("main", "all"))] = "main"
@@ -35,6 +36,7 @@ class PredictConfig:
     stride: Annotated[int, Option("Frames between windows; 0: side by side.", Section.HEADS, least=0)] = 0
     kernel_batch: int = 16
     device: Annotated[str, DEVICE] = "cpu"
+    engine: Annotated[str, ENGINE] = "torch"
 
 
 @dataclass(frozen=True, kw_only=True)

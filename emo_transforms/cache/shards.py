@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from emobeam.emo_transforms.cache.half_floats import to_half
 from emobeam.emo_transforms.storage import is_local, open_read
 from emobeam.emo_transforms.storage import size as size_of
 from emobeam.schemas.config import SCHEMA_VERSION
@@ -172,10 +173,7 @@ class ShardWriter:
         if max(-lowest, highest) > _FLOAT16_MAX:
             self.clipped += int((np.abs(values) > _FLOAT16_MAX).sum())
             values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
-        import torch  # where rows are written it is loaded anyway; where shards are read it need not be
-
-        # torch rounds to the same bits as NumPy, and faster.
-        flat = pa.array(torch.from_numpy(np.ascontiguousarray(values)).half().numpy().reshape(-1))
+        flat = pa.array(to_half(values).reshape(-1))
         length = int(np.prod(field.type.shape))
         return pa.ExtensionArray.from_storage(field.type, pa.FixedSizeListArray.from_arrays(flat, length))
 

@@ -26,11 +26,12 @@ class SegmentJob:
 
     def open(self) -> Callable[[PlannedSegment, Report], None]:
         """What makes the shard of one segment, or writes why there is none."""
-        import torch
-
         from emobeam.emo_transforms.extraction.segments import Tools, do_segment
 
-        torch.set_num_threads(self.threads)
+        if self.config.engine == "torch":
+            import torch
+
+            torch.set_num_threads(self.threads)
         tools = Tools(self.config)
 
         def extract(planned: PlannedSegment, report: Report) -> None:

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emobeam.emo_transforms.networks.cpu_features import has_bfloat16
+from emobeam.emo_transforms.storage.leftovers import scratch_folder
 from emobeam.schemas.records import UsageError
 
 ENGINES = ("torch", "openvino-f32", "openvino-bf16")
 """As a cache records them. With ``openvino-bf16`` the detector's networks compute in bfloat16, the backbone's never."""
 
-Network = Callable[[NDArray[Any]], list[NDArray[np.float32]]]
-"""A network ready to run: a batch in, its outputs out. They are only valid until the next call."""
+Network = Callable[..., list[NDArray[np.float32]]]
+"""A network ready to run: an array for each input, its outputs out. They are only valid until the next call."""
 
 
 def resolve_engine(name: str, device: str) -> str:
@@ -41,8 +43,14 @@ def resolve_engine(name: str, device: str) -> str:
     if not _installed():
         raise UsageError(f"--engine {name}: OpenVINO isn't installed; pip install 'emobeam[openvino]'")
     if name in ("auto", "openvino"):
-        return "openvino-bf16" if "BF16" in _capabilities() else "openvino-f32"
+        return "openvino-bf16" if _has_bfloat16() else "openvino-f32"
     return name
+
+
+def head_engine(name: str, device: str) -> str:
+    """The concrete engine of heads: as :func:`resolve_engine`, but with OpenVINO they always compute in float32."""
+    engine = resolve_engine(name, device)
+    return engine if engine == "torch" else "openvino-f32"
 
 
 def check_engine(name: str) -> None:
@@ -51,14 +59,14 @@ def check_engine(name: str) -> None:
         raise UsageError(f"unknown engine {name!r}; there are {', '.join(ENGINES)}")
     if name != "torch" and not _installed():
         raise UsageError(f"this run uses the engine {name}, but OpenVINO isn't installed on this worker")
-    if name == "openvino-bf16" and "BF16" not in _capabilities():
+    if name == "openvino-bf16" and not _has_bfloat16():
         raise UsageError(
             "this run uses the engine openvino-bf16, but this worker's CPU has no bfloat16; --engine torch"
         )
 
 
 def compile_model(model: Any, precision: str) -> Network:
-    """An OpenVINO model with one input, on one thread of the CPU.
+    """An OpenVINO model whose shapes are fixed, on one thread of the CPU.
 
     Args:
         precision: ``f32`` or ``bf16``.
@@ -73,16 +81,38 @@ def compile_model(model: Any, precision: str) -> Network:
     }
     compiled = _core().compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
-    given = request.get_input_tensor(0).data
+    given = [request.get_input_tensor(index).data for index in range(len(compiled.inputs))]
     found = [request.get_output_tensor(index).data for index in range(len(compiled.outputs))]
 
-    def run(values: NDArray[Any]) -> list[NDArray[np.float32]]:
+    def run(*values: NDArray[Any]) -> list[NDArray[np.float32]]:
         # Handing over an array would cost more than a small network.
-        given[:] = values
+        for place, array in zip(given, values, strict=True):
+            place[:] = array
         request.infer()
         return found
 
     return run
+
+
+def read_model(xml: bytes, weights: bytes) -> Any:
+    """An OpenVINO model from the two files that :func:`written_model` gives.
+
+    Raises:
+        RuntimeError: these are none.
+    """
+    model = _core().read_model(xml, weights)
+    for operation in model.get_ops():
+        # The mark isn't written down, and without it a division becomes a product, whose last bits are others.
+        if operation.get_type_name() == "Divide":
+            operation.get_rt_info()["nonconvertable_divide_0"] = True
+    return model
+
+
+def written_model(model: Any) -> tuple[bytes, bytes]:
+    """A model as OpenVINO writes it: its description in XML, and its numbers, all as they are."""
+    with scratch_folder("model") as folder:
+        openvino_module().serialize(model, str(folder / "model.xml"), str(folder / "model.bin"))
+        return (folder / "model.xml").read_bytes(), (folder / "model.bin").read_bytes()
 
 
 def in_batches(network: Network, values: NDArray[Any], batch: int, width: Sequence[int]) -> NDArray[np.float32]:
@@ -100,6 +130,12 @@ def in_batches(network: Network, values: NDArray[Any], batch: int, width: Sequen
             chunk = np.concatenate([chunk, np.zeros((batch - count, *chunk.shape[1:]), chunk.dtype)])
         found[start : start + count] = network(chunk)[0][:count]
     return found
+
+
+def _has_bfloat16() -> bool:
+    """By the CPU's flags, which costs nothing, or by asking OpenVINO."""
+    known = has_bfloat16()
+    return "BF16" in _capabilities() if known is None else known
 
 
 def _installed() -> bool:

@@ -19,13 +19,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
-from emobeam.emo_transforms.networks.backbones.mobilenet_maps import gives_maps
+from emobeam.emo_transforms.networks.backbones.description import BackboneDescription, gives_maps
+from emobeam.emo_transforms.networks.backbones.prepared_backbones import description_data
+from emobeam.emo_transforms.networks.backbones.torch_backbones import build_backbone
 from emobeam.emo_transforms.networks.checkpoints.reading import HEAD_NAMES, fit_names, read_checkpoint
 from emobeam.emo_transforms.networks.checkpoints.trained_on import trained_on
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import NOTE_KEY, NetworkInfo, read_info
-from emobeam.emo_transforms.networks.heads.files import WEIGHTS_FILE as HEAD_TENSORS
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
+from emobeam.emo_transforms.networks.heads.folder import WEIGHTS_FILE as HEAD_TENSORS
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.shipped import (
     BACKBONE_FILE,
@@ -83,13 +84,15 @@ def pack_backbone(weights: str, folder: Path, name: str, architecture: str = "")
         shutil.rmtree(folder / HEADS_FOLDER, ignore_errors=True)
     target = folder / BACKBONE_FILE
     write_bytes(str(target), save(tensors, {NOTE_KEY: json.dumps(asdict(noted), sort_keys=True)}))
-    made = config_of(network_name, str(target))
+    described = described_as(network_name, str(target))
+    made = described.config
     data = {
         "schema_version": WEIGHTS_VERSION,
         "name": name,
         "backbone": {
             "architecture": network_name,
             "features_id": ExtractConfig(backbone=made).features_id,
+            "description": description_data(replace(described, config=replace(made, weights=name))),
             **_described(target, folder, made.weights_sha256),
             **({} if people is None else {"trained_on": people}),
         },
@@ -99,10 +102,11 @@ def pack_backbone(weights: str, folder: Path, name: str, architecture: str = "")
     return read_shipped(folder)
 
 
-def config_of(architecture: str, weights: str) -> BackboneConfig:
+def described_as(architecture: str, weights: str) -> BackboneDescription:
     """What is recorded of a backbone's maps (of its vectors, where it has no maps) at the size it was made for."""
     store = ("maps",) if gives_maps(architecture) else ("embedding",)
-    return describe_backbone(architecture, weights, store=store).config
+    built = build_backbone(architecture, weights, store=store)
+    return BackboneDescription(built.config, built.map_shapes, built.embedding, built.scores)
 
 
 def pack_head(head: str, folder: Path) -> Shipped:

@@ -46,12 +46,15 @@ class VideoJob:
 
     def open(self) -> Callable[[VideoFeatures, Report], Any]:
         """What writes the tables of one video."""
-        import torch
-
+        from emobeam.emo_transforms.networks.engines import check_engine
         from emobeam.emo_transforms.prediction.video_parts import do_video, load_tools
 
-        torch.set_num_threads(self.threads)
-        tools = load_tools(self.specs, self.dataset)
+        check_engine(self.config.engine)
+        if self.config.engine == "torch":
+            import torch
+
+            torch.set_num_threads(self.threads)
+        tools = load_tools(self.specs, self.dataset, self.config.engine)
 
         def predict(item: VideoFeatures, report: Report) -> None:
             do_video(item, tools, self.features, self.output, self.config, report)

@@ -13,12 +13,14 @@ from typing import Any
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.extraction.child_work import Report
-from emobeam.emo_transforms.networks.heads.config import config_to_json
-from emobeam.emo_transforms.networks.heads.files import load_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import ready_head, untrained_for
-from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_to_json
+from emobeam.emo_transforms.networks.heads.fresh_configs import ready_config, untrained_config
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_of
+from emobeam.emo_transforms.networks.heads.prepared_heads import ReadyRun, load_prepared_head, seeded_prepared_head
+from emobeam.emo_transforms.networks.heads.running import RunningHead
+from emobeam.emo_transforms.networks.prepared.ensuring import Tell, on_stderr
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
+from emobeam.emo_transforms.networks.weights_digest import arrays_sha256
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec
 from emobeam.emo_transforms.prediction.prediction_tables import part_uri, read_part_footer, write_part
 from emobeam.emo_transforms.prediction.video_prediction import predict_table, stretches, view_video
@@ -31,20 +33,17 @@ STAGE2_REVISION = 2
 """Raised by hand whenever a change of stage 2's code changes the bytes of a predictions table."""
 
 
-def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
+def load_spec(spec: HeadSpec, dataset: Dataset, engine: str = "torch", tell: Tell = on_stderr) -> RunningHead:
     """Loads a head, or makes one of the cache's scores or of random weights.
+
+    Args:
+        engine: a concrete one, see ``emobeam.emo_transforms.networks.engines``.
+        tell: gets a line where its network has to be prepared first.
 
     Raises:
         EmobeamError: it can't be read or made, or is not the one the launcher saw.
     """
-    if spec.uri == SHIPPED:
-        head = _shipped(spec.task)
-    elif spec.uri == UNTRAINED:
-        head = untrained_for(task_named(spec.task), dataset.offer)
-    elif spec.uri:
-        head = load_head(spec.uri)
-    else:
-        head = ready_head(task_named(spec.task), dataset.offer)
+    head = _on_torch(spec, dataset) if engine == "torch" else _on_openvino(spec, dataset, tell)
     if spec.sha256 and spec.sha256 != head.weights_sha256:
         what = f"the head of task {spec.task} that comes with emobeam" if spec.uri == SHIPPED else spec.uri
         raise EmobeamError(
@@ -54,19 +53,46 @@ def load_spec(spec: HeadSpec, dataset: Dataset) -> Head:
     return head
 
 
-def _shipped(task: str) -> Head:
+def _on_torch(spec: HeadSpec, dataset: Dataset) -> RunningHead:
+    from emobeam.emo_transforms.networks.heads.files import load_head
+    from emobeam.emo_transforms.networks.heads.fresh_heads import seeded_head
+
+    if folder := _folder(spec):
+        return load_head(folder)
+    return seeded_head(_fresh(spec, dataset))
+
+
+def _on_openvino(spec: HeadSpec, dataset: Dataset, tell: Tell) -> RunningHead:
+    if folder := _folder(spec):
+        return load_prepared_head(folder, tell)
+    config = _fresh(spec, dataset)
+    return ReadyRun(config, arrays_sha256({})) if config.architecture == "ready" else seeded_prepared_head(config, tell)
+
+
+def _fresh(spec: HeadSpec, dataset: Dataset) -> HeadConfig:
+    """The description of a head that has no folder."""
+    make = untrained_config if spec.uri == UNTRAINED else ready_config
+    return make(task_named(spec.task), dataset.offer)
+
+
+def _folder(spec: HeadSpec) -> str:
+    """Where a head lies, ``""`` where it is made."""
+    return _shipped(spec.task) if spec.uri == SHIPPED else "" if spec.uri == UNTRAINED else spec.uri
+
+
+def _shipped(task: str) -> str:
     found = shipped_head(task)
     if found is None:
         there = ", ".join(shipped().heads) or "none"
         raise UsageError(f"--head shipped: emobeam comes with no head of task {task}, only of {there}")
-    return load_head(str(found.folder))
+    return str(found.folder)
 
 
 @dataclass(frozen=True)
 class PredictTools:
     """What a worker loads once: heads by task."""
 
-    heads: Mapping[str, Sequence[Head]]
+    heads: Mapping[str, Sequence[RunningHead]]
     dataset: Dataset
 
     def identity(self, task: str) -> list[list[str]]:
@@ -78,11 +104,13 @@ class PredictTools:
         return marks_of([head.config for head in self.heads[task]])
 
 
-def load_tools(specs: Sequence[HeadSpec], dataset: Dataset) -> PredictTools:
-    """Loads all heads of a run."""
-    heads: dict[str, list[Head]] = defaultdict(list)
+def load_tools(
+    specs: Sequence[HeadSpec], dataset: Dataset, engine: str = "torch", tell: Tell = on_stderr
+) -> PredictTools:
+    """Loads all heads of a run; see :func:`load_spec`."""
+    heads: dict[str, list[RunningHead]] = defaultdict(list)
     for spec in specs:
-        head = load_spec(spec, dataset)
+        head = load_spec(spec, dataset, engine, tell)
         heads[head.config.task].append(head)
     return PredictTools(dict(heads), dataset)
 

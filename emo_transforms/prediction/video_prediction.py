@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
-from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.output_quality import marks_of
+from emobeam.emo_transforms.networks.heads.running import RunningHead
 from emobeam.emo_transforms.prediction.face_roles import assign_faces, face_stretches
 from emobeam.emo_transforms.prediction.interpolation import carry
 from emobeam.emo_transforms.prediction.track_stitching import Sightings, stitch
@@ -155,7 +155,7 @@ def predict_table(
     features: str,
     item: VideoFeatures,
     view: VideoView,
-    heads: Sequence[Head],
+    heads: Sequence[RunningHead],
     config: PredictConfig,
     alive: Callable[[], None] = lambda: None,
 ) -> pa.Table:
@@ -202,7 +202,7 @@ def _frame_table(
     features: str,
     item: VideoFeatures,
     view: VideoView,
-    heads: Sequence[Head],
+    heads: Sequence[RunningHead],
     config: PredictConfig,
     alive: Callable[[], None],
 ) -> pa.Table:
@@ -232,7 +232,7 @@ def _frame_table(
     return pa.concat_tables(tables)
 
 
-def _knowledge(heads: Sequence[Head]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _knowledge(heads: Sequence[RunningHead]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """``[H, K]`` which head's values count for which output, and ``[K]`` outputs that nobody knows.
 
     Of those all heads' numbers are carried along, as they must be finite, and blanked at the end.
@@ -284,7 +284,7 @@ def _clip_table(
     features: str,
     item: VideoFeatures,
     view: VideoView,
-    heads: Sequence[Head],
+    heads: Sequence[RunningHead],
     config: PredictConfig,
     alive: Callable[[], None],
 ) -> pa.Table:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.networks.heads.head import Head, State
+from emobeam.emo_transforms.networks.heads.running import RunningHead
 from emobeam.emo_transforms.prediction.smoothing import GAP_TOLERANCE, box_mean
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError
@@ -126,7 +126,7 @@ def windows_of(rows: Iterable[Row], length: int, stride: int, gap: float) -> Ite
 
 
 def run_windows(
-    head: Head, windows: Iterable[Window], *, kernel_batch: int, device: str
+    head: RunningHead, windows: Iterable[Window], *, kernel_batch: int, device: str
 ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
     """Runs a head on windows, ``kernel_batch`` at a time; the last batch is padded, so the head sees one shape.
 
@@ -141,7 +141,9 @@ def run_windows(
             yield window, result if head.config.scope == "clip" else result[: window.valid]
 
 
-def run_stream(head: Head, windows: Iterable[Window], *, device: str) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+def run_stream(
+    head: RunningHead, windows: Iterable[Window], *, device: str
+) -> Iterator[tuple[Window, NDArray[np.float32]]]:
     """Runs a streaming head on windows side by side: each goes on where the one before it in its run ended.
 
     So values are those of the whole run at once, wherever it is cut into windows.
@@ -149,7 +151,7 @@ def run_stream(head: Head, windows: Iterable[Window], *, device: str) -> Iterato
     Returns:
         Each window, in order, with its activated values ``[valid, K]``.
     """
-    states: dict[Hashable, State] = {}
+    states: dict[Hashable, Any] = {}
     for window in windows:
         before = None if window.first else states[window.key]
         values, states[window.key] = head.run_stream(_columns(head, [window]), before, device=device)
@@ -185,7 +187,7 @@ def average_overlaps(
 
 
 def predict_frames(
-    head: Head, rows: Iterable[Row], config: PredictConfig
+    head: RunningHead, rows: Iterable[Row], config: PredictConfig
 ) -> dict[Hashable, tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """Values of each sampled frame by a head of frame scope, smoothed as the head asks.
 
@@ -201,7 +203,7 @@ def predict_frames(
     return predictions
 
 
-def predict_clip(head: Head, rows: Iterable[Row], config: PredictConfig) -> dict[Hashable, NDArray[np.float32]]:
+def predict_clip(head: RunningHead, rows: Iterable[Row], config: PredictConfig) -> dict[Hashable, NDArray[np.float32]]:
     """Values ``[K]`` of each key over all its rows, by a head of clip scope.
 
     Args:
@@ -216,7 +218,9 @@ def predict_clip(head: Head, rows: Iterable[Row], config: PredictConfig) -> dict
     }
 
 
-def _results(head: Head, rows: Iterable[Row], config: PredictConfig) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+def _results(
+    head: RunningHead, rows: Iterable[Row], config: PredictConfig
+) -> Iterator[tuple[Window, NDArray[np.float32]]]:
     length = head.frame_window
     stride = 0 if length == 1 else config.stride  # overlaps can't change what is said of a frame by itself
     windows = windows_of(rows, length, stride, config.window_gap)
@@ -225,14 +229,16 @@ def _results(head: Head, rows: Iterable[Row], config: PredictConfig) -> Iterator
     return run_windows(head, windows, kernel_batch=_batch(head, config), device=config.device)
 
 
-def _batch(head: Head, config: PredictConfig) -> int:
+def _batch(head: RunningHead, config: PredictConfig) -> int:
     """Windows per call: heads of one frame get as many frames as a TAM of 8 does, and long windows no more memory."""
+    if head.one_by_one:
+        return 1
     if head.config.architecture == "tam":
         return config.kernel_batch
     return max(1, config.kernel_batch * USUAL_WINDOW // head.frame_window)
 
 
-def _columns(head: Head, windows: Sequence[Window]) -> dict[str, NDArray[Any]]:
+def _columns(head: RunningHead, windows: Sequence[Window]) -> dict[str, NDArray[Any]]:
     """``[B, T, ...]`` by name; rows are copied once, straight to their place in the batch."""
     rows = [row for window in windows for row in window.rows]
     stacked = {name: np.stack([row.maps[name] for row in rows]) for name in head.inputs}

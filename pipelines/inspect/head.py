@@ -8,14 +8,12 @@ from typing import Any
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_from_json, config_to_json
-from emobeam.emo_transforms.networks.heads.costs import describe as describe_cost
-from emobeam.emo_transforms.networks.heads.files import (
+from emobeam.emo_transforms.networks.heads.folder import (
     BACKBONE_FILE,
     CARD_FILE,
     CONFIG_FILE,
     WEIGHTS_FILE,
     check_head,
-    load_head,
 )
 from emobeam.pipelines.console import command
 from emobeam.pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
@@ -36,6 +34,8 @@ def describe_head(path: str, features: str = "") -> dict[str, Any]:
     except EmobeamError as error:
         raise EmobeamError(f"{uri}: {error}") from error
     data = json.loads(config_to_json(config))
+    from emobeam.emo_transforms.networks.heads.costs import describe as describe_cost  # loads torch
+
     cost = describe_cost(config)
     digest, problems = _files(path, config)
     problems += [*_untrained(path, config), *_fit(path, config, features)]
@@ -67,6 +67,8 @@ def _seeds(path: str) -> list[str]:
 
 def _files(path: str, config: HeadConfig) -> tuple[str, list[Problem]]:
     """The digest of the tensors, ``""`` where they can't be read, and what is wrong with the files."""
+    from emobeam.emo_transforms.networks.heads.files import load_head  # loads torch
+
     problems, digest = [], ""
     again = _train(path, config)
     try:
@@ -105,6 +107,8 @@ def _untrained(path: str, config: HeadConfig) -> list[Problem]:
 def _fit(path: str, config: HeadConfig, features: str) -> list[Problem]:
     if not features:
         return []
+    from emobeam.emo_transforms.networks.heads.files import load_head  # loads torch
+
     dataset = read_dataset(features)
     try:
         warnings = check_head(

@@ -23,6 +23,7 @@ from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.extraction.segments import without_pictures
 from emobeam.emo_transforms.inputs.videos import files_left_out
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
+from emobeam.emo_transforms.networks.prepared.ensuring import Tell, on_stderr
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
 from emobeam.pipelines.console import Ui
@@ -95,10 +96,13 @@ class ExtractResult:
         return bool(self.outcomes.keys() & {"failed", "partial"})
 
 
-def resolve_config(config: ExtractConfig) -> Dataset:
+def resolve_config(config: ExtractConfig, tell: Tell = on_stderr) -> Dataset:
     """Fills in what depends on the weights: their digest, the normalisation, what is stored and in which shapes.
 
     Where crops alone are stored, no backbone is loaded.
+
+    Args:
+        tell: gets a line where a network has to be prepared to know it.
 
     Raises:
         UsageError: there is no such backbone, or it doesn't give what is to be stored.
@@ -110,7 +114,7 @@ def resolve_config(config: ExtractConfig) -> Dataset:
             raise UsageError("--views K makes views for a backbone to look at; --store crops alone runs none")
         return Dataset(replace(resolved, backbone=NO_BACKBONE, maps=()), {})
     asked = config.backbone
-    described = describe_backbone(asked.name, asked.weights, asked.input_size, config.store)
+    described = describe_backbone(asked.name, asked.weights, asked.input_size, config.store, config.engine, tell)
     store = config.store or outputs_of(described)
     check_outputs(described, store)
     maps = config.maps if "maps" in store else ()

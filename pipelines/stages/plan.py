@@ -199,15 +199,16 @@ def _probed(stratum: int, size: int, segments: Sequence[Segment], seconds: float
 
 def _measure(request: PlanRequest, ui: Ui, looked: Sequence[Sequence[Segment]]) -> tuple[list[Measured], int]:
     """Stage 1 on a few seconds from the middle of some videos, with one thread; and the memory of doing so."""
-    import torch
-
     config = request.extract.dataset.config
     step = max(1, len(looked) // _MEASURED_SEGMENTS)
     chosen = [segments[len(segments) // 2] for segments in looked[::step]][:_MEASURED_SEGMENTS]
     frames = _MEASURED_BATCHES * config.kernel_batch
     stretches = [stretch(segment, frames) for segment in chosen]
     measured = []
-    torch.set_num_threads(1)
+    if config.engine == "torch":
+        import torch
+
+        torch.set_num_threads(1)
     ui.start("measure", sum(len(part.sampled) for part in stretches), len(stretches), "segments")
     tools = Tools(config)
     memory = 0

@@ -64,7 +64,7 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     dataset = read_dataset(request.features)
     check_output(request)
     _check_places(request, ui)
-    specs, tools, warnings = head_specs(request, dataset)
+    specs, tools, warnings = head_specs(request, dataset, ui.say)
     untrained = tuple(
         task for task, heads in tools.heads.items() if any(h.config.weights == "untrained" for h in heads)
     )

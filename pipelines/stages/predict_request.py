@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.submissions.templates import template_names
 from emobeam.emo_transforms.cache.dataset import Dataset
-from emobeam.emo_transforms.networks.heads.files import check_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import has_ready_head
+from emobeam.emo_transforms.networks.heads.folder import check_head
+from emobeam.emo_transforms.networks.heads.fresh_configs import has_ready_head
+from emobeam.emo_transforms.networks.prepared.ensuring import Tell, on_stderr
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec
 from emobeam.emo_transforms.prediction.subjects import read_overrides
@@ -65,8 +66,13 @@ class PredictRequest(HeadOptions, ChallengeOptions):
     faces_given: bool = False
 
 
-def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
+def head_specs(
+    request: PredictRequest, dataset: Dataset, tell: Tell = on_stderr
+) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
     """The heads of a run with their digests, loaded once to check them, and warnings.
+
+    Args:
+        tell: gets a line where a head has to be prepared first.
 
     Raises:
         EmobeamError: a head can't be read, or doesn't fit the cache (see ``.networks.heads.files.check_head``).
@@ -74,16 +80,16 @@ def head_specs(request: PredictRequest, dataset: Dataset) -> tuple[tuple[HeadSpe
             has no head.
     """
     specs = [HeadSpec(task="", uri=uri) for uri in request.heads if uri not in STAND_INS]
-    loaded = []
+    loaded, engine = [], request.config.engine
     for spec in specs:
-        head = next(iter(load_tools([spec], dataset).heads.values()))[0]
+        head = next(iter(load_tools([spec], dataset, engine, tell).heads.values()))[0]
         loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
     _check_named(request, loaded)
     named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
     wanted = dict.fromkeys(task_named(name).name for name in named)
     check_tasks(request, wanted)
     loaded += _stand_ins(request, dataset, [task for task in wanted if task not in {spec.task for spec in loaded}])
-    tools = load_tools(loaded, dataset)
+    tools = load_tools(loaded, dataset, engine, tell)
     warnings = [
         warning
         for heads in tools.heads.values()

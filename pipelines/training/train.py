@@ -14,7 +14,8 @@ from torch import Tensor
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
-from emobeam.emo_transforms.networks.backbones import Backbone, final_layer_state, load_backbone
+from emobeam.emo_transforms.networks.backbones.mobilenet_maps import final_layer_state
+from emobeam.emo_transforms.networks.backbones.torch_backbones import TorchBackbone, load_torch_backbone
 from emobeam.emo_transforms.networks.heads.config import config_to_json
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.training.curves import draw_curves
@@ -77,7 +78,7 @@ class Prepared:
     setup: TrainSetup
     cut: Holdout
     partition: str
-    start: Backbone | None = None
+    start: TorchBackbone | None = None
     persons: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -208,7 +209,7 @@ def start_of_head(request: TrainRequest, dataset: Dataset, ui: Ui) -> dict[str, 
         return None
     weights = request.backbone_weights or dataset.config.backbone.weights
     try:
-        return final_layer_state(load_backbone(replace(dataset.config.backbone, weights=weights)).network)
+        return final_layer_state(load_torch_backbone(replace(dataset.config.backbone, weights=weights)).network)
     except EmobeamError as error:
         raise EmobeamError(
             f"{error}; the head starts from the final layer of the cache's backbone: say where it is with "
@@ -288,7 +289,7 @@ def _seed(request: TrainRequest, prepared: Prepared, seed: int, ui: Ui) -> SeedR
     return result
 
 
-def _start_backbone(request: TrainRequest, dataset: Dataset, ui: Ui) -> Backbone:
+def _start_backbone(request: TrainRequest, dataset: Dataset, ui: Ui) -> TorchBackbone:
     """The backbone that a recipe which trains it begins with."""
     from emobeam.emo_transforms.training.end_to_end.crops_learner import start_backbone
 
@@ -299,7 +300,7 @@ def _start_backbone(request: TrainRequest, dataset: Dataset, ui: Ui) -> Backbone
 
 
 def _end_to_end(
-    setup: TrainSetup, start: Backbone, seed: int, working: str, told: _Told, ui: Ui
+    setup: TrainSetup, start: TorchBackbone, seed: int, working: str, told: _Told, ui: Ui
 ) -> tuple[SeedResult, Mapping[str, Tensor]]:
     """One seed of a recipe that trains the backbone too, and the backbone's tensors."""
     from emobeam.emo_transforms.training.end_to_end.crops_learner import EndToEndConfig, train_end_to_end

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score, roc_auc_score
 
-from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
+from emobeam.emo_transforms.networks.backbones.torch_backbones import build_backbone
 from emobeam.emo_transforms.networks.heads.files import save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
 from emobeam.emo_transforms.networks.heads.offer import Offer
@@ -236,9 +236,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A backbone's file and a head's folder, untrained."""
     folder = tmp_path_factory.mktemp("weights")
     file = str(folder / "backbone.safetensors")
-    state = describe_backbone("mobilenetv4_conv_small").network.state_dict()
+    state = build_backbone("mobilenetv4_conv_small").network.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)
-    config = describe_backbone("mobilenetv4_conv_small", file)
+    config = build_backbone("mobilenetv4_conv_small", file)
     offer = Offer(ExtractConfig(backbone=config.config).features_id, config.map_shapes)
     save_head(new_head(task_named("au"), offer, architecture="frame", inputs=("s32",)), str(folder / "head"))
     return file, str(folder / "head")

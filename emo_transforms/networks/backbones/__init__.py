@@ -6,30 +6,28 @@ classifier, ``mobilefacenet`` and ``ddamfn`` give an embedding and scores.
 
 from __future__ import annotations
 
-from emobeam.emo_transforms.networks.backbones.loading import (
+from emobeam.emo_transforms.networks.backbones.description import (
+    MAPS,
     Backbone,
+    BackboneDescription,
     check_outputs,
-    describe_backbone,
     embed,
-    load_backbone,
+    gives_maps,
     outputs_of,
 )
-from emobeam.emo_transforms.networks.backbones.mobilenet_maps import MAPS, feature_maps, final_layer_state, gives_maps
-from emobeam.emo_transforms.networks.backbones.sources import Source, default_weights, named, source_of
+from emobeam.emo_transforms.networks.backbones.loading import describe_backbone, load_backbone
+from emobeam.emo_transforms.networks.backbones.weight_names import default_weights, named
 
 __all__ = [
     "MAPS",
     "Backbone",
-    "Source",
+    "BackboneDescription",
     "check_outputs",
     "default_weights",
     "describe_backbone",
     "embed",
-    "feature_maps",
-    "final_layer_state",
     "gives_maps",
     "load_backbone",
     "named",
     "outputs_of",
-    "source_of",
 ]

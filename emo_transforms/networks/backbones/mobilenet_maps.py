@@ -15,14 +15,6 @@ from torch import Tensor, nn
 
 from emobeam.schemas.records import EmobeamError, UsageError
 
-MAPS = ("s8", "s16", "s32")
-"""The maps heads read, finest first."""
-
-
-def gives_maps(name: str) -> bool:
-    """Whether a network of this name has the maps heads need."""
-    return name.startswith("mobilenetv4_")
-
 
 def trunk(name: str, seed: int, *, tag: str = "", pretrained: bool = False) -> nn.Module:
     """timm's ``features_only`` network, all that maps need.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,15 +9,16 @@ import timm
 import torch
 from torch import nn
 
-from emobeam.emo_transforms.networks.backbones.mobilenet_maps import gives_maps
-from emobeam.emo_transforms.networks.backbones.published.catalogue import CATALOGUE, Entry
+from emobeam.emo_transforms.networks.backbones.description import gives_maps
+from emobeam.emo_transforms.networks.backbones.published.catalogue import Entry
 from emobeam.emo_transforms.networks.backbones.published.ddamfn import Ddamfn
 from emobeam.emo_transforms.networks.backbones.published.fetching import fetched
 from emobeam.emo_transforms.networks.backbones.published.mobilefacenet import MobileFaceNet
-from emobeam.emo_transforms.networks.backbones.published.onnx_networks import OnnxNetwork
+from emobeam.emo_transforms.networks.backbones.published.onnx_module import OnnxNetwork
 from emobeam.emo_transforms.networks.backbones.timm_vectors import TimmVectors
+from emobeam.emo_transforms.networks.backbones.weight_names import CATALOGUED, entry_of
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import read_info, read_note
-from emobeam.emo_transforms.networks.shipped import UNTRAINED, is_shipped, shipped, shipped_as
+from emobeam.emo_transforms.networks.shipped import is_shipped, shipped_as
 from emobeam.schemas.config import BackboneConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 
@@ -78,42 +77,6 @@ _NETWORKS: dict[str, tuple[type[MobileFaceNet] | type[Ddamfn], Source]] = {
     "ddamfn": (Ddamfn, Source("ddamfn", "", input_size=112, fixed=True)),
 }
 
-_CATALOGUED = {entry.name: entry for entry in CATALOGUE}
-_BY_FILE = {name: entry for entry in CATALOGUE for name in (entry.file_name, entry.published_as) if name}
-
-
-def named(name: str, weights: str) -> tuple[str, str]:
-    """Network and weights that are meant where one of them is named alone.
-
-    Args:
-        name: ``""`` takes the network of the weights: what the catalogue or the file itself says, ``onnx`` for ONNX
-            files, else ``mobilenetv4_conv_small``. A name of the catalogue stands for its weights as well; beside a
-            file it stays as it is, since it says what the file was made for (see :func:`source_of`).
-        weights: ``""`` takes those of the name: what comes with emobeam for ``mobilenetv4_conv_small``, what was
-            fetched for a name of the catalogue, ``untrained`` for any other network.
-
-    Raises:
-        EmobeamError: weights of another version of emobeam, or this installation lacks its own.
-    """
-    if name in _CATALOGUED and weights in ("", UNTRAINED):
-        return _CATALOGUED[name].architecture, weights or name
-    weights = weights or default_weights(name)
-    if is_shipped(weights):
-        found = shipped_as(weights)
-        return name or found.architecture, found.name
-    if name:
-        return name, weights
-    if noted := read_note(weights).get("architecture"):
-        return str(noted), weights
-    if (entry := _entry(weights)) is not None:
-        return entry.architecture, weights
-    return "onnx" if weights.lower().endswith(".onnx") else _IMAGENET.name, weights
-
-
-def default_weights(name: str) -> str:
-    """The weights of a network where nobody names any: those that come with emobeam, else ``untrained``."""
-    return shipped().name if name in ("", shipped().architecture) else UNTRAINED
-
 
 def source_of(name: str, weights: str) -> Source:
     """What is known of a backbone by its name and its weights, before anything is built.
@@ -136,14 +99,14 @@ def source_of(name: str, weights: str) -> Source:
         found = shipped_as(weights)
         _same_network(name, found.architecture, found.name)
         return replace(source_of(name, str(found.backbone.path)), weights=found.name)
-    kind = _CATALOGUED.get(name) if weights.partition(":")[0] not in ("untrained", "timm") else None
+    kind = CATALOGUED.get(name) if weights.partition(":")[0] not in ("untrained", "timm") else None
     name = kind.architecture if kind is not None else name
-    entry = _entry(weights)
+    entry = entry_of(weights)
     if entry is not None:
         _same_network(name, entry.architecture, weights)
     source = _network(name, weights)
-    if weights in _CATALOGUED:
-        return _known(replace(source, uri=_fetched(_CATALOGUED[weights])), _CATALOGUED[weights])
+    if weights in CATALOGUED:
+        return _known(replace(source, uri=_fetched(CATALOGUED[weights])), CATALOGUED[weights])
     note, info = (read_note(source.uri), read_info(source.uri)) if source.uri else ({}, None)
     if "architecture" in note:
         _same_network(name, str(note["architecture"]), weights)
@@ -157,11 +120,6 @@ def source_of(name: str, weights: str) -> Source:
         )
     entry = entry or kind
     return _known(source, entry) if entry is not None else source
-
-
-def _entry(weights: str) -> Entry | None:
-    """What the catalogue knows of weights by their name, or by the name of their file."""
-    return _CATALOGUED.get(weights) or _BY_FILE.get(posixpath.basename(weights.replace(os.sep, "/")))
 
 
 def _known(source: Source, entry: Entry) -> Source:

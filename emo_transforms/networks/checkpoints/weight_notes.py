@@ -48,7 +48,7 @@ def read_note(uri: str) -> dict[str, Any]:
     if not uri.endswith(".safetensors"):
         return {}
     try:
-        with local_copy(uri) as path, safe_open(path, "pt") as file:
+        with local_copy(uri) as path, safe_open(path, "np") as file:
             note = json.loads((file.metadata() or {}).get(NOTE_KEY, "{}"))
     except (SafetensorError, OSError, ValueError):
         return {}

@@ -19,6 +19,9 @@ ACTIVATIONS = ("none", "tanh", "sigmoid", "softmax", "clip")
 ARCHITECTURES = ("tam", "tcn", "frame", "clip-statistics", "ready")
 """What there is; ``emobeam.emo_transforms.networks.heads.architectures.registry`` builds them."""
 
+LEVELS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: ("s32",), 2: ("s16", "s32"), 3: ("s8", "s16", "s32")})
+"""The maps a ``tam`` of one, two or three levels reads, finest first."""
+
 STATISTICS = ("mean", "std", "min", "max")
 """What a head of clip scope may take over the frames or windows of a video."""
 

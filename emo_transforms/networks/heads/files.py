@@ -1,4 +1,4 @@
-"""The folder of a head: written, read, and held against a cache.
+"""The folder of a head, written and read with torch.
 
 A head is a folder with ``head.json`` (:class:`HeadConfig`) and ``head.safetensors`` (all tensors, float32, or float16
 where it was packed); beside them ``README.md``, the model card, where it is known how the head was made, and
@@ -12,9 +12,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -22,17 +21,19 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from emobeam.emo_transforms.networks.heads.architectures.registry import build
-from emobeam.emo_transforms.networks.heads.config import config_from_json, config_to_json, map_shape
+from emobeam.emo_transforms.networks.heads.config import config_from_json, config_to_json
+from emobeam.emo_transforms.networks.heads.folder import (
+    BACKBONE_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    read_file,
+)
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.model_card import model_card
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
-from emobeam.emo_transforms.storage import is_local, join, local_path, make_folder, read_bytes, write_bytes
+from emobeam.emo_transforms.storage import is_local, join, local_path, make_folder, write_bytes
 from emobeam.schemas.records import EmobeamError
-
-CONFIG_FILE = "head.json"
-WEIGHTS_FILE = "head.safetensors"
-BACKBONE_FILE = "backbone.safetensors"
-CARD_FILE = "README.md"
 
 
 def save_head(
@@ -88,13 +89,13 @@ def load_head(folder: str) -> Head:
     """
     config_uri, weights_uri = join(str(folder), CONFIG_FILE), join(str(folder), WEIGHTS_FILE)
     try:
-        config = config_from_json(_read(config_uri))
+        config = config_from_json(read_file(config_uri))
         with torch.device("meta"):  # shapes alone; the values come from the file
             module = build(config)
     except EmobeamError as error:
         raise EmobeamError(f"{config_uri}: {error}") from error
     try:
-        state = _wide(load(_read(weights_uri)))
+        state = _wide(load(read_file(weights_uri)))
     except SafetensorError as error:
         raise EmobeamError(f"{weights_uri}: damaged ({error}); copy the head again") from error
     except EmobeamError as error:
@@ -102,81 +103,6 @@ def load_head(folder: str) -> Head:
     _check_tensors(state, module.state_dict(), weights_uri)
     module.load_state_dict(state, assign=True)
     return Head(config, module.eval(), tensors_sha256(state))
-
-
-def check_head(
-    head: Head,
-    *,
-    features_id: str,
-    map_shapes: Mapping[str, Sequence[int]],
-    rate: float,
-    crop_style: str,
-    vectors: Mapping[str, int] = MappingProxyType({}),
-) -> list[str]:
-    """Whether a head may run on a cache.
-
-    Args:
-        features_id, map_shapes, rate, crop_style: of the cache.
-        vectors: lengths of the vectors (``embedding``, ``scores``) that the cache stores.
-
-    Returns:
-        Warnings: what differs from the data the head was made for without forbidding its use.
-
-    Raises:
-        EmobeamError: other features, or maps or vectors that the cache lacks.
-    """
-    config = head.config
-    if features_id != config.features_id:
-        raise EmobeamError(
-            f"head {config.name!r} was made for features {config.features_id}, the cache holds {features_id}:"
-            " another backbone, weights, input size or normalisation; extract again with the head's backbone,"
-            " or take a head made for this cache" + _own_backbone(config.provenance.get("backbone"))
-        )
-    if missing := [name for name in head.maps if name not in map_shapes]:
-        raise EmobeamError(
-            f"head {config.name!r} reads the maps {','.join(head.maps)}, the cache lacks {','.join(missing)};"
-            f" extract with --maps {','.join(head.maps)}"
-        )
-    for name in head.maps:
-        if map_shape(map_shapes[name]) != config.map_shapes[name]:
-            raise EmobeamError(
-                f"head {config.name!r} reads map {name} of shape {config.map_shapes[name]},"
-                f" the cache holds {map_shape(map_shapes[name])}"
-            )
-    needed = config.vector_lengths
-    if absent := [name for name in needed if not vectors.get(name)]:
-        raise EmobeamError(
-            f"head {config.name!r} reads {','.join(head.inputs)}, the cache lacks {','.join(absent)};"
-            f" extract with --store {','.join([*(['maps'] if head.maps else []), *needed])}"
-        )
-    for name, length in needed.items():
-        if vectors[name] != length:
-            raise EmobeamError(f"head {config.name!r} reads {name} of length {length}, the cache holds {vectors[name]}")
-    warnings = []
-    if rate != config.rate:
-        warnings.append(f"head {config.name!r} was made for {_rate(config.rate)}, the cache holds {_rate(rate)}")
-    if crop_style != config.crop_style:
-        warnings.append(
-            f"head {config.name!r} was made for {config.crop_style!r} crops, the cache holds {crop_style!r} ones"
-        )
-    return warnings
-
-
-def _own_backbone(about: object) -> str:
-    """What else to say of a head whose backbone was trained with it."""
-    if not isinstance(about, dict):
-        return ""
-    file = about.get("file", BACKBONE_FILE)
-    return f"; this head brings its own backbone: extract with --backbone-weights HEAD/{file}"
-
-
-def _read(uri: str) -> bytes:
-    try:
-        return read_bytes(uri)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise EmobeamError(
-            f"no such file; a head is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, check its name"
-        ) from error
 
 
 def _wide(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -234,7 +160,3 @@ def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:g} frames per second" if rate else "the native frame rate"

@@ -51,6 +51,11 @@ class Head:
         """Whether :meth:`run_stream` is there."""
         return self.module.streams
 
+    @property
+    def one_by_one(self) -> bool:
+        """It takes many windows in a call."""
+        return False
+
     def run(self, columns: Mapping[str, NDArray[Any]], *, device: str = "cpu") -> NDArray[np.float32]:
         """Results of a batch of windows.
 

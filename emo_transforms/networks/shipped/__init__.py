@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -62,6 +62,8 @@ class Shipped:
         architecture: timm's name of the backbone.
         features_id: identity of the features that the backbone's maps are, see ``emobeam.schemas.config``.
         heads: by task.
+        description: of the backbone's maps, plain JSON data (``.backbones.prepared_backbones.description_data``); empty
+            in folders that older versions packed.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Shipped:
     features_id: str
     backbone: ShippedFile
     heads: Mapping[str, ShippedHead]
+    description: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -100,6 +103,7 @@ def read_shipped(folder: Path) -> Shipped:
             str(backbone["features_id"]),
             _file(folder, backbone),
             MappingProxyType({str(task): _head(folder, head) for task, head in data["heads"].items()}),
+            MappingProxyType(dict(backbone.get("description", {}))),
         )
     except FileNotFoundError as error:
         raise EmobeamError(f"{place}: missing; the weights are a part of emobeam, install it again") from error

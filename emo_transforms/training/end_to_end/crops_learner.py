@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emobeam.emo_transforms.cache.dataset import Dataset
-from emobeam.emo_transforms.networks.backbones import Backbone, describe_backbone, final_layer_state
+from emobeam.emo_transforms.networks.backbones.mobilenet_maps import final_layer_state
+from emobeam.emo_transforms.networks.backbones.torch_backbones import TorchBackbone, build_backbone
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import NetworkInfo, read_info
 from emobeam.emo_transforms.networks.heads.config import HeadConfig
 from emobeam.emo_transforms.networks.heads.head import Head
@@ -85,7 +86,7 @@ class EndToEndResult:
     unreadable: int
 
 
-def start_backbone(dataset: Dataset, weights: str = "", name: str = "", input_size: int = 0) -> Backbone:
+def start_backbone(dataset: Dataset, weights: str = "", name: str = "", input_size: int = 0) -> TorchBackbone:
     """The backbone that training starts from.
 
     Args:
@@ -101,7 +102,7 @@ def start_backbone(dataset: Dataset, weights: str = "", name: str = "", input_si
     if not name:
         note = read_info(weights)
         name = made.name if known else note.architecture if note else BackboneConfig().name
-    return describe_backbone(name, weights, input_size or (made.input_size if known else 0), store=("maps",))
+    return build_backbone(name, weights, input_size or (made.input_size if known else 0), store=("maps",))
 
 
 def train_end_to_end(
@@ -110,7 +111,7 @@ def train_end_to_end(
     folder: str,
     tell: Tell = lambda event, data: None,
     *,
-    backbone: Backbone,
+    backbone: TorchBackbone,
     config: EndToEndConfig | None = None,
 ) -> EndToEndResult:
     """Trains one seed; the same call goes on after it was broken off.
@@ -160,7 +161,9 @@ class CropsLearner:
         unreadable: (window, place) of crops that could not be decoded, by split.
     """
 
-    def __init__(self, setup: TrainSetup, backbone: Backbone, config: EndToEndConfig, seed: int, folder: str) -> None:
+    def __init__(
+        self, setup: TrainSetup, backbone: TorchBackbone, config: EndToEndConfig, seed: int, folder: str
+    ) -> None:
         self._setup, self._config, self._backbone = setup, config, backbone
         self.unreadable: set[tuple[str, int, int]] = set()
         self._epoch = 0
@@ -289,7 +292,7 @@ class CropsLearner:
             self.unreadable.add((split, int(batch.windows[place]), frame))
 
 
-def _check(setup: TrainSetup, backbone: Backbone) -> None:
+def _check(setup: TrainSetup, backbone: TorchBackbone) -> None:
     if setup.task.scope == "clip":
         raise UsageError(f"recipe {setup.recipe.name}: trains on frames; task {setup.task.name} has labels of clips")
     if "crops" not in setup.dataset.config.store:
@@ -301,7 +304,7 @@ def _check(setup: TrainSetup, backbone: Backbone) -> None:
         raise UsageError(f"recipe {setup.recipe.name}: {backbone.config.name} has no feature maps for the mixers")
 
 
-def _head_config(setup: TrainSetup, backbone: Backbone, seen_by: ExtractConfig, seed: int) -> HeadConfig:
+def _head_config(setup: TrainSetup, backbone: TorchBackbone, seen_by: ExtractConfig, seed: int) -> HeadConfig:
     dataset = Dataset(seen_by, backbone.map_shapes)
     final = final_layer_state(backbone.network)
     config = head_config(setup.task, dataset, setup.recipe, seed, final_channels=int(final["0.conv.weight"].shape[0]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emobeam.emo_transforms.networks.backbones import feature_maps
+from emobeam.emo_transforms.networks.backbones.mobilenet_maps import feature_maps
 from emobeam.emo_transforms.networks.heads.architectures.module import FinalLayer, HeadModule
 from emobeam.schemas.records import UsageError
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from emobeam.emo_transforms.faces.crops import Picture, fit_crop
 from emobeam.emo_transforms.networks.backbones import Backbone, embed
-from emobeam.emo_transforms.networks.backbones.loading import describe_backbone
+from emobeam.emo_transforms.networks.backbones.torch_backbones import build_backbone
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.prediction.windows import Row, predict_frames
@@ -106,7 +106,7 @@ def load_network(backbone: str, head: str) -> Network:
         EmobeamError: a file is missing or damaged, or the head was made for other features.
         SystemExit: one of them was trained on the test side, as far as its files tell.
     """
-    loaded, found = describe_backbone(BACKBONE, backbone), load_head(head)
+    loaded, found = build_backbone(BACKBONE, backbone), load_head(head)
     ours = ExtractConfig(backbone=loaded.config).features_id
     if found.config.features_id != ours:
         raise SystemExit(f"{head}: was made for features {found.config.features_id}, {backbone} gives {ours}")

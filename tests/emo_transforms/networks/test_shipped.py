@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from emobeam.emo_transforms.networks.backbones import describe_backbone, load_backbone, named
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import read_info
-from emobeam.emo_transforms.networks.heads.files import check_head, load_head
+from emobeam.emo_transforms.networks.heads.files import load_head
+from emobeam.emo_transforms.networks.heads.folder import check_head
 from emobeam.emo_transforms.networks.shipped import (
     is_shipped,
     read_shipped,

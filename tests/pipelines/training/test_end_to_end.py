@@ -1,4 +1,4 @@
-"""Backbone and mixer trained together from stored crops, and the cache that the trained backbone makes."""
+"""TorchBackbone and mixer trained together from stored crops, and the cache that the trained backbone makes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
 from emobeam.emo_transforms.cache.dataset import read_dataset
-from emobeam.emo_transforms.networks.backbones import Backbone, final_layer_state
+from emobeam.emo_transforms.networks.backbones.mobilenet_maps import final_layer_state
+from emobeam.emo_transforms.networks.backbones.torch_backbones import TorchBackbone
 from emobeam.emo_transforms.networks.heads.architectures.module import FinalLayer
-from emobeam.emo_transforms.networks.heads.files import check_head, load_head, save_head
+from emobeam.emo_transforms.networks.heads.files import load_head, save_head
+from emobeam.emo_transforms.networks.heads.folder import check_head
 from emobeam.emo_transforms.training.end_to_end.crops_data import clip_windows, workers_that_fit
 from emobeam.emo_transforms.training.end_to_end.crops_learner import (
     CropsLearner,
@@ -64,7 +66,7 @@ class Cropped:
     folder: Path
     features: Path
     setup: TrainSetup
-    backbone: Backbone
+    backbone: TorchBackbone
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from fsspec.core import url_to_fs
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.backbones.published.catalogue import CATALOGUE, Entry
+from emobeam.emo_transforms.storage.user_folders import cache_folder
 from emobeam.schemas.records import EmobeamError, UsageError
 
 _NOT_WEIGHTS = (b"<!DOCTYPE", b"<!doctype", b"<html", b"version https://git-lfs")
@@ -57,13 +57,7 @@ class Fetched:
 def models_folder() -> Path:
     """Where models are kept: ``EMOBEAM_MODELS``, or ``emobeam/models`` in the platform's folder for caches."""
     named = os.environ.get("EMOBEAM_MODELS")
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "emobeam" / "models"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "emobeam" / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "emobeam" / "models"
+    return Path(named).expanduser() if named else cache_folder("models")
 
 
 def fetched(name: str) -> Path | None:

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from emobeam.emo_transforms.storage import local_copy
 from emobeam.schemas.records import EmobeamError
@@ -22,11 +20,8 @@ _LINEAR = ("Gemm", "MatMul")
 _AFTER = ("Add", "Softmax", "Identity", "Flatten", "Reshape", "Squeeze", "LogSoftmax", "Sigmoid", "Tanh")
 
 
-class OnnxNetwork(nn.Module):
-    """``forward`` takes normalised pictures [N, 3, S, S] and gives (embedding [N, D], scores [N, K]).
-
-    It runs on the CPU whatever device its input is on, and has no weights that could be trained; ``state_dict`` gives
-    the file's numbers by name, as an identity.
+class OnnxSession:
+    """Runs normalised pictures [N, 3, S, S] and gives (embedding [N, D], scores [N, K]); ``numbers`` are its identity.
 
     Args:
         uri: an ONNX file, local or any fsspec URI, without external data.
@@ -37,7 +32,6 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, uri: str) -> None:
-        super().__init__()
         onnx, onnxruntime = _libraries(uri)
         self.uri = uri
         try:
@@ -47,7 +41,8 @@ class OnnxNetwork(nn.Module):
             raise EmobeamError(f"--backbone-weights {uri}: no such file") from error
         except Exception as error:  # protobuf has its own exceptions
             raise EmobeamError(f"--backbone-weights {uri}: not an ONNX file ({_line(error)})") from error
-        self._tensors = dict(_numbers(onnx, model))
+        self.numbers = dict(_numbers(onnx, model))
+        """Weights and other constants of the graph by name."""
         self._picture = _picture_input(model, uri)
         self.input_size, self._fixed_batch = _edges(self._picture, uri)
         cut = _before_last_linear(model, uri)
@@ -61,7 +56,7 @@ class OnnxNetwork(nn.Module):
         try:
             data = model.SerializeToString()
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            embedding, logits = self._run(np.zeros((1, 3, self.input_size or 224, self.input_size or 224), np.float32))
+            embedding, logits = self.run(np.zeros((1, 3, self.input_size or 224, self.input_size or 224), np.float32))
         except EmobeamError:
             raise
         except Exception as error:  # onnxruntime has its own exceptions
@@ -71,16 +66,8 @@ class OnnxNetwork(nn.Module):
             raise EmobeamError(f"--backbone-weights {uri}: its last layer and scores have shapes {shapes}, not vectors")
         self.embedding_length, self.scores_length = embedding.shape[1], logits.shape[1]
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures ``[N, 3, H, W]`` to the embedding ``[N, D]`` and scores ``[N, K]``, computed on the CPU."""
-        embedding, scores = self._run(pictures.detach().to("cpu", torch.float32).numpy())
-        return torch.from_numpy(embedding).to(pictures.device), torch.from_numpy(scores).to(pictures.device)
-
-    def state_dict(self, *_args: Any, **_keywords: Any) -> dict[str, Tensor]:  # type: ignore[override]
-        """The numbers in the file by name: weights and other constants of the graph."""
-        return dict(self._tensors)
-
-    def _run(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Pictures ``[N, 3, H, W]`` to the embedding ``[N, D]`` and scores ``[N, K]``."""
         step = self._fixed_batch or max(len(pictures), 1)
         parts = []
         for start in range(0, max(len(pictures), 1), step):
@@ -103,18 +90,18 @@ def _libraries(uri: str) -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _numbers(onnx: Any, model: Any) -> Iterator[tuple[str, Tensor]]:
+def _numbers(onnx: Any, model: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     for tensor in model.graph.initializer:
-        yield tensor.name, _tensor(onnx, tensor)
+        yield tensor.name, _array(onnx, tensor)
     for node in model.graph.node:
         if node.op_type == "Constant":
             for attribute in node.attribute:
                 if attribute.name == "value":
-                    yield node.output[0], _tensor(onnx, attribute.t)
+                    yield node.output[0], _array(onnx, attribute.t)
 
 
-def _tensor(onnx: Any, tensor: Any) -> Tensor:
-    return torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))  # a copy: theirs can't be written to
+def _array(onnx: Any, tensor: Any) -> NDArray[Any]:
+    return np.array(onnx.numpy_helper.to_array(tensor))  # a copy: theirs can't be written to
 
 
 def _picture_input(model: Any, uri: str) -> Any:

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from emobeam.emo_transforms.networks.heads.architectures.module import FinalLayer, HeadModule
+from emobeam.emo_transforms.networks.heads.config import LEVELS
 from emobeam.schemas.records import EmobeamError
 
 __all__ = ["DROPOUT", "LEVELS", "FinalLayer", "Mixer", "Tam", "can_cut"]
-
-LEVELS: dict[int, tuple[str, ...]] = {1: ("s32",), 2: ("s16", "s32"), 3: ("s8", "s16", "s32")}
-"""The maps a head of one, two or three levels reads, finest first."""
 
 DROPOUT = 0.3
 """Of the concatenated level vectors, before the output layer."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emobeam.emo_transforms.networks.heads.files import check_head, load_head, save_head
+from emobeam.emo_transforms.networks.heads.files import load_head, save_head
+from emobeam.emo_transforms.networks.heads.folder import check_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import (
     has_ready_head,
     new_head,

@@ -13,7 +13,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from emobeam.emo_transforms.networks.heads.config import config_from_json, config_to_json
-from emobeam.emo_transforms.networks.heads.files import check_head, load_head, save_head
+from emobeam.emo_transforms.networks.heads.files import load_head, save_head
+from emobeam.emo_transforms.networks.heads.folder import check_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.emo_transforms.networks.heads.head import Head, activate
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from emobeam.emo_transforms.networks.backbones.published.ddamfn import Ddamfn
 from emobeam.emo_transforms.networks.backbones.published.mobilefacenet import MobileFaceNet
-from emobeam.emo_transforms.networks.backbones.published.onnx_networks import OnnxNetwork
+from emobeam.emo_transforms.networks.backbones.published.onnx_module import OnnxNetwork
 from emobeam.emo_transforms.networks.backbones.timm_vectors import TimmVectors
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.schemas.records import EmobeamError

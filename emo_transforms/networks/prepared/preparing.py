@@ -1,0 +1,44 @@
+"""The process that prepares one network: it alone imports torch. An order comes as JSON on standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from emobeam.emo_transforms.networks.prepared.ensuring import NO_ROOM
+from emobeam.emo_transforms.networks.prepared.keys import Key
+from emobeam.emo_transforms.networks.prepared.store import Store
+from emobeam.schemas.records import EmobeamError, UsageError
+
+
+def main() -> None:
+    """Prepares what is asked for; the last line on standard output is the answer."""
+    order = json.load(sys.stdin)
+    # What libraries print meanwhile is none.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    answers.write(json.dumps(_answer(order)) + "\n")
+    answers.flush()
+
+
+def _answer(order: dict[str, Any]) -> dict[str, str]:
+    from emobeam.emo_transforms.networks.prepared.from_torch import make
+
+    try:
+        made = make(Key(order["kind"], order["identity"]), order["recipe"])
+    except (UsageError, EmobeamError) as error:
+        return {"error": "UsageError" if isinstance(error, UsageError) else "EmobeamError", "message": str(error)}
+    store = Store(Path(order["folder"]))
+    try:
+        for key, entry in made:
+            store.write(key, entry)
+    except OSError:
+        return {"error": NO_ROOM}
+    return {}
+
+
+if __name__ == "__main__":
+    main()
