@@ -59,6 +59,7 @@ class PredictOptions(TypedDict, total=False):
 
     only: str | Sequence[str]
     device: Literal["auto", "cpu", "cuda"]
+    engine: Literal["auto", "torch", "openvino"]
     heads: Place | Sequence[Place]
     tasks: str | Sequence[str]
     subjects: Place

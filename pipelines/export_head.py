@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emobeam.emo_transforms.networks.heads.costs import describe
+from emobeam.emo_transforms.networks.heads.architectures.costs import describe
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.onnx_export import export_head
 from emobeam.schemas.records import UsageError

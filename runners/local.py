@@ -33,8 +33,7 @@ _MAX_FAILED_STARTS = 3
 _MAX_SLICE = 256
 _LOG_TAIL = 1500
 _POLL = 0.2  # seconds between two looks whether a run is to stop
-_END_SECONDS = 5.0
-"""For a process that was killed: one that waits for a dead disk can't even die."""
+_END_SECONDS = 5.0  # for a process that was killed: one that waits for a dead disk can't even die
 
 ALLOCATOR = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",

@@ -19,6 +19,9 @@ runpy.run_path(str(Path(NO_SECOND_COPIES, "sitecustomize.py")))
 sys.path.append(NO_SECOND_COPIES)  # for processes that get the path of this one
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [NO_SECOND_COPIES, os.environ.get("PYTHONPATH")]))
 
+# What was prepared stays from run to run, in the folder that pytest keeps for that, and all of its processes share it.
+os.environ.setdefault("EMOBEAM_PREPARED", str(Path(__file__).parents[1] / ".pytest_cache" / "prepared"))
+
 # Chance finds new cases at everybody's desk; where a change is judged, the same ones every time. How long an example
 # takes says how busy a machine is.
 settings.register_profile("desk", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,11 +9,11 @@ import click
 from emobeam.schemas.wording import counted
 
 
-@click.group(invoke_without_command=True, short_help="Weights: list, show, fetch, convert, pack.")
+@click.group(invoke_without_command=True, short_help="Weights: list, show, fetch, prepare, convert, pack.")
 @click.pass_context
 def models(ctx: click.Context) -> None:
     """Weights that come with emobeam and published backbones: lists them with their terms (the default), fetches,
-    converts and packs them.
+    prepares, converts and packs them.
 
     Nothing is downloaded unless models fetch is called, and its terms accepted. Fetched files lie in EMOBEAM_MODELS,
     by default in the user's folder for caches (~/.cache/emobeam/models).
@@ -167,6 +167,73 @@ def fetch(name: str, accept_licence: bool, output: str, sha256: str, as_json: bo
         click.echo(str(result.path))
 
 
+@models.command(short_help="Make networks ready for OpenVINO ahead of a run.")
+@click.option(
+    "--backbone", default="", show_default=False, metavar="NAME", help="As for extract.  [default: that of the weights]"
+)
+@click.option(
+    "--backbone-weights",
+    default="",
+    show_default=False,
+    metavar="FILE|URI|NAME",
+    help="As for extract.  [default: those that come with emobeam]",
+)
+@click.option(
+    "--input-size",
+    type=click.IntRange(32, 1024),
+    default=None,
+    metavar="PX",
+    help="Edge of the crops it sees.  [default: what it was made for]",
+)
+@click.option(
+    "--store",
+    default="",
+    show_default=False,
+    metavar="LIST",
+    help="What it is to give: maps, embedding, scores.  [default: maps]",
+)
+@click.option("--head", "heads", multiple=True, metavar="HEAD", help="Folder of a head, or shipped; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+def prepare(
+    backbone: str,
+    backbone_weights: str,
+    input_size: int | None,
+    store: str,
+    heads: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Turns networks into what OpenVINO reads, once per machine: the first run then begins at once, and runs need no
+    torch. Without options: the backbone and the heads that come with emobeam.
+
+    They lie in EMOBEAM_PREPARED, by default in the user's folder for caches (~/.cache/emobeam/prepared). Each is
+    compared with what torch's network gives compiled directly, to the bit. Runs prepare by themselves what is missing;
+    prepare ahead for images of workers, and for machines without torch.
+
+    \b
+    Examples:
+      emobeam models prepare
+      emobeam models prepare --backbone-weights enet_b0_8_va_mtl --store embedding,scores --head heads/va
+    """
+    from emobeam.pipelines.console import make_ui
+    from emobeam.pipelines.prepare_models import prepare_models
+
+    done = prepare_models(
+        backbone=backbone,
+        weights=backbone_weights,
+        input_size=input_size or 0,
+        store=tuple(name.strip() for name in store.split(",") if name.strip()),
+        heads=heads,
+        ui=make_ui(quiet=quiet),
+    )
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+        return
+    for each in done if not quiet else []:
+        click.echo(f"{each['network']}: {'prepared' if each['prepared'] else 'was prepared before'}, {each['place']}")
+
+
 @models.command(short_help="A checkpoint of any form to safetensors.")
 @click.argument("file", metavar="FILE")
 @click.option("--output", required=True, metavar="FILE", help="The .safetensors file to write.")
@@ -189,7 +256,7 @@ def convert(file: str, output: str, architecture: str, as_json: bool, quiet: boo
     Example:
       emobeam models convert enet_b0_8_va_mtl.pt --output enet.safetensors --architecture enet_b0_8_va_mtl
     """
-    from emobeam.pipelines.models import convert as run_convert
+    from emobeam.pipelines.convert_weights import convert as run_convert
 
     done = run_convert(file, output, architecture=architecture)
     if as_json:

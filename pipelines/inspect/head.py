@@ -34,7 +34,7 @@ def describe_head(path: str, features: str = "") -> dict[str, Any]:
     except EmobeamError as error:
         raise EmobeamError(f"{uri}: {error}") from error
     data = json.loads(config_to_json(config))
-    from emobeam.emo_transforms.networks.heads.costs import describe as describe_cost  # loads torch
+    from emobeam.emo_transforms.networks.heads.architectures.costs import describe as describe_cost  # loads torch
 
     cost = describe_cost(config)
     digest, problems = _files(path, config)

@@ -23,6 +23,7 @@ from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.extraction.segments import without_pictures
 from emobeam.emo_transforms.inputs.videos import files_left_out
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
+from emobeam.emo_transforms.networks.backbones.prepared_backbones import ensure_backbone, is_onnx
 from emobeam.emo_transforms.networks.prepared.ensuring import Tell, on_stderr
 from emobeam.emo_transforms.storage import downloads
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
@@ -212,6 +213,8 @@ def _extract(request: ExtractRequest, run: _Run, run_id: str, ui: Ui, pool: Loca
         run.prints, run.done = prints, done_before(run.known, looked)
         announce(run.known, looked, request.dataset, ui)
         return []
+    if request.engine is None:
+        _ensure_networks(config, ui.say)
     job = SegmentJob(config, request.output, request.local.threads if request.engine is None else 1)
     place = Place(request.local, request.engine, request.beam_args, pool, storage.join(request.output, "runs"), run_id)
 
@@ -236,6 +239,12 @@ def _extract(request: ExtractRequest, run: _Run, run_id: str, ui: Ui, pool: Loca
     if ran.error is not None:
         raise ran.error
     return [record.video for record in ran.records.get("looked", ()) if record.segments and not record.error]
+
+
+def _ensure_networks(config: ExtractConfig, tell: Tell) -> None:
+    """Prepares the backbone before children ask for it all at once, and tells the user."""
+    if config.engine != "torch" and outputs_in(config) and not is_onnx(config.backbone.weights):
+        ensure_backbone(config.backbone, tell)
 
 
 def _extract_there(

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from emobeam.emo_transforms.extraction.segments import Tools
 from emobeam.emo_transforms.faces.crops import crop_face
-from emobeam.emo_transforms.networks.backbones import Backbone, embed, feature_maps, load_backbone
+from emobeam.emo_transforms.networks.backbones import Backbone, embed, load_backbone
+from emobeam.emo_transforms.networks.backbones.mobilenet_maps import feature_maps
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure

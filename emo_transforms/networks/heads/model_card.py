@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from emobeam.emo_transforms.networks.heads.architectures.costs import describe
 from emobeam.emo_transforms.networks.heads.config import HeadConfig
-from emobeam.emo_transforms.networks.heads.costs import describe
 from emobeam.emo_transforms.networks.heads.output_quality import marks_of
 from emobeam.schemas.tasks import TASKS
 

@@ -38,6 +38,11 @@ def find(key: Key) -> Entry | None:
     return Store(private_folder()).read(key) if private_folder.cache_info().currsize else None
 
 
+def found_in(key: Key) -> Path | None:
+    """The first folder of the environment's that holds a network; None where none does."""
+    return next((folder for folder in store_folders() if Store(folder).read(key) is not None), None)
+
+
 def ensure(key: Key, recipe: Mapping[str, Any], what: str, tell: Tell = on_stderr) -> Entry:
     """A prepared network. Where there is none it is prepared, which takes some seconds; one process does so for all.
 

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.networks.heads.costs import describe
+from emobeam.emo_transforms.networks.heads.architectures.costs import describe
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.storage.child_imports import same_imports
@@ -37,7 +37,7 @@ _MB = 1e6
 
 
 def counted(head: Head) -> dict[str, Any]:
-    """What can be known without running it: see :class:`emobeam.emo_transforms.networks.heads.costs.Cost`."""
+    """What can be known without running it: see :class:`emobeam.emo_transforms.networks.heads.architectures.costs.Cost`."""
     cost = describe(head.config)
     return {
         "parameters": cost.parameters,

@@ -29,6 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
             return find(name, package)
 
         monkeypatch.setattr(importlib.util, "find_spec", found)
+        monkeypatch.setattr(engines, "has_bfloat16", lambda: None)
         monkeypatch.setattr(engines, "_capabilities", lambda: abilities)
 
     return become

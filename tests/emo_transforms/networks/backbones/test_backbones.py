@@ -9,13 +9,8 @@ import timm
 import torch
 from torch import Tensor
 
-from emobeam.emo_transforms.networks.backbones import (
-    describe_backbone,
-    embed,
-    feature_maps,
-    final_layer_state,
-    load_backbone,
-)
+from emobeam.emo_transforms.networks.backbones import describe_backbone, embed, load_backbone
+from emobeam.emo_transforms.networks.backbones.mobilenet_maps import feature_maps, final_layer_state
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from emobeam.schemas.records import UsageError

@@ -18,8 +18,8 @@ from emobeam.emo_transforms.networks.backbones import (
     load_backbone,
     named,
     outputs_of,
-    source_of,
 )
+from emobeam.emo_transforms.networks.backbones.sources import source_of
 from emobeam.emo_transforms.networks.shipped import shipped
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import UsageError

@@ -19,9 +19,9 @@ from emobeam.emo_transforms.networks.backbones import (
     load_backbone,
     named,
     outputs_of,
-    source_of,
 )
 from emobeam.emo_transforms.networks.backbones.published.catalogue import CATALOGUE, DDAMFN_8, Entry
+from emobeam.emo_transforms.networks.backbones.sources import source_of
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import read_info
 from emobeam.pipelines.models import convert
 from emobeam.schemas.records import EmobeamError, UsageError

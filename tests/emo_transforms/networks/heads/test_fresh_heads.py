@@ -10,13 +10,8 @@ import pytest
 
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.networks.heads.folder import check_head
-from emobeam.emo_transforms.networks.heads.fresh_heads import (
-    has_ready_head,
-    new_head,
-    ready_head,
-    untrained_for,
-    untrained_head,
-)
+from emobeam.emo_transforms.networks.heads.fresh_configs import has_ready_head
+from emobeam.emo_transforms.networks.heads.fresh_heads import new_head, ready_head, untrained_for, untrained_head
 from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from emobeam.schemas.records import EmobeamError, UsageError

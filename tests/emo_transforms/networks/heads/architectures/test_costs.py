@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
+from emobeam.emo_transforms.networks.heads.architectures.costs import describe, macs_of
 from emobeam.emo_transforms.networks.heads.architectures.registry import build
-from emobeam.emo_transforms.networks.heads.costs import describe, macs_of
 from emobeam.emo_transforms.networks.heads.fresh_heads import new_head
 from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.tasks import TASKS
