@@ -33,7 +33,7 @@ def prepare_models(
         heads: folders or URIs; ``shipped`` for those that come with emobeam.
 
     Returns:
-        For each network what it is, where it lies, and whether it was made just now; plain JSON data.
+        For each network what it is and where it lies; plain JSON data.
 
     Raises:
         UsageError: no such network, or OpenVINO isn't installed.
@@ -41,32 +41,24 @@ def prepare_models(
     """
     engine = resolve_engine("openvino", "cpu")
     done = []
-    fresh = False
-
-    def tell(text: str) -> None:
-        nonlocal fresh
-        fresh = True
-        ui.say(text)
 
     def note(what: str, key: Key) -> None:
-        nonlocal fresh
         place = found_in(key)
         if place is None:
             raise EmobeamError(f"{what}: no folder keeps it; name one that can be written to by EMOBEAM_PREPARED")
-        done.append({"network": what, "place": str(place), "prepared": fresh})
-        fresh = False
+        done.append({"network": what, "place": str(place)})
 
     if backbone or weights or not heads:
         name, named_weights = named(backbone, weights)
-        config = describe_backbone(name, named_weights, input_size, store or ("maps",), engine, tell).config
+        config = describe_backbone(name, named_weights, input_size, store or ("maps",), engine, ui.say).config
         told = f"backbone {name} ({named_weights})"
         if is_onnx(config.weights):
             ui.say(f"{told}: ONNX Runtime runs it as it is; nothing to prepare")
         else:
-            ensure_backbone(config, tell)
+            ensure_backbone(config, ui.say)
             note(told, backbone_key(config))
     for folder in _folders(heads, weights):
-        head = load_prepared_head(str(folder), tell)
+        head = load_prepared_head(str(folder), ui.say)
         if isinstance(head, PreparedHead):
             note(f"head {head.config.name} ({head.config.task})", head.key)
     return done

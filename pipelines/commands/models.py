@@ -231,7 +231,7 @@ def prepare(
         click.echo(json.dumps(done, indent=2))
         return
     for each in done if not quiet else []:
-        click.echo(f"{each['network']}: {'prepared' if each['prepared'] else 'was prepared before'}, {each['place']}")
+        click.echo(f"{each['network']}: ready in {each['place']}")
 
 
 @models.command(short_help="A checkpoint of any form to safetensors.")

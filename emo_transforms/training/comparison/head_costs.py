@@ -37,7 +37,7 @@ _MB = 1e6
 
 
 def counted(head: Head) -> dict[str, Any]:
-    """What can be known without running it: see :class:`emobeam.emo_transforms.networks.heads.architectures.costs.Cost`."""
+    """What can be known without running it: see :class:`.heads.architectures.costs.Cost`."""
     cost = describe(head.config)
     return {
         "parameters": cost.parameters,

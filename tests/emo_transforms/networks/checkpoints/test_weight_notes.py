@@ -23,7 +23,7 @@ from emobeam.emo_transforms.networks.backbones import (
 from emobeam.emo_transforms.networks.backbones.published.catalogue import CATALOGUE, DDAMFN_8, Entry
 from emobeam.emo_transforms.networks.backbones.sources import source_of
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import read_info
-from emobeam.pipelines.models import convert
+from emobeam.pipelines.convert_weights import convert
 from emobeam.schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.vector_networks import HALF, MAPS, SMALL, close, crops, normalised
 
