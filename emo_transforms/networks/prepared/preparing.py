@@ -28,7 +28,7 @@ def _answer(order: dict[str, Any]) -> dict[str, str]:
     from emobeam.emo_transforms.networks.prepared.from_torch import make
 
     try:
-        made = make(Key(order["kind"], order["identity"]), order["recipe"])
+        made = list(make(Key(order["kind"], order["identity"]), order["recipe"]))
     except (UsageError, EmobeamError) as error:
         return {"error": "UsageError" if isinstance(error, UsageError) else "EmobeamError", "message": str(error)}
     store = Store(Path(order["folder"]))
