@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -53,6 +54,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     places.private_folder.cache_clear()
     yield tmp_path / "prepared"
     places.private_folder.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store in which the head is prepared, and what it gives."""
+    place = tmp_path_factory.mktemp("whole") / "prepared"
+    done = subprocess.run(
+        command(), env={**os.environ, "EMOBEAM_PREPARED": str(place)}, check=True, capture_output=True, text=True
+    )
+    return place, done.stdout
+
+
+@pytest.fixture
+def filled(whole: tuple[Path, str], folder: Path) -> str:
+    """Fills the store; gives what the head gives."""
+    shutil.copytree(whole[0], folder)
+    return whole[1]
 
 
 def together(count: int) -> list[tuple[str, str]]:
@@ -115,20 +133,27 @@ def test_kill_during_preparation_leaves_nothing_that_is_believed(folder: Path, w
     assert len(out.split()) == 1
 
 
-def test_a_damaged_network_is_prepared_again(folder: Path) -> None:
-    ((wanted, _),) = together(1)
-    for name in ("logits.bin", "logits.xml", "manifest.json"):
-        file = folder / head_key(config(), "").name / name
-        data = bytearray(file.read_bytes())
+def test_a_damaged_network_is_prepared_again(filled: str, folder: Path) -> None:
+    place = folder / head_key(config(), "").name
+    for name in ("manifest.json", "logits.xml", "logits.bin"):
+        data = bytearray((place / name).read_bytes())
         data[len(data) // 2] ^= 4
-        file.write_bytes(data)
+        (place / name).write_bytes(data)
         assert Store(folder).read(head_key(config(), "")) is None
-        ((out, err),) = together(1)
-        assert "preparing head" in err
-        assert out == wanted
-    for place in folder.iterdir():
-        subprocess.run(["rm", "-r", str(place)], check=True)
-    assert together(1)[0][0] == wanted
+        if name != "logits.bin":
+            data[len(data) // 2] ^= 4
+            (place / name).write_bytes(data)
+    ((out, err),) = together(1)
+    assert "preparing head" in err
+    assert out == filled
+    assert Store(folder).read(head_key(config(), "")) is not None
+
+
+def test_a_deleted_store_is_filled_again(filled: str, folder: Path) -> None:
+    shutil.rmtree(folder)
+    ((out, err),) = together(1)
+    assert "preparing head" in err
+    assert out == filled
 
 
 def test_a_folder_that_can_not_be_written_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,23 +176,21 @@ def test_a_folder_that_can_not_be_written_costs_time_alone(tmp_path: Path, monke
 
 
 def test_a_folder_to_read_is_read_and_another_is_written(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, filled: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together(1)
     monkeypatch.setenv("EMOBEAM_PREPARED", os.pathsep.join([str(tmp_path / "first"), str(folder)]))
-    assert together(1)[0][1] == ""
+    assert together(1) == [(filled, "")]
     assert not (tmp_path / "first").exists()
 
 
 def test_without_torch_what_was_prepared_is_used_and_what_was_not_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together(1)
     from emobeam.emo_transforms.networks.prepared import store
 
     monkeypatch.setattr(store, "can_build", lambda: False)
     monkeypatch.setattr(ensuring, "can_build", lambda: False)
     assert seeded_prepared_head(config()).run(arrays(1, 1)).shape == (1, 1, len(config().outputs))
     other = make("frame of an embedding", seed=SEED + 1).config
-    with pytest.raises(EmobeamError, match="not prepared for this machine.*torch.*emobeam models prepare"):
+    with pytest.raises(EmobeamError, match=r"not prepared for this machine.*torch.*emobeam models prepare"):
         seeded_prepared_head(other)
