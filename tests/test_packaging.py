@@ -227,23 +227,26 @@ JOB = """
 import sys
 
 class Job:
-    def run(self, elements, reporter):
+    def open(self):
         ours = {module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "emobeam"}
-        for element in elements:
-            reporter("start", {"key": element})
-            reporter("places", {"key": element, "places": sorted({file.partition("/emobeam/")[0] for file in ours})})
-            reporter("done", {"key": element})
+        def tell(element, report):
+            report("start", {"key": element})
+            report("places", {"key": element, "places": sorted({file.partition("/emobeam/")[0] for file in ours})})
+            report("done", {"key": element})
+        return tell
 """
 WHERE = """
 import sys
-from emobeam.runners.local import LocalConfig, Work, run_locally
+from emobeam.runners.local import LocalConfig, LocalPool, Work
 from users_job import Job
 
 def hear(event, data):
     if event == "places":
         print(*data["places"])
 
-assert run_locally(Job(), [Work("element", 1, "element")], LocalConfig(), hear) == []
+with LocalPool(LocalConfig()) as pool:
+    (outcome,) = pool.work_off(Job(), [Work("element", 1, "element")], hear)
+assert not outcome.crashed
 print(*{m.__file__.partition("/emobeam/")[0] for name, m in sys.modules.items() if name.split(".")[0] == "emobeam"})
 """
 
