@@ -56,7 +56,6 @@ def extract_request(
     if store == ("crops",) and {"backbone", "backbone_weights", "input_size"} & set(named):
         raise UsageError("--store crops alone runs no backbone; leave the backbone's options out, or add what it gives")
 
-    from emobeam.emo_transforms.faces.detection.facenet_detector import check_facenet
     from emobeam.emo_transforms.networks.backbones import named as named_backbone
     from emobeam.emo_transforms.networks.engines import resolve_engine
     from emobeam.pipelines.stages.extract import ExtractRequest, resolve_config
@@ -66,6 +65,8 @@ def extract_request(
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
     if engine is None and args["detector"] == "facenet" and not crops and not stored:
+        from emobeam.emo_transforms.faces.detection.facenet_detector import check_facenet
+
         check_facenet()  # workers of another engine look for themselves
     device = concrete_device(args["device"], engine)
     name, weights = named_backbone(args["backbone"], args["backbone_weights"])
