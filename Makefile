@@ -113,14 +113,18 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Renews the pinned lists (the second: what workers in the image and jobs for Dataflow need); they carry neither host
-# names nor URLs.
+# Renews the pinned lists: of development; of workers with a GPU and of jobs for Dataflow; of workers on CPUs, to whom
+# networks come prepared. They carry neither host names nor URLs.
+PINNED := --universal --python-version 3.11 --quiet --no-header --no-emit-index-url --no-annotate
+
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml --group dev --group detector --group demo --extra openvino --extra onnx --extra s3 --universal --python-version 3.11 \
-	  --upgrade --quiet --no-header --no-emit-index-url --no-annotate -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --group detector --group demo --extra onnx --extra s3 $(PINNED) --upgrade \
+	  -o requirements.lock
 	cp requirements.lock requirements-dataflow.lock  # what it holds is preferred
-	$(BIN)/uv pip compile pyproject.toml --group detector --extra openvino --extra onnx --extra s3 --extra dataflow --universal --python-version 3.11 \
-	  --quiet --no-header --no-emit-index-url --no-annotate -o requirements-dataflow.lock
+	$(BIN)/uv pip compile pyproject.toml --extra onnx --extra s3 --extra dataflow $(PINNED) -o requirements-dataflow.lock
+	cp requirements-dataflow.lock requirements-worker.lock
+	printf '%s\n' torch torchvision timm | $(BIN)/uv pip compile pyproject.toml --extra s3 --extra dataflow $(PINNED) \
+	  --excludes /dev/stdin -o requirements-worker.lock
 
 clean:
 	rm -rf $(VENV) $(DATAFLOW) demo-out build dist .mypy_cache .pytest_cache .ruff_cache

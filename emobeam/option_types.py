@@ -23,7 +23,7 @@ class ExtractOptions(TypedDict, total=False):
     videos: Place
     min_face: int
     min_score: float
-    detector: Literal["exact", "track"]
+    detector: Literal["exact", "track", "facenet"]
     align: Literal["square", "5pt"]
     margin: float
     backbone: str
@@ -106,7 +106,7 @@ class AnnotateOptions(TypedDict, total=False):
     videos: Place
     min_face: int
     min_score: float
-    detector: Literal["exact", "track"]
+    detector: Literal["exact", "track", "facenet"]
     align: Literal["square", "5pt"]
     margin: float
     backbone: str

@@ -65,6 +65,10 @@ def extract_request(
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
+    if engine is None and args["detector"] == "facenet" and not crops and not stored:
+        from emobeam.emo_transforms.faces.detection.facenet_detector import check_facenet
+
+        check_facenet()  # workers of another engine look for themselves
     device = concrete_device(args["device"], engine)
     name, weights = named_backbone(args["backbone"], args["backbone_weights"])
     if engine is not None and Path(weights).is_file():

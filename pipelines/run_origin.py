@@ -10,8 +10,8 @@ from importlib import metadata
 
 from emobeam.runners.own_version import own_version as own_version  # the face takes it from here
 
-_LIBRARIES = ("apache-beam", "torch", "timm", "facenet-pytorch", "av", "decord2", "pyarrow", "numpy")
-_EXTRAS = ("openvino", "onnxruntime")
+_LIBRARIES = ("apache-beam", "openvino", "torch", "timm", "av", "decord2", "pyarrow", "numpy")
+_EXTRAS = ("facenet-pytorch", "onnxruntime")
 """Named where they are installed."""
 
 

@@ -16,14 +16,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any
-
-from apache_beam.utils.shared import Shared
+from typing import TYPE_CHECKING, Any
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.idle_exit import Presence
 from emobeam.runners.worker_boot import versions
+
+if TYPE_CHECKING:
+    from apache_beam.utils.shared import Shared
 
 _INTERVAL = 5.0
 _INTERVAL_IN_A_STORE = 30.0
@@ -48,6 +49,8 @@ class Beats:
     """
 
     def __init__(self, exchange: Exchange, interval: float | None = None, shared: Shared | None = None) -> None:
+        from apache_beam.utils.shared import Shared  # a launcher that only reads what is told needs no Beam
+
         self.exchange = exchange
         self.interval = interval
         self._shared = shared or Shared()

@@ -27,7 +27,7 @@ DEVICE = Option("For the networks.", Section.BACKBONE, unset="auto", choices=("a
 """Of both stages."""
 
 ENGINE = Option(
-    "What runs the networks; auto is openvino where it is installed, on the CPU.",
+    "What runs the networks; auto is openvino on the CPU, torch elsewhere.",
     Section.BACKBONE,
     unset="auto",
     choices=("auto", "torch", "openvino"),
@@ -193,8 +193,8 @@ class DetectorConfig:
         thresholds: acceptance of the three networks.
         factor: ratio of the image pyramid.
         keep: faces below this score are dropped.
-        mode: ``exact`` (every frame for itself) or ``track`` (short cuts through time, see
-            ``emobeam.emo_transforms.faces.detection.following``).
+        mode: ``exact`` (every frame for itself), ``track`` (short cuts through time, see
+            ``emobeam.emo_transforms.faces.detection.following``) or ``facenet`` (facenet-pytorch's own ``detect``).
     """
 
     name: str = "mtcnn"
@@ -205,10 +205,10 @@ class DetectorConfig:
     mode: Annotated[
         str,
         Option(
-            "MTCNN on every frame for itself, or with short cuts through time (docs/speed.md).",
+            "MTCNN on every frame for itself, with short cuts through time, or facenet-pytorch's own (docs/speed.md).",
             Section.FACES,
             name="detector",
-            choices=("exact", "track"),
+            choices=("exact", "track", "facenet"),
         ),
     ] = "exact"
 

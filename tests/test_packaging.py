@@ -135,13 +135,28 @@ def test_a_wheel_holds_the_package_whole_once_and_nothing_beside_it(built: tuple
     }
     assert {name for name in content if not name.startswith(about)} == wanted
     assert all(content[name] == (ROOT / name).read_bytes() for name in wanted)
-    places = ("faces/detection/gate.safetensors", "networks/shipped/backbone.safetensors", "results/report/templates/")
-    for place in (*(f"emo_transforms/{name}" for name in places), "emo_transforms/results/report/vendor/", "py.typed"):
+    weights = ("faces/detection/gate.safetensors", "faces/detection/mtcnn", "networks/shipped/backbone.safetensors")
+    places = (*weights, "results/report/templates/", "results/report/vendor/")
+    for place in (*(f"emo_transforms/{name}" for name in places), "py.typed"):
         assert any(name.startswith(f"emobeam/{place}") for name in wanted), place
     assert {name for name in content if "LICENSE" in name and name.startswith(about)} == {
         f"{about}/licenses/LICENSE",
+        f"{about}/licenses/emobeam/emo_transforms/faces/detection/mtcnn-LICENSE.txt",
         f"{about}/licenses/emobeam/emo_transforms/results/report/vendor/uPlot-LICENSE.txt",
     }
+
+
+def test_an_installed_wheel_has_the_detectors_weights_and_their_notice(from_wheel: Installed, tmp_path: Path) -> None:
+    lines = (
+        "from emobeam.emo_transforms.faces.detection.mtcnn_layers import shipped_weights",
+        "from importlib import metadata, resources",
+        "place = resources.files('emobeam') / 'emo_transforms/faces/detection/mtcnn-LICENSE.txt'",
+        "told = [file for file in metadata.files('emobeam') if file.name == place.name and 'licenses' in file.parts]",
+        "print(*sorted(shipped_weights()), *{len(one.read_text()) for one in (place, *told)}, len(told))",
+    )
+    notice = (ROOT / "emo_transforms" / "faces" / "detection" / "mtcnn-LICENSE.txt").read_text()
+    found = from_wheel.run("python", "-c", "; ".join(lines), at=tmp_path)
+    assert found == f"onet pnet rnet {len(notice)} 1"
 
 
 def test_a_source_distribution_makes_the_same_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
@@ -227,23 +242,26 @@ JOB = """
 import sys
 
 class Job:
-    def run(self, elements, reporter):
+    def open(self):
         ours = {module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "emobeam"}
-        for element in elements:
-            reporter("start", {"key": element})
-            reporter("places", {"key": element, "places": sorted({file.partition("/emobeam/")[0] for file in ours})})
-            reporter("done", {"key": element})
+        def tell(element, report):
+            report("start", {"key": element})
+            report("places", {"key": element, "places": sorted({file.partition("/emobeam/")[0] for file in ours})})
+            report("done", {"key": element})
+        return tell
 """
 WHERE = """
 import sys
-from emobeam.runners.local import LocalConfig, Work, run_locally
+from emobeam.runners.local import LocalConfig, LocalPool, Work
 from users_job import Job
 
 def hear(event, data):
     if event == "places":
         print(*data["places"])
 
-assert run_locally(Job(), [Work("element", 1, "element")], LocalConfig(), hear) == []
+with LocalPool(LocalConfig()) as pool:
+    (outcome,) = pool.work_off(Job(), [Work("element", 1, "element")], hear)
+assert not outcome.crashed
 print(*{m.__file__.partition("/emobeam/")[0] for name, m in sys.modules.items() if name.split(".")[0] == "emobeam"})
 """
 

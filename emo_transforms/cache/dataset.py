@@ -10,6 +10,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, extract_config_from_json, to_json
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tables import VECTORS
 
 
 @dataclass(frozen=True)
@@ -132,3 +133,9 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def outputs_in(config: ExtractConfig) -> tuple[str, ...]:
+    """What the backbone is asked for: names of maps, ``embedding``, ``scores``."""
+    maps = config.maps if "maps" in config.store else ()
+    return (*maps, *(name for name in VECTORS if name in config.store))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from emobeam.emo_transforms.cache.dataset import outputs_in
 from emobeam.emo_transforms.cache.shards import ShardWriter
 from emobeam.emo_transforms.faces.augmented_views import Augmentation, apply, view_of
 from emobeam.emo_transforms.faces.crops import Picture
@@ -110,12 +111,6 @@ def _embed_batch(
         except InputError as error:
             text = f"{segment.video.uri}: {error} (segment {segment.index})"
             raise InputError(text, stage=error.stage, reason=error.reason, permanent=error.permanent) from error
-
-
-def outputs_in(config: ExtractConfig) -> tuple[str, ...]:
-    """What the backbone is asked for: names of maps, ``embedding``, ``scores``."""
-    maps = config.maps if "maps" in config.store else ()
-    return (*maps, *(name for name in VECTORS if name in config.store))
 
 
 def shard_schema(config: ExtractConfig, backbone: Backbone | None) -> pa.Schema:

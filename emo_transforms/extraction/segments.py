@@ -12,14 +12,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import shard_uri
+from emobeam.emo_transforms.cache.dataset import outputs_in, shard_uri
 from emobeam.emo_transforms.cache.failures import write_failure
 from emobeam.emo_transforms.cache.segment_codec import expanded
 from emobeam.emo_transforms.cache.shards import Footer, ShardWriter, read_footer, segment_row
@@ -29,7 +29,6 @@ from emobeam.emo_transforms.extraction.feature_rows import (
     Clock,
     FeatureRow,
     embed_and_write,
-    outputs_in,
     shard_schema,
     with_views,
 )
@@ -357,12 +356,3 @@ def _expanded(segment: Segment) -> Segment:
 
 def _unread(segment: Segment, error: OSError) -> InputError:
     return InputError(f"{segment.video.uri}: can't be read ({error})", stage="open", reason="io", permanent=False)
-
-
-def without_pictures(config: ExtractConfig) -> ExtractConfig:
-    """The config of a folder of crops, which needs neither detector nor alignment."""
-    return replace(
-        config,
-        detector=replace(config.detector, name="none"),
-        align=replace(config.align, style="given"),
-    )

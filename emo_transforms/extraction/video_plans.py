@@ -113,3 +113,12 @@ def plan_people(video: Video, print_: Fingerprint, sampling: SamplingConfig, cac
         return plan_crop_segments(video, print_, images, None, still, cache_id)
     times = dict(zip(clip.frames.tolist(), clip.times.tolist(), strict=True))
     return plan_crop_segments(video, print_, images, times, sampling, cache_id)
+
+
+def without_pictures(config: ExtractConfig) -> ExtractConfig:
+    """The config of a folder of crops, which needs neither detector nor alignment."""
+    return replace(
+        config,
+        detector=replace(config.detector, name="none"),
+        align=replace(config.align, style="given"),
+    )

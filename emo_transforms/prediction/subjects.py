@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from emobeam.emo_transforms import storage
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
@@ -67,6 +65,8 @@ def read_overrides(uri: str) -> dict[str, dict[str, int]]:
         UsageError: it is no CSV file, a column is missing, or a person is no number.
         EmobeamError: there is no such file.
     """
+    import pandas as pd  # a second that few runs need
+
     try:
         data = io.BytesIO(storage.read_bytes(uri))
         table = pd.read_csv(data, dtype=str, keep_default_na=False, encoding="utf-8-sig")

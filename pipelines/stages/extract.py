@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
+from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset, outputs_in
 from emobeam.emo_transforms.cache.index import rebuild_index, settle_index
 from emobeam.emo_transforms.cache.video_facts import carried_facts
-from emobeam.emo_transforms.extraction.feature_rows import outputs_in
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
-from emobeam.emo_transforms.extraction.segments import without_pictures
+from emobeam.emo_transforms.extraction.video_plans import without_pictures
 from emobeam.emo_transforms.inputs.videos import files_left_out
 from emobeam.emo_transforms.networks.backbones import check_outputs, describe_backbone, outputs_of
 from emobeam.emo_transforms.networks.backbones.prepared_backbones import ensure_backbone, is_onnx

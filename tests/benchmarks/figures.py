@@ -32,7 +32,7 @@ class Figure:
     Attributes:
         key: stable name, dotted: ``detection.exact.speed.360p``.
         what, against: for people.
-        unit: ``x`` (times as fast, or as much), ``%``, ``ms``, ``kB``, ``MB``, ``/s``, or ``""``.
+        unit: ``x`` (times as fast, or as much), ``%``, ``ms``, ``s``, ``kB``, ``MB``, ``/s``, or ``""``.
         value: median of the rounds, or the share or mean over all frames.
         low, high: interval at :data:`CONFIDENCE`; NaN where one round gives none.
         rounds: what each round gave.
@@ -185,7 +185,7 @@ def share_figure(
 
 # --- text and JSON --------------------------------------------------------------------------------------
 
-_UNITS = {"x": "x", "%": " %", "ms": " ms", "kB": " kB", "MB": " MB", "/s": " /s", "": ""}
+_UNITS = {"x": "x", "%": " %", "ms": " ms", "s": " s", "kB": " kB", "MB": " MB", "/s": " /s", "": ""}
 
 
 def number_text(value: float) -> str:

@@ -32,7 +32,8 @@ from emobeam.emo_transforms.faces.detection.area_averages import sums_of
 from emobeam.emo_transforms.faces.detection.boxes import overlaps, square
 from emobeam.emo_transforms.faces.detection.gate import FACTOR, Gate, evidence, shipped_gate
 from emobeam.emo_transforms.faces.detection.mtcnn import MtcnnDetector
-from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks, one_thread
+from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
+from emobeam.emo_transforms.faces.detection.mtcnn_torch import one_thread
 from emobeam.emo_transforms.faces.detection.pyramid import Level, levels_of, mapped
 from emobeam.emo_transforms.storage import write_json
 from emobeam.schemas.config import DetectorConfig

@@ -9,9 +9,7 @@ import platform
 import resource
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -96,21 +94,6 @@ class Spent:
     wall: float
     cpu: float
     steps: Mapping[str, float] = field(default_factory=dict)
-
-
-class Steps:
-    """Wall seconds by step: ``with steps("decode"): ...``."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] += time.perf_counter() - begin
 
 
 def cpu_seconds() -> float:

@@ -18,16 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
-from emobeam.emo_transforms.faces.crops import Faces, Picture
+from emobeam.emo_transforms.faces.detection.facenet_detector import FacenetDetector
 from emobeam.emo_transforms.prediction.prediction_tables import part_uri
 from emobeam.emo_transforms.prediction.video_parts import HeadSpec, PredictTools, load_tools, predict_video
-from emobeam.schemas.config import DetectorConfig
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 from tests.benchmarks.figures import Figure, Goal, Section
@@ -41,31 +39,6 @@ _REAL = ("single_face.mp4", "WolfgangLanger_Pexels.mp4", "webcam_h264.mp4", "fac
 
 Values = Mapping[tuple[str, int], NDArray[np.float64]]
 """Outputs of the main face by video and frame."""
-
-
-class Reference:
-    """facenet-pytorch's detector, as it comes, behind the seam of ours."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        self.keep = config.keep
-        self.network = MTCNN(
-            keep_all=True, min_face_size=config.min_face, thresholds=list(config.thresholds), factor=config.factor
-        )
-
-    def start(self) -> None:
-        """There is nothing to forget."""
-
-    def detect(self, frames: Sequence[Picture], times: Sequence[float]) -> list[Faces]:
-        return [self._one(frame) for frame in frames]
-
-    def _one(self, frame: Picture) -> Faces:
-        boxes, scores, marks = self.network.detect(frame, landmarks=True)
-        if boxes is None:
-            boxes, scores, marks = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
-        found = [np.asarray(values, np.float32) for values in (boxes, scores, marks)]
-        keep = np.flatnonzero(found[1] >= self.keep)
-        order = keep[np.argsort(-found[1][keep], kind="stable")]
-        return Faces(*(values[order] for values in found))
 
 
 def results(clips: Sequence[Path], tools: Tools, heads: PredictTools, folder: Path) -> dict[str, Values]:
@@ -128,7 +101,7 @@ def measure(options: argparse.Namespace) -> Section:
         for side in ("plain", *modes):
             tools = Tools(datasets[modes[0] if side == "plain" else side].config)
             if side == "plain":
-                tools.detector = Reference(tools.config.detector)
+                tools.detector = FacenetDetector(tools.config.detector)
             try:
                 found[side] = results(clips, tools, heads, Path(name) / side)
             finally:

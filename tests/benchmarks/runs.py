@@ -109,15 +109,16 @@ class PeakMemory:
                 with contextlib.suppress(psutil.Error):
                     if "emobeam.runners.local_worker" not in child.cmdline():
                         continue  # the launcher's own probing
-                    self.worker = max(self.worker, _peak_mb(child))
+                    self.worker = max(self.worker, peak_mb(child))
                     for grandchild in child.children():
                         # Between fork and exec it still is its parent, peak and all.
                         if "emobeam.emo_transforms.video.decoding_child" not in grandchild.cmdline():
                             continue
-                        self.decoder = max(self.decoder, _peak_mb(grandchild))
+                        self.decoder = max(self.decoder, peak_mb(grandchild))
 
 
-def _peak_mb(process: psutil.Process) -> float:
+def peak_mb(process: psutil.Process) -> float:
+    """Its highest resident memory so far in MB."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -18,13 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
-import timm
-import torch
-from facenet_pytorch import MTCNN
-from numpy.typing import NDArray
-from PIL import Image
 
 from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
 from emobeam.schemas.config import ExtractConfig
@@ -34,7 +28,6 @@ from tests.benchmarks.measure import (
     MODE_TEXT,
     MODES,
     Spent,
-    Steps,
     as_worker,
     cpus,
     detector_modes,
@@ -44,73 +37,11 @@ from tests.benchmarks.measure import (
     stage1_settings,
     timed,
 )
+from tests.benchmarks.plain_script import PLAIN, Outcome, PlainScript
+from tests.benchmarks.steps import Steps
 
-PLAIN = "plain script (decord, MTCNN.detect, timm)"
 SPEED = {"exact": Goal(at_least=5), "track": Goal(at_least=10)}
 AGAINST_DECODING = Goal(at_most=2.5)
-
-Outcome = tuple[int, Mapping[str, float]]
-"""Number of faces, and CPU seconds by step."""
-
-
-class PlainScript:
-    """The script, with its networks loaded."""
-
-    def __init__(self, config: ExtractConfig) -> None:
-        self.config = config
-        # Not before torch: decord2 3.4 loads every CUDA library it finds for all to see, NVBLAS takes over the matrix
-        # products of a torch that comes later, and the process crashes.
-        import decord
-
-        self.decord = decord
-        detector = config.detector
-        self.detector = MTCNN(
-            keep_all=True,
-            min_face_size=detector.min_face,
-            thresholds=list(detector.thresholds),
-            factor=detector.factor,
-        )
-        self.network = timm.create_model(
-            config.backbone.name, pretrained=False, features_only=True, out_indices=(2, 3, 4)
-        ).eval()
-        self.mean = torch.tensor(config.backbone.mean).view(3, 1, 1)
-        self.std = torch.tensor(config.backbone.std).view(3, 1, 1)
-
-    def run(self, clip: Path, frames: Sequence[int], target: Path) -> Outcome:
-        steps = Steps()
-        with steps("decode"):
-            reader = self.decord.VideoReader(str(clip), ctx=self.decord.cpu(0), num_threads=1)
-        maps: list[list[NDArray[np.float16]]] = []
-        for frame in frames:
-            with steps("decode"):
-                picture = reader[frame - 1].asnumpy()
-            with steps("detect"):
-                boxes, scores = self.detector.detect(picture)
-            for box, score in zip(boxes, scores, strict=True) if boxes is not None else ():
-                if score < self.config.detector.keep:
-                    continue
-                with steps("align"):
-                    crop = self._crop(picture, box)
-                with steps("embed"):
-                    maps.append(self._embed(crop))
-        with steps("write"):
-            levels: dict[str, Any] = {f"level{at}": np.stack(found) for at, found in enumerate(zip(*maps, strict=True))}
-            np.savez(target, **levels)
-        return len(maps), steps.seconds
-
-    def _crop(self, picture: NDArray[np.uint8], box: Any) -> NDArray[np.uint8]:
-        left, top, right, bottom = box
-        half = max(right - left, bottom - top) * (1 + self.config.align.margin) / 2
-        x, y = (left + right) / 2, (top + bottom) / 2
-        size = self.config.backbone.input_size
-        square = Image.fromarray(picture).crop((int(x - half), int(y - half), int(x + half), int(y + half)))
-        return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
-
-    def _embed(self, crop: NDArray[np.uint8]) -> list[NDArray[np.float16]]:
-        pixels = torch.from_numpy(crop.copy()).permute(2, 0, 1).float() / 255
-        with torch.no_grad():
-            levels = self.network(((pixels - self.mean) / self.std).unsqueeze(0))
-        return [level[0].half().numpy() for level in levels]
 
 
 def run_emobeam(clip: Path, tools: Tools, features: Path) -> Outcome:

@@ -26,8 +26,8 @@ from tests.benchmarks.measure import machine_facts
 from tests.benchmarks.picture import draw
 from tests.benchmarks.report import render, sections_of, verdict
 
-BENCHMARKS = ("detection", "outputs", "backbone", "stage1", "workers", "beam_cost", "cache", "memory", "growth",
-              "training")  # fmt: skip
+BENCHMARKS = ("start", "detection", "outputs", "backbone", "stage1", "workers", "beam_cost", "cache", "memory",
+              "growth", "training")  # fmt: skip
 SCHEMA = 1
 
 

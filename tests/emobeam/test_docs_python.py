@@ -71,7 +71,7 @@ def test_the_python_page_runs(clip: Path, tmp_path: Path) -> None:
     done = run("python.md", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "<Annotated 'out/'; 1 ok" in done.stdout
-    assert "detector: 'best' is not one of 'exact', 'track'" in done.stdout
+    assert "detector: 'best' is not one of 'exact', 'track', 'facenet'" in done.stdout
     assert "<Score va, ABAW8: mean CCC" in done.stdout
     assert "128, 4, 4]) torch.float16" in done.stdout
     assert "apitools" not in done.stderr

@@ -139,7 +139,7 @@ def test_tables_on_other_pages_tell_the_same_defaults() -> None:
 
 WRONG = {
     "fps": (-1, "is not a rate in frames per second"),
-    "detector": ("best", "'best' is not one of 'exact', 'track'"),
+    "detector": ("best", "'best' is not one of 'exact', 'track', 'facenet'"),
     "maps": ("s9", "s9 is not among s8, s16, s32"),
     "store": ("nothing", "nothing is not among maps, crops"),
     "min_face": (3, "3 is not in the range x>=12"),

@@ -66,6 +66,7 @@ def copied(dockerfile: Path) -> list[str]:
     return sources
 
 
+WITH_TORCH = {"torch", "torchvision", "timm"}
 DOCKERFILES = sorted(IMAGES.rglob("Dockerfile"))
 
 
@@ -96,20 +97,55 @@ def test_the_version_that_the_build_is_told_is_the_packages_and_the_labels() -> 
     assert "VERSION=" in texts[install + 1 : texts.index(label)], "an argument ends with its stage"
 
 
-def test_what_decides_bytes_has_one_version_here_and_in_the_image() -> None:
-    ours, theirs = locked("requirements.lock"), locked("requirements-dataflow.lock")
-    deciding = (
-        *("apache-beam", "av", "decord2", "facenet-pytorch", "numpy", "opencv-python-headless", "openvino", "pillow"),
-        *("pyarrow", "safetensors", "timm", "torch", "torchvision"),
-    )
-    assert {name: ours[name] for name in deciding} == {name: theirs[name] for name in deciding}
+DECIDING = {
+    *(
+        "apache-beam",
+        "av",
+        "decord2",
+        "numpy",
+        "opencv-python-headless",
+        "openvino",
+        "pillow",
+        "pyarrow",
+        "safetensors",
+    ),
+    *WITH_TORCH,
+}
+"""Packages that decide what bytes a run writes."""
+
+
+@pytest.mark.parametrize("name", ["requirements-dataflow.lock", "requirements-worker.lock"])
+def test_what_decides_bytes_has_one_version_here_and_in_the_image(name: str) -> None:
+    ours, theirs = locked("requirements.lock"), locked(name)
+    deciding = DECIDING - WITH_TORCH if "worker" in name else DECIDING
+    assert {package: ours[package] for package in deciding} == {package: theirs[package] for package in deciding}
     # tenacity is capped by one of Google's clients, h11 and anyio differ in a marker only
     assert {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]} <= {"tenacity"}
-    assert {"mypy", "pytest", "ruff", "playwright", "moto"}.isdisjoint(theirs)
+    assert {"mypy", "pytest", "ruff", "playwright", "moto", "facenet-pytorch"}.isdisjoint(theirs)
+
+
+def test_workers_on_cpus_have_all_but_torch_and_what_came_with_it() -> None:
+    every, ours = locked("requirements-dataflow.lock"), locked("requirements-worker.lock")
+    assert ours.items() <= every.items()
+    missing = {name for name in every.keys() - ours.keys() if not name.startswith(("nvidia-", "cuda-"))}
+    assert missing >= {*WITH_TORCH, "triton", "huggingface-hub"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in project["dependencies"]}
+    assert asked - ours.keys() == WITH_TORCH
+
+
+def test_plain_pip_brings_openvino_and_no_facenet_pytorch() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in project["dependencies"]}
+    assert "openvino" in asked
+    assert "facenet-pytorch" not in asked
+    assert project["optional-dependencies"]["openvino"] == [], "commands that name the extra go on"
 
 
 def test_the_lock_lists_name_no_hosts() -> None:
-    for name in ("requirements.lock", "requirements-dataflow.lock"):
+    names = sorted(path.name for path in ROOT.glob("requirements*.lock"))
+    assert len(names) == 3
+    for name in names:
         assert not re.search(r"://|--(extra-)?index|@ ", (ROOT / name).read_text())
 
 
@@ -155,6 +191,19 @@ def test_nothing_is_installed_when_a_worker_starts() -> None:
     assert ("COPY", "--from=beam /opt/apache/beam /opt/apache/beam") in found[last:]
 
 
+def test_networks_are_made_ready_in_a_stage_of_their_own() -> None:
+    """It has torch, whatever the last stage has; that one takes what it left, and no package."""
+    found = instructions(IMAGES / "Dockerfile")
+    stages = [index for index, (word, _) in enumerate(found) if word == "FROM"]
+    (networks,) = [index for index in stages if found[index][1].endswith(" AS networks")]
+    assert found[networks][1] == "packages AS networks"
+    inside = [text for word, text in found[networks : stages[-1]] if word == "RUN"]
+    assert inside[0] == 'test "${VARIANT}" = cuda || sh packages.sh torch /opt/emobeam/bin/python'
+    taken = [text for word, text in found[stages[-1] :] if word == "COPY"]
+    assert [text for text in taken if "=networks" in text] == ["--from=networks /opt/networks /opt/networks"]
+    assert "--from=packages /opt/emobeam /opt/emobeam" in taken
+
+
 def test_the_worker_is_an_ordinary_user() -> None:
     users = [text for word, text in instructions(IMAGES / "Dockerfile") if word == "USER"]
     assert users == ["${WORKER_UID}"]
@@ -163,6 +212,7 @@ def test_the_worker_is_an_ordinary_user() -> None:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.name))
 def test_habits_that_linters_ask_for(dockerfile: Path) -> None:
+    stages: set[str] = set()
     for word, text in instructions(dockerfile):
         assert word in {"ARG", "FROM", "RUN", "COPY", "ENV", "LABEL", "USER", "WORKDIR", "ENTRYPOINT"}
         if word == "WORKDIR":
@@ -173,25 +223,27 @@ def test_habits_that_linters_ask_for(dockerfile: Path) -> None:
             assert "sudo" not in text
             assert "pip install" not in text or "uv pip" in text or "--no-cache-dir" in text
         if word == "FROM":
-            assert "${" in text  # versions are build arguments
+            assert "${" in text or text.split()[0] in stages  # versions are build arguments
+            stages.add(text.split()[-1])
 
 
-def test_the_list_of_packages_installs_as_the_image_does_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", ["cpu", "cuda"])
+def test_the_list_of_packages_installs_as_the_image_does_it(variant: str, tmp_path: Path) -> None:
     """The very script of the image, resolving only; needs the package index or uv's store of an earlier install."""
-    shutil.copy(ROOT / "requirements-dataflow.lock", tmp_path)
-    shutil.copy(IMAGES / "packages.sh", tmp_path)
+    for source in (*ROOT.glob("requirements-*.lock"), IMAGES / "packages.sh"):
+        shutil.copy(source, tmp_path)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    command = ["sh", "packages.sh", "cuda", sys.executable, "--dry-run", "--quiet"]
+    command = ["sh", "packages.sh", variant, sys.executable, "--dry-run", "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     if "dns error" in done.stderr or "Failed to fetch" in done.stderr:
         pytest.skip("the package index can't be reached")
     assert done.returncode == 0, done.stderr
     wrong = subprocess.run(["sh", "packages.sh", "tpu", "python"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == 2
-    assert "cpu or cuda" in wrong.stderr
+    assert "cpu, torch or cuda" in wrong.stderr
 
 
-def test_the_cpu_variant_leaves_out_cuda_and_nothing_else() -> None:
+def test_the_variant_with_torch_leaves_out_cuda_and_nothing_else() -> None:
     (pattern,) = re.findall(r"grep -Ev '([^']+)'", (IMAGES / "packages.sh").read_text())
     left_out = {name for name in locked("requirements-dataflow.lock") if re.search(pattern, f"{name}==1")}
     assert {"nvidia-cublas", "triton", "cuda-toolkit"} <= left_out

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from emobeam.emo_transforms.faces.crops import Detector
+from emobeam.emo_transforms.faces.detection.facenet_detector import FacenetDetector
 from emobeam.emo_transforms.faces.detection.following import FollowingDetector
 from emobeam.emo_transforms.faces.detection.gate import shipped_gate
 from emobeam.emo_transforms.faces.detection.mtcnn import MtcnnDetector
@@ -18,15 +19,19 @@ _NEAR_BATCHES = (4, 2, 1)
 
 
 def make_detector(config: DetectorConfig, engine: str = "torch", device: str = "cpu") -> Detector:
-    """MTCNN as the config has it: every frame for itself (``exact``), or with short cuts (``track``).
+    """MTCNN as the config has it: every frame for itself (``exact``), with short cuts (``track``), or ``facenet``.
 
     Args:
-        engine: a concrete one, see ``emobeam.emo_transforms.networks.engines``.
+        engine: a concrete one, see ``emobeam.emo_transforms.networks.engines``; facenet-pytorch runs on torch whatever
+            it is.
         device: a torch device; with OpenVINO ``cpu``.
 
     Raises:
-        EmobeamError: facenet-pytorch or the engine is missing.
+        UsageError: the engine is missing, or facenet-pytorch where it is asked for.
+        EmobeamError: the package's weights are missing or damaged.
     """
+    if config.mode == "facenet":
+        return FacenetDetector(config, device)
     if config.mode == "exact":
         return _warm(MtcnnDetector(config, MtcnnNetworks(engine, device), shipped_gate()))
     every = replace(config, keep=0.0)

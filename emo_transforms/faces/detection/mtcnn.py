@@ -18,7 +18,8 @@ from emobeam.emo_transforms.faces.crops import Faces, Picture
 from emobeam.emo_transforms.faces.detection.area_averages import Sums, average_crops, size_of, sums_of
 from emobeam.emo_transforms.faces.detection.boxes import Boxes, inside, shift, square, suppress, suppress_contained
 from emobeam.emo_transforms.faces.detection.gate import FACTOR, Gate
-from emobeam.emo_transforms.faces.detection.mtcnn_networks import TILE_EDGE, MtcnnNetworks
+from emobeam.emo_transforms.faces.detection.mtcnn_layers import TILE_EDGE
+from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
 from emobeam.emo_transforms.faces.detection.pyramid import Level, cut_tiles, levels_of, mapped, proposals, tiles_about
 from emobeam.schemas.config import DetectorConfig
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms.faces.compiled_loops import compiled
 from emobeam.emo_transforms.faces.detection.area_averages import LevelGrid, Sums, average_tiles, level_grid
 from emobeam.emo_transforms.faces.detection.gate import UNSEEN
-from emobeam.emo_transforms.faces.detection.mtcnn_networks import TILE_EDGE, TILE_PLACES, TILE_STEP
+from emobeam.emo_transforms.faces.detection.mtcnn_layers import TILE_EDGE, TILE_PLACES, TILE_STEP
 
 _GATE_REACH = 2
 """So far, in places on each side, does an opened place reach."""

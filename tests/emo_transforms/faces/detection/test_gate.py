@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +14,22 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from safetensors.numpy import save
 from scipy import ndimage
+from torch.nn import functional
 
+from emobeam.emo_transforms.faces.crops import Picture
 from emobeam.emo_transforms.faces.detection import gate
 from emobeam.emo_transforms.faces.detection.gate import FACTOR, HOPELESS, UNSEEN, Gate, evidence, shipped_gate
 from emobeam.emo_transforms.faces.detection.mtcnn import MtcnnDetector
 from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
 from emobeam.schemas.config import STAGE1_REVISION, DetectorConfig
 from emobeam.schemas.records import EmobeamError
-from tests.clips import face
+from tests.clips import face, nobody
 
 Answers = NDArray[np.float32]
+
+NARROW = save({"hidden": np.zeros((2, 19), np.float32), **{name: np.zeros(n, np.float32) for name, n in
+               (("hidden_bias", 2), ("output", 2), ("output_bias", 1))}})  # fmt: skip
+"""A file of a gate that asks for less evidence than there is."""
 
 maps = arrays.arrays(
     np.float32,
@@ -90,17 +97,99 @@ def test_nothing_opens_where_nobody_looked() -> None:
     assert not shipped_gate().open(np.tile(UNSEEN, (12, 17, 1))).any()
 
 
-def test_threads_change_nothing() -> None:
-    answers, threads = some_answers(1, (200, 300)), torch.get_num_threads()
+def by_torch(own: Gate, values: Answers) -> Answers:
+    """What the output layer says of evidence, without its bias: the gate as it was when caches of revision 4 began."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        found = []
-        for count in (1, 4):
-            torch.set_num_threads(count)
-            found.append(shipped_gate().open(answers))
-            assert torch.get_num_threads() == count
+        with torch.inference_mode():
+            hidden = functional.linear(*(torch.from_numpy(one) for one in (values, own.hidden, own.hidden_bias)))
+            return (functional.relu(hidden) @ torch.from_numpy(own.output)).numpy()
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_array_equal(*found)
+
+
+def decisions(own: Gate, frames: Iterable[Picture]) -> tuple[list[Answers], list[Answers]]:
+    """P-Net's answers about frames, each map that the gate is asked about; and what torch says of the evidence."""
+
+    class Asked(Gate):
+        def open(self, answers: Answers) -> NDArray[np.bool_]:
+            maps.append(answers)
+            said.append(by_torch(own, evidence(answers)[0]))
+            return super().open(answers)
+
+    maps: list[Answers] = []
+    said: list[Answers] = []
+    asked = Asked(own.hidden, own.hidden_bias, own.output, own.output_bias)
+    detector = MtcnnDetector(DetectorConfig(keep=0.0), MtcnnNetworks("torch"), asked)
+    for frame in frames:
+        detector.detect([frame])
+    return maps, said
+
+
+def test_decisions_about_frames_are_those_of_torch() -> None:
+    """Else STAGE1_REVISION would have to change: caches go on in which torch decided."""
+    crowd = [np.concatenate([face(7 * row + column, (96, 72)) for column in range(7)], axis=1) for row in range(5)]
+    frames = [np.concatenate(crowd), face(1, (640, 360)), nobody(1, (640, 360))]
+    maps, said = decisions(shipped_gate(), frames)
+    looked = opened = 0
+    for answers, score in zip(maps, said, strict=True):
+        wanted = evidence(answers)[1]
+        wanted[wanted] = score > -shipped_gate().output_bias[0]
+        np.testing.assert_array_equal(shipped_gate().open(answers), wanted)
+        looked, opened = looked + len(score), opened + int(wanted.sum())
+    assert looked > 5_000
+    assert 500 < opened < looked - 500
+
+
+@settings(deadline=None, max_examples=60)
+@given(answers=maps)
+def test_scores_are_those_of_torch(answers: Answers) -> None:
+    own = shipped_gate()
+    values, _ = evidence(answers)
+    found = gate._score(values, own.hidden, own.hidden_bias, own.output)
+    np.testing.assert_allclose(found, by_torch(own, values), rtol=1e-5, atol=2e-4)
+
+
+def test_a_score_is_the_same_to_the_bit_whatever_its_place_neighbours_and_memory() -> None:
+    own = shipped_gate()
+    values = evidence(some_answers(1, (50, 70)))[0]
+
+    def score(some: Answers) -> Answers:
+        return gate._score(some, own.hidden, own.hidden_bias, own.output)
+
+    together = score(values)
+    for start in (0, 1, 63, 64, 65, 1000):
+        for count in (1, 2, 63, 64, 65, 129):
+            np.testing.assert_array_equal(score(values[start : start + count].copy()), together[start : start + count])
+    for shift in range(1, 16):  # in bytes
+        room = np.empty(values.nbytes + shift, np.uint8)[shift:]
+        if shift % 4 == 0:
+            moved = room.view(np.float32).reshape(values.shape)
+            moved[:] = values
+            np.testing.assert_array_equal(score(moved), together)
+    assert score(values[:0]).shape == (0,)
+
+
+def test_sums_have_one_order() -> None:
+    """That of the layers, one product after the other, each rounded: the same on every CPU."""
+    own, values = shipped_gate(), evidence(some_answers(2, (12, 15)))[0]
+    total = np.zeros(len(values), np.float32)
+    for weights, bias, out in zip(own.hidden, own.hidden_bias, own.output, strict=True):
+        unit = np.full(len(values), bias, np.float32)
+        for k, weight in enumerate(weights):
+            unit = unit + weight * values[:, k]
+        total = total + np.maximum(unit, np.float32(0)) * out
+    np.testing.assert_array_equal(gate._score(values, own.hidden, own.hidden_bias, own.output), total)
+
+
+def test_layers_that_do_not_fit_are_refused() -> None:
+    own = shipped_gate()
+    for wrong in ({"hidden": own.hidden[:, :19]}, {"hidden_bias": own.hidden_bias[1:]}, {"output_bias": own.output}):
+        with pytest.raises(ValueError, match="layers"):
+            replace(own, **wrong)
+    with pytest.raises(ValueError, match="float64"):
+        replace(own, output=own.output.astype(np.float64))
 
 
 def test_the_shipped_gate_is_small_and_whole() -> None:
@@ -120,7 +209,7 @@ def test_another_gate_comes_with_another_revision() -> None:
     assert (STAGE1_REVISION, found[:16]) == (4, "205e57e522b33a9e")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no tensors", save({"hidden": np.zeros((2, 20), np.float32)})])
+@pytest.mark.parametrize("content", [None, b"", b"no tensors", save({"hidden": np.zeros((2, 20), np.float32)}), NARROW])
 def test_a_damaged_file_is_named(content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if content is not None:
         (tmp_path / "gate.safetensors").write_bytes(content)
