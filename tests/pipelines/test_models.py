@@ -156,3 +156,21 @@ def test_what_can_not_be_converted_is_named(
         assert words in err, (words, err)
     assert not output.exists()
     assert not (tmp_path / "mark").exists()
+
+
+def test_preparing_ahead(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    store = tmp_path / "prepared"
+    monkeypatch.setenv("EMOBEAM_PREPARED", str(store))
+    code, out, err = run(capsys, "prepare")
+    assert code == 0
+    assert out.count(f"ready in {store}") == 2
+    assert err.count("preparing") == 1, "one process makes both"
+    assert sorted(place.name.partition("-")[0] for place in store.iterdir()) == ["backbone", "head", "locks"]
+    code, out, err = run(capsys, "prepare", "--head", "shipped", "--json")
+    assert (code, err) == (0, "")
+    (told,) = json.loads(out)
+    assert told["network"].startswith("head emobeam-au-")
+    code, out, err = run(capsys, "prepare", "--backbone-weights", "no-such-file.safetensors")
+    assert code == 1
+    assert "no-such-file.safetensors: no such file" in err

@@ -199,6 +199,9 @@ def test_networks_are_made_ready_in_a_stage_of_their_own() -> None:
     assert found[networks][1] == "packages AS networks"
     inside = [text for word, text in found[networks : stages[-1]] if word == "RUN"]
     assert inside[0] == 'test "${VARIANT}" = cuda || sh packages.sh torch /opt/emobeam/bin/python'
+    assert inside[1].startswith("/opt/emobeam/bin/emobeam models prepare && ")
+    places = [text for word, text in found[networks:] if word == "ENV" and "EMOBEAM_PREPARED=/opt/networks" in text]
+    assert len(places) == 2, "where networks are made ready, and where workers look"
     taken = [text for word, text in found[stages[-1] :] if word == "COPY"]
     assert [text for text in taken if "=networks" in text] == ["--from=networks /opt/networks /opt/networks"]
     assert "--from=packages /opt/emobeam /opt/emobeam" in taken
