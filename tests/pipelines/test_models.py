@@ -172,5 +172,5 @@ def test_preparing_ahead(capsys: pytest.CaptureFixture[str], tmp_path: Path, mon
     (told,) = json.loads(out)
     assert told["network"].startswith("head emobeam-au-")
     code, out, err = run(capsys, "prepare", "--backbone-weights", "no-such-file.safetensors")
-    assert code == 1
+    assert code == 2
     assert "no-such-file.safetensors: no such file" in err

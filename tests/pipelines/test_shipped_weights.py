@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from emobeam.emo_transforms.cache.dataset import read_dataset
+from emobeam.emo_transforms.networks.engines import head_engine
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_for
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.shipped import shipped, shipped_head
 from emobeam.emo_transforms.prediction.prediction_tables import read_part_footer
 from emobeam.pipelines.cli import main
+from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tasks import task_named
 from tests.clips import portrait
@@ -203,12 +205,30 @@ def test_other_features_have_no_head(tmp_path: Path, annotated: Path, capsys: py
     assert not (tmp_path / "out").exists()
 
 
+def test_the_engines_of_stage_2_agree(annotated: Path, tmp_path: Path, pool: LocalPool) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO isn't installed")
+    tables = {}
+    for engine in ("torch", "openvino-f32"):
+        predict(annotated / "features", tmp_path / engine, pool, config=PredictConfig(engine=engine))
+        tables[engine] = table_of(tmp_path / engine)[0]
+        assert json.loads((tmp_path / engine / "run.json").read_text())["config"]["engine"] == engine
+    assert tables["openvino-f32"].equals(table_of(annotated)[0]), "annotate takes OpenVINO by itself"
+    plain = ["video", "subject", "face", "frame", "time", "source"]
+    assert tables["torch"].select(plain).equals(tables["openvino-f32"].select(plain))
+    for name in set(tables["torch"].column_names) - set(plain):
+        one, other = (table[name].to_numpy() for table in tables.values())
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+
+
 def test_untrained_and_shipped_are_asked_for_by_name(annotated: Path, tmp_path: Path, pool: LocalPool) -> None:
     features = annotated / "features"
     result, told = predict(features, tmp_path / "a", pool, tasks=["au", "va"])
     assert result.untrained == ("au", "va")
     assert sum("NOTHING" in text for text in told.warned) == 2
-    result, _ = predict(features, tmp_path / "b", pool, tasks=["au", "va"], heads=["shipped", "untrained"])
+    config = PredictConfig(engine=head_engine("auto", "cpu"))
+    result, _ = predict(
+        features, tmp_path / "b", pool, tasks=["au", "va"], heads=["shipped", "untrained"], config=config
+    )
     assert result.untrained == ("va",)
     assert table_of(tmp_path / "b")[0].equals(table_of(annotated)[0])
     with pytest.raises(UsageError, match="comes with no head of task va, only of au"):
