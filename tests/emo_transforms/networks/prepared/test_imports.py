@@ -43,6 +43,19 @@ specs = (HeadSpec("au", "shipped"),)
 VideoJob(specs, dataset, "features", "out", PredictConfig(engine="openvino-f32")).open()
 """
 
+STAGE_1 = """
+from emobeam.emo_transforms.extraction.segment_job import SegmentJob
+from emobeam.emo_transforms.networks.engines import resolve_engine
+from emobeam.pipelines.stages.extract import resolve_config
+from emobeam.schemas.config import BackboneConfig, ExtractConfig
+from emobeam.emo_transforms.networks.backbones import named
+name, weights = named("", "")
+asked = ExtractConfig(backbone=BackboneConfig(name=name, weights=weights, input_size=0))
+from dataclasses import replace
+resolved = resolve_config(replace(asked, engine=resolve_engine("auto", "cpu"))).config
+SegmentJob(resolved, "features").open()
+"""
+
 DEVICE = """
 from emobeam.pipelines.requests import concrete_device
 assert concrete_device("auto") == "cpu"
@@ -55,21 +68,10 @@ describe_models(), describe_shipped()
 """
 
 
-@pytest.mark.parametrize("code", [NETWORKS, STAGE_2, DEVICE, MODELS], ids=["networks", "stage 2", "device", "models"])
+@pytest.mark.parametrize(
+    "code", [NETWORKS, STAGE_1, STAGE_2, DEVICE, MODELS], ids=["networks", "stage 1", "stage 2", "device", "models"]
+)
 def test_torch_stays_out(code: str, tmp_path: Path) -> None:
     end = f"import sys\nprint(*sorted(set(sys.modules) & set({FORBIDDEN!r})))"
     done = subprocess.run([sys.executable, "-c", code + end], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
-
-
-def test_stage_1_is_ready_without_torch(tmp_path: Path) -> None:
-    """All that a child of stage 1 imports; of the detector only what is in its own room."""
-    code = """
-import sys
-import emobeam.emo_transforms.extraction.segment_job, emobeam.emo_transforms.cache.shards
-import emobeam.emo_transforms.extraction.feature_rows, emobeam.emo_transforms.extraction.estimate
-import emobeam.pipelines.requests, emobeam.emo_transforms.prediction.video_parts
-print(*sorted(set(sys.modules) & {"torch", "torchvision", "timm"}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
