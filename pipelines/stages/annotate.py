@@ -31,7 +31,7 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
         EmobeamError, UsageError: see ``run_extract`` and ``run_predict``.
     """
     check_request(predict)
-    _, tools, _ = head_specs(predict, extract.dataset)
+    _, tools, _ = head_specs(predict, extract.dataset, ui.say)
     check_earlier(predict, tools, {video.id for video in extract.videos}, list_earlier(predict))
     if extract.engine is not None:
         places = head_places(predict.heads)

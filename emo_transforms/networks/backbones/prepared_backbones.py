@@ -147,8 +147,9 @@ def _identity(weights: str, ours: Shipped | None) -> dict[str, str]:
     base = posixpath.basename(weights.replace(os.sep, "/"))
     try:
         digest = file_sha256(str(place or weights))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise EmobeamError(f"--backbone-weights {weights}: no such file") from error
+    except EmobeamError as error:
+        gone = isinstance(error.__cause__, FileNotFoundError)
+        raise EmobeamError(f"--backbone-weights {weights}: no such file" if gone else str(error)) from error
     return {"weights": known.name if known else os.path.splitext(base)[1].lower(), "sha256": digest}
 
 

@@ -21,6 +21,7 @@ from emobeam.emo_transforms.networks.backbones.prepared_backbones import (
     backbone_config_from,
     backbone_key,
     description_data,
+    description_from,
     is_onnx,
 )
 from emobeam.emo_transforms.networks.backbones.torch_backbones import (
@@ -37,8 +38,7 @@ from emobeam.emo_transforms.networks.heads.prepared_heads import head_key
 from emobeam.emo_transforms.networks.prepared.head_graphs import graphs_of
 from emobeam.emo_transforms.networks.prepared.keys import Key
 from emobeam.emo_transforms.networks.prepared.store import Entry
-from emobeam.emo_transforms.networks.shipped import is_shipped, shipped_as
-from emobeam.schemas.config import BackboneConfig
+from emobeam.emo_transforms.networks.shipped import is_shipped, shipped
 from emobeam.schemas.records import EmobeamError, UsageError
 
 _SAMPLES = 3
@@ -56,9 +56,13 @@ def make(key: Key, recipe: Mapping[str, Any]) -> Made:
         case "description":
             return _description(key, recipe)
         case "backbone":
-            return _with_heads(key, backbone_config_from(recipe["config"]))
+            config = backbone_config_from(recipe["config"])
+            made = iter([(key, _backbone(load_torch_backbone(config)))])
+            return _with_what_else_is_shipped(made, is_shipped(config.weights))
         case "head":
-            return _head(key, load_head(recipe["folder"]))
+            folders = {str(ours.folder) for ours in shipped().heads.values()}
+            made = _head(key, load_head(recipe["folder"]))
+            return _with_what_else_is_shipped(made, recipe["folder"] in folders)
         case "fresh-head":
             return _head(key, seeded_head(config_from_json(recipe["config"])))
     raise ValueError(f"no such recipe: {recipe}")
@@ -72,13 +76,24 @@ def _description(key: Key, recipe: Mapping[str, Any]) -> Made:
     yield key, Entry(description_data(backbone), {})
 
 
-def _with_heads(key: Key, config: BackboneConfig) -> Made:
-    """The heads that come with the backbone come along: torch is loaded only once."""
-    yield key, _backbone(load_torch_backbone(config))
-    if is_shipped(config.weights):
-        for ours in shipped_as(config.weights).heads.values():
-            head = load_head(str(ours.folder))
-            yield from _head(head_key(head.config, head.weights_sha256), head)
+def _with_what_else_is_shipped(made: Made, shipped_too: bool) -> Made:
+    """What comes with emobeam is used together, and torch is loaded only once."""
+    keys = set()
+    for key, entry in made:
+        keys.add(key.name)
+        yield key, entry
+    if not shipped_too:
+        return
+    ours = shipped()
+    if ours.description:
+        config = description_from(ours.description).config
+        if backbone_key(config).name not in keys:
+            yield backbone_key(config), _backbone(load_torch_backbone(config))
+    for found in ours.heads.values():
+        head = load_head(str(found.folder))
+        key = head_key(head.config, head.weights_sha256)
+        if key.name not in keys:
+            yield from _head(key, head)
 
 
 def _backbone(backbone: TorchBackbone) -> Entry:
