@@ -124,8 +124,8 @@ def _leave(code: int) -> NoReturn:
 
 def _exit_code(error: EmobeamError) -> int:
     from emobeam.emo_transforms.storage import OutputError
+    from emobeam.runners.children.settings import RunStopped
     from emobeam.runners.engines.dataflow import Detached
-    from emobeam.runners.local import RunStopped
 
     if isinstance(error, Detached):
         return 0

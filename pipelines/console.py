@@ -33,8 +33,8 @@ class Ui(Protocol):
         """A stretch of work begins: so many frames (or another measure) in so many pieces."""
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
-        """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see emobeam.runners.local), or
-        ``earlier``: so many ``frames`` were done by an earlier run, and tell nothing of the speed of this one.
+        """Something happened: ``frames``, ``done``, ``failed``, ``retry``, ``died`` (see the pool of children),
+        or ``earlier``: so many ``frames`` were done by an earlier run, and tell nothing of the speed of this one.
         """
 
     def finish(self) -> None:

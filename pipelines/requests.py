@@ -61,7 +61,7 @@ def extract_request(
     from emobeam.emo_transforms.networks.prepared.ensuring import on_stderr
     from emobeam.pipelines.stages.extract import ExtractRequest, resolve_config
     from emobeam.runners.beam_options import check_beam_args
-    from emobeam.runners.local import local_config
+    from emobeam.runners.children.settings import local_config
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
@@ -139,7 +139,7 @@ def predict_request(
     from emobeam.emo_transforms.networks.engines import head_engine
     from emobeam.pipelines.stages.predict_request import PredictRequest
     from emobeam.runners.beam_options import check_beam_args
-    from emobeam.runners.local import local_config
+    from emobeam.runners.children.settings import local_config
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")

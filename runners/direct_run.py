@@ -20,8 +20,8 @@ from emobeam.emo_transforms.extraction.beam_records import Ends, Redistribute
 from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.runners.beam_metrics import RunMetrics, metrics_of
 from emobeam.runners.beam_noise import only_critical
+from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.interrupts import Interrupts, held_back
-from emobeam.runners.local import LocalPool
 from emobeam.schemas.records import EmobeamError
 
 
@@ -46,7 +46,7 @@ class LauncherHelpers:
     together: bool = True
 
     def work_off(self, job: Job, work: Sequence[Work], listen: Report) -> Iterator[Outcome]:
-        """See :meth:`emobeam.runners.local.LocalPool.work_off`."""
+        """See :meth:`emobeam.runners.children.pool.LocalPool.work_off`."""
         outcomes = self.pool.work_off(job, work, listen, self.interrupts.check)
         while True:
             try:
@@ -131,7 +131,7 @@ def run_direct(
         records: gets what the steps leave, by name, also of a run that does not come to its end.
 
     Raises:
-        RunStopped: see :class:`emobeam.runners.local.LocalPool`.
+        RunStopped: see :class:`emobeam.runners.children.pool.LocalPool`.
         KeyboardInterrupt: the run was told to end.
     """
     with held_back() as interrupts:

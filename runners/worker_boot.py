@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from emobeam.runners.local import ALLOCATOR
+from emobeam.runners.children.settings import ALLOCATOR
 from emobeam.runners.own_version import own_code, own_version
 
 _PROVISION_SECONDS = 60.0

@@ -204,11 +204,11 @@ def test_records_and_configuration_load_nothing_heavy() -> None:
 
 def test_children_know_nothing_of_beam() -> None:
     jobs = "emobeam.emo_transforms.extraction.segments, emobeam.emo_transforms.prediction.video_parts"
-    assert "apache_beam" not in loaded_by(f"import emobeam.runners.local_worker, {jobs}")
+    assert "apache_beam" not in loaded_by(f"import emobeam.runners.children.child, {jobs}")
 
 
 def test_children_that_plan_load_no_networks() -> None:
-    modules = "emobeam.runners.local_worker, emobeam.emo_transforms.extraction.plan_job"
+    modules = "emobeam.runners.children.child, emobeam.emo_transforms.extraction.plan_job"
     assert not loaded_by(f"import {modules}") & {"apache_beam", *NETWORKS}
 
 

@@ -252,7 +252,8 @@ class Job:
 """
 WHERE = """
 import sys
-from emobeam.runners.local import LocalConfig, LocalPool, Work
+from emobeam.runners.children.pool import LocalPool, Work
+from emobeam.runners.children.settings import LocalConfig
 from users_job import Job
 
 def hear(event, data):
@@ -271,7 +272,7 @@ def test_two_checkouts_do_not_mix(tmp_path: Path) -> None:
     first, second, elsewhere = (tmp_path / name for name in ("first", "second", "elsewhere"))
     for folder in (first, second):
         copy_of_the_package(folder)
-    with open(second / "runners" / "local_worker.py", "a") as file:
+    with open(second / "runners" / "children" / "child.py", "a") as file:
         file.write("# one line more\n")
     elsewhere.mkdir()
     installed = environment_with(tmp_path / "venv", str(first))

@@ -99,7 +99,7 @@ def compare(features: tuple[str, ...], **args: Any) -> None:
     from emobeam.pipelines.training.comparison_text import print_results
     from emobeam.pipelines.training.train import resolve_device
     from emobeam.pipelines.training.train_output import TrainRequest
-    from emobeam.runners.local import local_config
+    from emobeam.runners.children.settings import local_config
     from emobeam.schemas.records import UsageError
     from emobeam.schemas.tasks import task_named
 

@@ -33,6 +33,7 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
       emobeam annotate videos/ --output out/ --head heads/va --head heads/expr --workers 4
       emobeam annotate videos/ --output out/ --task au --edition 8 --template sample.txt
     """
+    _leave_pandas_out()
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import annotate_requests, cache_of
     from emobeam.pipelines.stages.annotate import run_annotate
@@ -63,6 +64,7 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
       emobeam extract videos/ --store maps,crops --output features/
       emobeam extract features/ --backbone-weights enet_b0_8_va_mtl --output features2/
     """
+    _leave_pandas_out()
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import extract_request
     from emobeam.pipelines.stages.extract import run_extract
@@ -87,6 +89,7 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     Example:
       emobeam predict features/ --head heads/au --output out/ --edition 8
     """
+    _leave_pandas_out()
     from emobeam.emo_transforms.cache.dataset import read_dataset
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import predict_request
@@ -124,6 +127,7 @@ def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json:
       emobeam inspect shipped
       emobeam inspect "8th ABAW Annotations/" --task au
     """
+    _leave_pandas_out()
     from emobeam.pipelines.inspect.describe import describe
     from emobeam.pipelines.inspect.text import print_description
 
@@ -148,6 +152,7 @@ def plan(ctx: click.Context, /, **args: Any) -> None:
     Example:
       emobeam plan videos/ --runner flink --workers 64
     """
+    _leave_pandas_out()
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import extract_request
     from emobeam.pipelines.stages.plan import PlanRequest, plan_text, run_plan
@@ -165,3 +170,9 @@ def _named(ctx: click.Context) -> frozenset[str]:
     """The options that the user has set."""
     source = click.core.ParameterSource.COMMANDLINE
     return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) is source)
+
+
+def _leave_pandas_out() -> None:
+    from emobeam.emo_transforms.storage.lean_imports import arrow_without_pandas
+
+    arrow_without_pandas()

@@ -10,8 +10,8 @@ from emobeam.pipelines.stages.output_folder import check_earlier, list_earlier
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import Caller, PredictRequest, check_request, head_places, head_specs
 from emobeam.pipelines.stages.run_record import PredictResult
+from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.engines.checks import check_engine
-from emobeam.runners.local import LocalPool
 
 ANNOTATE = Caller("annotate", checks_places=True, told_of_videos=True)
 

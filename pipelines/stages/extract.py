@@ -33,9 +33,10 @@ from emobeam.pipelines.stages.graphs.stage_run import Graph, Place, StageRun, ru
 from emobeam.pipelines.stages.input_notes import video_notes
 from emobeam.pipelines.stages.remaining_work import Known, announce, done_before, know, settled_prints
 from emobeam.runners.beam_metrics import RunMetrics
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig, RunStopped
 from emobeam.runners.engines.checks import check_engine
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 from emobeam.schemas.config import NO_BACKBONE, BackboneConfig, ExtractConfig, to_json
 from emobeam.schemas.records import Fingerprint, Looked, ShardRecord, UsageError, Video, VideoFacts, VideoTask
 from emobeam.schemas.wording import counted
@@ -229,7 +230,7 @@ def _extract(request: ExtractRequest, run: _Run, run_id: str, ui: Ui, pool: Loca
             len(run.known.tasks),
             lambda: announce(run.known, ran.records.get("looked", []), request.dataset, ui),
         )
-        run_here(graph, PlanJob(config, request.output), run.known.tasks, place, ran, progress)
+        run_here(graph, (PlanJob(config, request.output), job), run.known.tasks, place, ran, progress)
     else:
         ran = _extract_there(request, request.engine, graph, run, place, ui)
     run.take(ran)

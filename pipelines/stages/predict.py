@@ -43,8 +43,8 @@ from emobeam.pipelines.stages.output_folder import (
 )
 from emobeam.pipelines.stages.predict_request import PredictRequest, check_output, head_places, head_specs
 from emobeam.pipelines.stages.run_record import PredictResult, heads_data, weights_data, write_record
+from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.engines.checks import check_engine
-from emobeam.runners.local import LocalPool
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
@@ -137,7 +137,7 @@ def _predict(
     if request.engine is not None:
         return run_there(graph, lambda: todo, place, request.engine, progress, ui)
     ran = StageRun()
-    run_here(graph, job, todo, place, ran, progress())
+    run_here(graph, [job], todo, place, ran, progress())
     return ran
 
 

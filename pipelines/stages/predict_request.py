@@ -15,8 +15,8 @@ from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped,
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec
 from emobeam.emo_transforms.prediction.subjects import read_overrides
 from emobeam.emo_transforms.prediction.video_parts import PredictTools, load_tools
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import LocalConfig
 from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.tasks import Task, task_named

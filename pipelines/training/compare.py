@@ -32,7 +32,8 @@ from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import Caller, PredictRequest
 from emobeam.pipelines.training.train import Prepared, prepare_all, start_of_head, train_prepared
 from emobeam.pipelines.training.train_output import TUNED, UNTUNED, TrainRequest, TrainResult, measure_title
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import Task

@@ -17,7 +17,8 @@ from apache_beam.utils.shared import Shared
 
 from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.emo_transforms.storage import downloads
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.runners.worker_progress import Beats
 
 _CHILD = LocalConfig(workers=1, threads=1, jobs=2)
@@ -65,7 +66,7 @@ class Children:
             pool.close()
 
     def work_off(self, job: Job, work: Sequence[Work], listen: Report) -> Iterator[Outcome]:
-        """See :meth:`emobeam.runners.local.LocalPool.work_off`."""
+        """See :meth:`emobeam.runners.children.pool.LocalPool.work_off`."""
         with self._free, self.beats.busy():
             with self._lock:
                 pool = self._idle.pop() if self._idle else None

@@ -17,12 +17,12 @@ from apache_beam.runners.runner import PipelineState
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.beam_metrics import RunMetrics, metrics_of
 from emobeam.runners.beam_noise import only_critical, readers_end_in_silence
+from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.checks import sized
 from emobeam.runners.engines.dataflow import Detached, job_link, mending
 from emobeam.runners.engines.job_server import job_server
 from emobeam.runners.engines.presets import EngineConfig, engine_options, split_spark_settings
 from emobeam.runners.engines.worker_reports import Workers
-from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_progress import Heard
 from emobeam.schemas.records import EmobeamError, UsageError
 

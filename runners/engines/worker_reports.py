@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
+from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.jars import minor
-from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_boot import versions
 from emobeam.runners.worker_progress import Heard, Listener
 

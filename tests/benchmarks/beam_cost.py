@@ -21,8 +21,9 @@ from emobeam.emo_transforms.extraction.child_work import Work
 from emobeam.emo_transforms.extraction.extract_transform import ExtractSegments
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.runners.direct_run import run_direct
-from emobeam.runners.local import LocalConfig, LocalPool
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import PlannedSegment, ShardRecord
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, more_figure

@@ -23,7 +23,8 @@ from emobeam.emo_transforms.cache.segment_codec import encode_segment
 from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.video.sampling import plan_segments
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import to_text
 from emobeam.schemas.records import Fingerprint, Looked, PlannedSegment, Probe, Video, VideoTask

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emobeam.emo_transforms.cache.dataset import Dataset
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from tests.benchmarks.figures import Figure, Goal, Section, slope_of_logs
 from tests.benchmarks.material import carphone, loop_clip, scale_clip, video_seconds
 from tests.benchmarks.measure import Spent, as_worker, detector_modes, parser, run, stage1_settings

@@ -25,7 +25,7 @@ from emobeam.emo_transforms.storage import write_json
 from emobeam.pipelines import cli
 from emobeam.pipelines.requests import extract_request
 from emobeam.pipelines.run_origin import versions
-from emobeam.runners.local import ALLOCATOR
+from emobeam.runners.children.settings import ALLOCATOR
 from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.figures import Section, goal_text, table, to_json, value_text
 from tests.benchmarks.material import carphone

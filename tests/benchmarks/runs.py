@@ -15,7 +15,8 @@ import psutil
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.extraction.video_plans import find_videos
 from emobeam.pipelines.stages.extract import ExtractRequest, run_extract
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.measure import Spent, cpu_seconds, timed
 
@@ -107,7 +108,7 @@ class PeakMemory:
         while not self._end.wait(0.05):
             for child in psutil.Process().children():
                 with contextlib.suppress(psutil.Error):
-                    if "emobeam.runners.local_worker" not in child.cmdline():
+                    if "emobeam.runners.children.child" not in child.cmdline():
                         continue  # the launcher's own probing
                     self.worker = max(self.worker, peak_mb(child))
                     for grandchild in child.children():

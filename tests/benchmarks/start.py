@@ -82,7 +82,7 @@ def _watch(pid: int, peaks: Peaks) -> None:
                     line = child.cmdline()
                     if "emobeam.emo_transforms.video.decoding_child" in line:
                         peaks.decoder = max(peaks.decoder, peak_mb(child))
-                    elif "emobeam.runners.local_worker" in line:
+                    elif "emobeam.runners.children.child" in line:
                         peaks.worker = max(peaks.worker, peak_mb(child))
             time.sleep(0.02)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from emobeam.emo_transforms.storage import write_json
-from emobeam.runners.local import ALLOCATOR
+from emobeam.runners.children.settings import ALLOCATOR
 from tests.benchmarks.measure import machine_facts
 from tests.benchmarks.picture import draw
 from tests.benchmarks.report import render, sections_of, verdict

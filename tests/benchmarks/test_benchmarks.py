@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
-from emobeam.runners.local import ALLOCATOR
+from emobeam.runners.children.settings import ALLOCATOR
 from emobeam.schemas.config import DecoderConfig
 from tests.benchmarks import material
 from tests.benchmarks.measure import as_worker

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from emobeam.pipelines.cli import cli
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from tests.docs.pages import BLOCKS, COMMANDS, PAGES, ROOT, Block, Command, commands_in, name_of, python_in
 from tests.docs.sandbox import emobeam, fill
 from tests.pipelines.runs import working_in

@@ -11,7 +11,8 @@ import pytest
 
 from emobeam.pipelines.stages.extract import ExtractResult
 from emobeam.pipelines.stages.run_record import PredictResult
-from emobeam.runners.local import LocalConfig, LocalPool
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig
 from tests.clips import absent_in_the_middle, no_face, portrait, two_faces
 from tests.pipelines.runs import Told, extract, predict, working_in
 

@@ -25,7 +25,7 @@ from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, reso
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stages.run_record import PredictResult
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import ExtractConfig, SamplingConfig
 
 ONE_SECOND = ExtractConfig(sampling=SamplingConfig(segment_seconds=1.0), engine=resolve_engine("auto", "cpu"))
@@ -172,7 +172,7 @@ def _is_ours(process: psutil.Process) -> bool:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return "emobeam.runners.local_worker" in line or "decoding_child" in line
+    return "emobeam.runners.children.child" in line or "decoding_child" in line
 
 
 def gone(processes: Sequence[psutil.Process], seconds: float = 60.0) -> bool:

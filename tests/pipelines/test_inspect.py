@@ -24,7 +24,7 @@ from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.pipelines.cli import main
 from emobeam.pipelines.inspect.describe import describe
 from emobeam.pipelines.inspect.problems import extract_command, predict_command
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas import config
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import task_named

@@ -115,7 +115,8 @@ import signal, sys
 from pathlib import Path
 from emobeam.emo_transforms import storage
 from emobeam.pipelines import cli
-from emobeam.runners.local import LocalPool, local_config
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import local_config
 from emobeam.emo_transforms.extraction.child_work import Work
 from tests.runners.jobs import Element, ElementsJob
 

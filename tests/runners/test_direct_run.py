@@ -17,9 +17,10 @@ import pytest
 
 from emobeam.emo_transforms.extraction.beam_records import Ends
 from emobeam.emo_transforms.extraction.child_work import Finder
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig, RunStopped
 from emobeam.runners.direct_run import run_direct
 from emobeam.runners.interrupts import held_back
-from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 from emobeam.schemas.records import EmobeamError
 from tests.pipelines.runs import gone, wait_for
 from tests.runners.jobs import Element
@@ -99,7 +100,8 @@ COMMAND = """
 import signal, sys
 from pathlib import Path
 from emobeam.pipelines import cli
-from emobeam.runners.local import LocalPool, local_config
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import local_config
 from tests.runners.jobs import Element
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make what they start in the background deaf to it

@@ -16,8 +16,9 @@ from emobeam.pipelines.console import Ui
 from emobeam.pipelines.quiet_imports import quiet_imports
 from emobeam.pipelines.stages.graphs.stage_progress import FromSums, Progress
 from emobeam.runners.beam_metrics import RunMetrics
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig, RunStopped
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import LocalConfig, LocalPool, RunStopped
 
 if TYPE_CHECKING:
     from emobeam.emo_transforms.extraction.beam_records import Ends
@@ -61,17 +62,19 @@ class Place:
     run_id: str
 
 
-def run_here(graph: Graph, first: Job, tasks: Sequence[Any], place: Place, run: StageRun, progress: Progress) -> None:
+def run_here(
+    graph: Graph, jobs: Sequence[Job], tasks: Sequence[Any], place: Place, run: StageRun, progress: Progress
+) -> None:
     """Runs a graph in this process.
 
     Args:
-        first: what the children have to do first: they begin to load it while Beam is imported.
+        jobs: what the children will have to do: they begin to load it while Beam is imported.
         run: gets what the run leaves, as it comes.
     """
     with ExitStack() as stack:
         pool = place.pool or stack.enter_context(LocalPool(place.local))
         try:
-            pool.start(first, len(tasks))
+            pool.start(jobs, len(tasks))
             with quiet_imports():
                 from emobeam.runners.direct_run import run_direct
 

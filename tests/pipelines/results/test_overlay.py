@@ -17,7 +17,7 @@ from emobeam.emo_transforms.results.overlay.scene import COLOURS
 from emobeam.emo_transforms.results.overlay.video_file import Encoding
 from emobeam.pipelines.cli import main
 from emobeam.pipelines.results.overlay import OverlayRequest, run_overlay
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.results.report.outputs import damage_pages
 from tests.pipelines.conftest import Run

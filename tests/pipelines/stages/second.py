@@ -12,7 +12,7 @@ from emobeam.emo_transforms.cache.shards import Footer, read_footer
 from emobeam.emo_transforms.cache.stored_crops import config_from, origin_of
 from emobeam.emo_transforms.extraction.video_plans import find_videos
 from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, run_extract
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from tests.pipelines.runs import ONE_SECOND, Told, dataset_of, rows
 

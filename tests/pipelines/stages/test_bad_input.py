@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from emobeam.pipelines.stages.extract import ExtractResult
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import DecoderConfig
 from tests.clips import portrait
 from tests.pipelines.runs import (

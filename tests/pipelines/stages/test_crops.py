@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import ExtractConfig, SamplingConfig
 from emobeam.schemas.records import UsageError
 from tests.clips import face, irregular_pts, variable_rate

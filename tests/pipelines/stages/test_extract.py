@@ -22,7 +22,8 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_footer
 from emobeam.emo_transforms.storage import downloads
 from emobeam.pipelines.cli import main
-from emobeam.runners.local import LocalPool, RunStopped
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import RunStopped
 from emobeam.schemas.config import AlignConfig, SamplingConfig
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError

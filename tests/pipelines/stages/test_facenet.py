@@ -17,7 +17,7 @@ from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.pipelines.cli import cli
 from emobeam.pipelines.requests import extract_request
 from emobeam.pipelines.stages.extract import ExtractRequest, run_extract
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.records import UsageError
 from tests.benchmarks.material import sampled_frames
 from tests.clips import faces_side_by_side, portrait

@@ -20,7 +20,7 @@ from emobeam.pipelines.challenge.submit import run_submit
 from emobeam.pipelines.stages.output_folder import list_earlier, to_do
 from emobeam.pipelines.stages.predict import _items, run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest, head_specs
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import task_named
 from tests.pipelines.conftest import Run

@@ -29,11 +29,11 @@ from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stages.remaining_work import know
 from emobeam.runners.beam_metrics import RunMetrics
+from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.engine_children import OnWorker
 from emobeam.runners.engines.engine_ends import ends_on
 from emobeam.runners.engines.engine_run import run_remotely
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_progress import Beats
 from emobeam.schemas.records import EmobeamError, PlannedSegment, VideoTask
 from tests.clips import not_a_video, truncated

@@ -19,7 +19,7 @@ from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.predict_request import PredictRequest, check_request
 from emobeam.pipelines.stages.run_summary import _GIVES, _PUBLISHED, _lines, predict_summary
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import UsageError, Video
 from emobeam.schemas.tasks import task_named

@@ -14,7 +14,7 @@ from emobeam.emo_transforms.networks.heads.config import config_from_json, confi
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.pipelines.cli import main
 from emobeam.pipelines.commands.material import render
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import ExtractConfig, SamplingConfig
 from emobeam.schemas.records import EmobeamError
 from tests.emo_transforms.training.material.rendering.faces import write_ball

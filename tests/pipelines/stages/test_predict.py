@@ -17,7 +17,7 @@ from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.predict_request import PredictRequest
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import task_named

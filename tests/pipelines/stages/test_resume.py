@@ -22,7 +22,8 @@ from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stopping import Terminated
-from emobeam.runners.local import LocalPool, local_config
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import local_config
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import (

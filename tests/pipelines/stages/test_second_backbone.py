@@ -24,7 +24,7 @@ from emobeam.emo_transforms.faces.augmented_views import apply, view_of
 from emobeam.emo_transforms.networks.backbones import embed, load_backbone
 from emobeam.pipelines.cli import main
 from emobeam.pipelines.stages.extract import resolve_config
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import NO_BACKBONE, ExtractConfig, SamplingConfig
 from emobeam.schemas.records import UsageError
 from tests.clips import no_face, portrait, two_faces

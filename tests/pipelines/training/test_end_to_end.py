@@ -36,7 +36,7 @@ from emobeam.emo_transforms.training.heads.recipe import RECIPES
 from emobeam.emo_transforms.training.heads.samples import join_labels
 from emobeam.emo_transforms.training.images.pixels import FrameAugmentation
 from emobeam.pipelines.cli import main
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import BackboneConfig, ExtractConfig, SamplingConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import TASKS

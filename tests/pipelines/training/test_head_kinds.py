@@ -20,7 +20,7 @@ from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.storage import atomic_file
 from emobeam.pipelines.cli import main
 from emobeam.pipelines.stages.predict_request import PredictRequest
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tables import feature_schema, map_column

@@ -14,7 +14,7 @@ from PIL import Image
 
 from emobeam.pipelines.commands.material import pseudo_label
 from emobeam.pipelines.training.people_files import crops_schema
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.records import EmobeamError, UsageError
 from tests.clips import astronaut, nobody, portrait
 from tests.emo_transforms.training.material.labelling.material import face_model_file, teacher_file

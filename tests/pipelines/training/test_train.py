@@ -22,7 +22,7 @@ from emobeam.pipelines.cli import main
 from emobeam.pipelines.console import make_ui
 from emobeam.pipelines.training.train import prepare_all
 from emobeam.pipelines.training.train_output import TrainRequest
-from emobeam.runners.local import LocalPool
+from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.training.data import Clip, make_data, some_clips, write_labels
 from tests.pipelines.runs import part, predict

@@ -21,11 +21,11 @@ from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners import worker_progress
 from emobeam.runners.beam_options import check_beam_args
+from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines import engine_run
 from emobeam.runners.engines.dataflow import DataflowConfig, Detached
 from emobeam.runners.engines.engine_run import lost_workers, run_remotely, told_of
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import RunStopped
 from emobeam.runners.worker_boot import versions
 from emobeam.runners.worker_progress import Beats
 from emobeam.schemas.records import UsageError
@@ -34,9 +34,9 @@ FLINK = EngineConfig("flink", flink_master="jm:8081", patience=0.001)
 
 JAVA = """Pipeline BeamApp-x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness for
 instruction 5: Traceback (most recent call last):
-  File "runners/local.py", line 1, in _handle
+  File "runners/children/pool.py", line 1, in _handle
     raise RunStopped(data["message"])
-emobeam.runners.local.RunStopped: /out/x.parquet: can't be written (No space left on device) [while running 'Extract']
+emobeam.runners.children.settings.RunStopped: /out/x.parquet: can't be written (No space left) [while running 'Extract']
 	at org.apache.beam.runners.fnexecution.control.FnApiControlClient$ResponseStreamObserver
 """
 
@@ -377,7 +377,7 @@ def test_a_job_that_cannot_be_sent_says_why() -> None:
 
 
 def test_the_telling_part_of_a_failure() -> None:
-    assert told_of(JAVA) == "/out/x.parquet: can't be written (No space left on device)"
+    assert told_of(JAVA) == "/out/x.parquet: can't be written (No space left)"
     assert (
         told_of("Traceback\n  File x\nImportError: No module named y\n\tat org.apache")
         == "ImportError: No module named y"

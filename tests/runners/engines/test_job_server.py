@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.dataflow import Detached
 from emobeam.runners.engines.job_server import job_server
 from emobeam.runners.engines.presets import EngineConfig
-from emobeam.runners.local import RunStopped
 from emobeam.schemas.records import EmobeamError
 
 _JAVA = f"""#!{sys.executable}

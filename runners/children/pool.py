@@ -25,8 +25,9 @@ from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, W
 from emobeam.emo_transforms.networks.prepared.places import for_children
 from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.emo_transforms.storage.leftovers import scratch_prefix
-from emobeam.runners.local_worker import packed
-from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.runners.children.child import packed
+from emobeam.runners.children.settings import ALLOCATOR, LocalConfig, RunStopped
+from emobeam.schemas.records import UsageError
 
 _MAX_DEATHS = 2
 _MAX_FAILED_STARTS = 3
@@ -34,47 +35,6 @@ _MAX_SLICE = 256
 _LOG_TAIL = 1500
 _POLL = 0.2  # seconds between two looks whether a run is to stop
 _END_SECONDS = 5.0  # for a process that was killed: one that waits for a dead disk can't even die
-
-ALLOCATOR = {
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "134217728",
-}
-"""Environment of a worker. One pool keeps its memory low; big arrays that come and go with every frame stay mapped,
-instead of being asked of the system anew. What the user has set goes first."""
-
-
-class RunStopped(EmobeamError):
-    """The run can't go on (disk full, children that don't start); what is done stays done."""
-
-
-@dataclass(frozen=True)
-class LocalConfig:
-    """How many processes, and how patient.
-
-    Attributes:
-        workers: processes.
-        threads: torch threads of each.
-        stall_timeout: seconds without any sign of life of an element after which its process is killed.
-        start_timeout: the same for a process that starts and loads what a job needs.
-        jobs: that a process keeps loaded, those that came last.
-        verbose: let processes write to standard error.
-    """
-
-    workers: int = 1
-    threads: int = 1
-    stall_timeout: float = 900.0
-    start_timeout: float = 300.0
-    jobs: int = 1
-    verbose: bool = False
-
-
-def local_config(workers: int, *, verbose: bool = False) -> LocalConfig:
-    """``workers`` processes (0: one per core), the cores divided among them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or cores
-    return LocalConfig(workers=count, threads=max(1, cores // count), verbose=verbose)
 
 
 def _nothing(event: str, data: object) -> None:
@@ -86,7 +46,7 @@ class _Worker:
     """A child as the launcher sees it.
 
     Attributes:
-        jobs: that it has, by their numbers, the one of now last.
+        jobs: that it has, by their numbers, the one of now last; of those ``early`` it has had no work yet.
         outbox: what its standard input has not yet taken.
         unanswered: messages to it that it has not yet dealt with; ``loading`` of them are jobs.
     """
@@ -95,6 +55,7 @@ class _Worker:
     events: int
     log: Path
     jobs: dict[int, Job] = field(default_factory=dict)
+    early: set[int] = field(default_factory=set)
     outbox: bytearray = field(default_factory=bytearray)
     buffer: bytearray = field(default_factory=bytearray)
     assigned: dict[str, Work] = field(default_factory=dict)
@@ -149,14 +110,19 @@ class LocalPool:
             self._close(worker)
         self._workers.clear()
 
-    def start(self, job: Job, count: int) -> None:
-        """Starts children for ``count`` elements that are to come, so that they load what the job needs meanwhile."""
-        self._job = job
-        for worker in self._workers:
-            if not worker.unanswered:
-                self._hand(worker)
+    def start(self, jobs: Sequence[Job], count: int) -> None:
+        """Starts children for ``count`` elements that are to come, so that they load meanwhile what the jobs need.
+
+        Args:
+            jobs: one after the other; none of them is dropped before there was work for it.
+        """
+        idle = [worker for worker in self._workers if not worker.unanswered]
+        self._job = jobs[0]
         while len(self._workers) < min(self.config.workers, count):
-            self._start_worker()
+            idle.append(self._start_worker())
+        for worker in idle:
+            for self._job in jobs:
+                worker.early.add(self._hand(worker))
 
     def work_off(
         self, job: Job, work: Sequence[Work], listen: Report = _nothing, check: Callable[[], None] = lambda: None
@@ -205,7 +171,7 @@ class LocalPool:
         self._outcomes: deque[Outcome] = deque()
         self._failed_starts = 0
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> _Worker:
         read_end, write_end = os.pipe()
         self._started += 1
         log = Path(self._logs.name) / f"worker-{self._started}.log"
@@ -214,7 +180,7 @@ class LocalPool:
         with open(log, "wb") as file:
             output = None if self.config.verbose else file
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "emobeam.runners.local_worker", str(write_end)],
+                [sys.executable, "-P", "-m", "emobeam.runners.children.child", str(write_end)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -229,6 +195,7 @@ class LocalPool:
         self._workers.append(worker)
         self._selector.register(read_end, selectors.EVENT_READ, worker)
         self._hand(worker)
+        return worker
 
     def _hand(self, worker: _Worker) -> int:
         """Makes the job of now one that a child has, and gives its number."""
@@ -237,9 +204,7 @@ class LocalPool:
         if number:
             worker.jobs[number] = worker.jobs.pop(number)
             return number
-        for oldest in list(worker.jobs)[: max(0, len(worker.jobs) + 1 - self.config.jobs)]:
-            del worker.jobs[oldest]
-            self._send(worker, ("drop", oldest))
+        self._drop(worker, self.config.jobs - 1)
         self._numbers += 1
         worker.jobs[self._numbers] = job
         worker.unanswered += 1
@@ -247,6 +212,13 @@ class LocalPool:
         worker.last_sign = time.monotonic()
         self._send(worker, ("job", self._numbers, job))
         return self._numbers
+
+    def _drop(self, worker: _Worker, room: int) -> None:
+        """Leaves a child the jobs that came last, and those that it has had no work of."""
+        old = [number for number in worker.jobs if number not in worker.early]
+        for number in old[: max(0, len(old) - room)]:
+            del worker.jobs[number]
+            self._send(worker, ("drop", number))
 
     def _send(self, worker: _Worker, message: Any) -> None:
         waiting = bool(worker.outbox)
@@ -322,6 +294,8 @@ class LocalPool:
             weight += piece[-1].weight
         if piece:
             number = self._hand(worker)
+            worker.early.discard(number)
+            self._drop(worker, self.config.jobs)
             worker.assigned = {item.key: item for item in piece}
             worker.last_sign = time.monotonic()
             worker.unanswered += 1

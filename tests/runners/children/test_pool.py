@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
-from emobeam.runners.local import LocalConfig, LocalPool, RunStopped, local_config
-from emobeam.runners.local_worker import packed
+from emobeam.runners.children.child import packed
+from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import LocalConfig, RunStopped, local_config
 from emobeam.schemas.records import EmobeamError
 from tests.pipelines.runs import wait_for
 from tests.runners.jobs import BrokenStartJob, Element, ElementsJob, LoadingJob, SlowToLoad, Unloadable
@@ -61,7 +62,7 @@ def run(folder: Path, elements: list[Element], heard: Heard, **settings: Any) ->
 
 def workers_now() -> list[psutil.Process]:
     return [
-        child for child in psutil.Process().children() if "emobeam.runners.local_worker" in " ".join(child.cmdline())
+        child for child in psutil.Process().children() if "emobeam.runners.children.child" in " ".join(child.cmdline())
     ]
 
 
@@ -216,7 +217,7 @@ def test_a_job_that_cannot_be_loaded_stops_the_run_with_the_reason() -> None:
 
 
 def test_a_worker_whose_launcher_dies_while_it_loads_goes_at_once(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "emobeam.runners.local_worker", "1"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "emobeam.runners.children.child", "1"], stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write(packed(("job", 1, SlowToLoad(str(tmp_path)))))
     process.stdin.flush()

@@ -1,0 +1,1 @@
+"""Child processes that work for a launcher or a worker: their pool, and what runs in them. Neither knows Beam."""
