@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.extraction.child_work import Report
+from emobeam.emo_transforms.storage.lean_imports import arrow_without_pandas
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
@@ -73,6 +74,7 @@ def main() -> None:
     """Works until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig()
+    arrow_without_pandas()
     report = PipeReporter(int(sys.argv[1]))
     inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()

@@ -19,6 +19,7 @@ from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
 from emobeam.emo_transforms.cache.shards import read_footer, segment_row
 from emobeam.emo_transforms.cache.video_facts import Facts, read_facts, settle_facts
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.plain_json import from_text
 from emobeam.schemas.records import Display, Failure, Fingerprint, Outcome, ShardRecord, VideoFacts
 from emobeam.schemas.tables import SEGMENTS, VIDEOS
@@ -27,7 +28,7 @@ from emobeam.schemas.tables import SEGMENTS, VIDEOS
 def read_index(features: str) -> list[dict[str, Any]]:
     """Rows of ``segments.parquet``; empty where there is none yet or it can't be read (it is only an index)."""
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(features, "segments.parquet"))))
+        table = read_parquet(storage.join(features, "segments.parquet"))
     except (OSError, pa.ArrowException):  # pyarrow tells of some damage by plain OSErrors
         return []
     rows: list[dict[str, Any]] = table.to_pylist() if table.schema.equals(SEGMENTS) else []

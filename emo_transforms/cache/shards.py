@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.cache.half_floats import to_half
 from emobeam.emo_transforms.storage import is_local, open_read
 from emobeam.emo_transforms.storage import size as size_of
 from emobeam.schemas.config import SCHEMA_VERSION
@@ -173,6 +172,8 @@ class ShardWriter:
         if max(-lowest, highest) > _FLOAT16_MAX:
             self.clipped += int((np.abs(values) > _FLOAT16_MAX).sum())
             values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
+        from emobeam.emo_transforms.cache.half_floats import to_half  # Numba is for those that write
+
         flat = pa.array(to_half(values).reshape(-1))
         length = int(np.prod(field.type.shape))
         return pa.ExtensionArray.from_storage(field.type, pa.FixedSizeListArray.from_arrays(flat, length))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import Fingerprint, Video, VideoFacts
 from emobeam.schemas.tables import PROBES
 
@@ -25,7 +26,7 @@ _FILE = "probes.parquet"
 def read_facts(features: str) -> dict[tuple[str, int, str], VideoFacts]:
     """What is known of the videos of a cache; nothing where the file isn't there or can't be read."""
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(features, _FILE))))
+        table = read_parquet(storage.join(features, _FILE))
     except (OSError, pa.ArrowException):
         return {}
     if not table.schema.equals(PROBES):

@@ -6,7 +6,12 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba
+from emobeam.emo_transforms.storage.lean_imports import imports_without
+
+# Numba looks for SciPy, which takes longer than itself, when it first compiles; it asks again where a loop needs it.
+with imports_without("scipy"):
+    import numba
+    import numba.np.arraymath
 
 from emobeam.emo_transforms.faces.numba_cache import keep_on_disk
 

@@ -8,9 +8,9 @@ bring along or take away for a player is moved here, once.
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 
 _PRECISION = 9
 """Decimal places of seconds that are kept: sums of floats must not move an edge across a frame."""
@@ -22,8 +22,7 @@ def media_offsets(output: str) -> dict[str, float]:
     Videos of which it isn't known (older versions, folders of crops) have none.
     """
     try:
-        data = storage.read_bytes(storage.join(output, "videos.parquet"))
-        table = pq.read_table(pa.BufferReader(data))
+        table = read_parquet(storage.join(output, "videos.parquet"))
     except (OSError, pa.ArrowException):
         return {}
     if not {"video", "offset"} <= set(table.column_names):

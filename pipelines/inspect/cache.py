@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset, shard_uri
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import make_index, read_index, rebuild_index
 from emobeam.emo_transforms.cache.shards import read_footer
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.pipelines.console import command
 from emobeam.pipelines.inspect.problems import Problem, extract_command, named, run_records, sizes_below
 from emobeam.schemas.records import EmobeamError
@@ -100,7 +100,7 @@ def _index(path: str, damaged: Sequence[Problem]) -> tuple[list[dict[str, Any]],
     if not damaged:
         return make_index(path)
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(path, "videos.parquet"))))
+        table = read_parquet(storage.join(path, "videos.parquet"))
     except (FileNotFoundError, pa.ArrowException, OSError):
         table = VIDEOS.empty_table()
     return read_index(path), table
@@ -115,7 +115,7 @@ def _stale_index(
     there = {row["shard"] for row in read_index(path)}
     ours = {row["shard"] for row in segments}
     try:
-        written = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(path, "videos.parquet"))))
+        written = read_parquet(storage.join(path, "videos.parquet"))
         same = written.equals(table)
     except (FileNotFoundError, pa.ArrowException, OSError):
         same = False

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.cache.index import make_index
 from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, marks_of_parts, part_name
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.pipelines.challenge.score import edition_of
 from emobeam.pipelines.console import command
 from emobeam.pipelines.inspect.problems import (
@@ -86,7 +86,7 @@ def _features(path: str, run: Mapping[str, Any]) -> str:
 
 def _table(uri: str) -> pa.Table | None:
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        return read_parquet(uri)
     except (FileNotFoundError, pa.ArrowException):
         return None
 
@@ -112,7 +112,7 @@ def _tasks(
         summary = _Summary(task, heads_thresholds(head.get("thresholds") for head in heads))
         for part in listing.parts.get(task, {}).values():
             try:
-                summary.add(pq.read_table(pa.BufferReader(storage.read_bytes(part.uri))))
+                summary.add(read_parquet(part.uri))
             except (OSError, pa.ArrowException, KeyError, ValueError):
                 damaged.append(part.uri)
         found[task] = summary.to_json()

@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
@@ -21,6 +18,7 @@ from emobeam.emo_transforms.results.overlay.drawing import Canvas
 from emobeam.emo_transforms.results.overlay.scene import Block, Story, make_block, make_faces
 from emobeam.emo_transforms.results.overlay.video_file import Encoding, Remade, chosen_frames, remake
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.emo_transforms.video.frames import probe_video
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.run_record import weights_line
@@ -161,8 +159,7 @@ def _read_run(output: str) -> dict[str, Any]:
 
 def _videos(output: str) -> list[str]:
     try:
-        data = storage.read_bytes(storage.join(output, "videos.parquet"))
-        ids: list[str] = pq.read_table(pa.BufferReader(data), columns=["video"])["video"].to_pylist()
+        ids: list[str] = read_parquet(storage.join(output, "videos.parquet"))["video"].to_pylist()
     except FileNotFoundError as error:
         raise EmobeamError(f"{output}: holds no videos.parquet; run emobeam predict again") from error
     return ids

@@ -16,6 +16,7 @@ from emobeam.emo_transforms.prediction.face_roles import SIDES
 from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, part_name, read_part_footer
 from emobeam.emo_transforms.prediction.subjects import Subjects
 from emobeam.emo_transforms.prediction.video_parts import PredictTools, made_by, missing_parts, shards_id
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.schemas.records import EmobeamError, UsageError, VideoFeatures
@@ -253,7 +254,7 @@ def _with_earlier(table: pa.Table, uri: str, others: Collection[str], cached: pa
 
 def _read_videos(uri: str) -> pa.Table:
     with suppress(OSError, pa.ArrowException):
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        table = read_parquet(uri)
         table = _with_later_columns(table)
         if table.schema.equals(VIDEOS):
             return table

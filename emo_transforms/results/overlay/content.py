@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, marks_in
@@ -19,6 +17,7 @@ from emobeam.emo_transforms.prediction.face_roles import SIDES
 from emobeam.emo_transforms.prediction.prediction_tables import part_uri, read_part_footer
 from emobeam.emo_transforms.prediction.smoothing import GAP_TOLERANCE
 from emobeam.emo_transforms.prediction.video_prediction import VideoView, view_video
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError, VideoFeatures
 from emobeam.schemas.tables import SOURCES
 
@@ -224,7 +223,7 @@ def read_values(output: str, task: str, video: str) -> TaskValues | None:
     if footer["video"] != video:
         raise EmobeamError(f"{uri}: is a table of {footer['video']!r}; remove it and run emobeam predict again")
     try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        table = read_parquet(uri)
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise EmobeamError(f"{uri}: the predictions can't be read ({reason}); run emobeam predict again") from error
