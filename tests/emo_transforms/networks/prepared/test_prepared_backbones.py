@@ -150,10 +150,8 @@ def test_what_a_file_holds_is_known_by_its_content(tmp_path: Path, folder: Path)
 @pytest.mark.parametrize(
     ("name", "weights", "kind", "message"),
     [
-        ("no_such_network", "untrained", UsageError, "timm has no such model"),
         ("mobilefacenet", "untrained", UsageError, "takes pictures of 112 px only"),
         (SMALL, "missing.safetensors", EmobeamError, "missing.safetensors: no such file"),
-        (SMALL, "mbf_va_mtl", UsageError, "holds weights of mobilefacenet"),
     ],
 )
 def test_mistakes_are_those_of_torch(
