@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ import pytest
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.extraction.video_plans import find_videos
-from emobeam.emo_transforms.networks.engines import resolve_engine
+from emobeam.emo_transforms.networks.engines import head_engine, resolve_engine
 from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, resolve_config, run_extract
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stages.run_record import PredictResult
 from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import ExtractConfig, SamplingConfig
+from emobeam.schemas.predict_config import PredictConfig
 
 ONE_SECOND = ExtractConfig(sampling=SamplingConfig(segment_seconds=1.0), engine=resolve_engine("auto", "cpu"))
 """Segments of a second: several per clip; the engine is the one the command line takes."""
@@ -84,10 +85,19 @@ def extract(
     return run_extract(full, told, pool), told
 
 
-def predict(features: Path, output: Path, pool: LocalPool, **request: Any) -> tuple[PredictResult, Told]:
-    """Runs stage 2 in workers of ``pool``; backbones of tests are untrained, and so is the head where none is named."""
+def predict(
+    features: Path, output: Path, pool: LocalPool, *, keep_engine: bool = False, **request: Any
+) -> tuple[PredictResult, Told]:
+    """Runs stage 2 in workers of ``pool``; backbones of tests are untrained, and so is the head where none is named.
+
+    Args:
+        keep_engine: take the engine of the config, not the one that the command line takes here.
+    """
     told = Told()
     request.setdefault("heads", ("untrained",))
+    request.setdefault("config", PredictConfig())
+    if not keep_engine:
+        request["config"] = replace(request["config"], engine=head_engine("auto", "cpu"))
     return run_predict(PredictRequest(str(features), str(output), local=pool.config, **request), told, pool), told
 
 

@@ -210,7 +210,7 @@ def test_the_engines_of_stage_2_agree(annotated: Path, tmp_path: Path, pool: Loc
     tables = {}
     for engine in ("torch", "openvino-f32"):
         config = PredictConfig(engine=engine)
-        predict(annotated / "features", tmp_path / engine, pool, heads=["shipped"], config=config)
+        predict(annotated / "features", tmp_path / engine, pool, heads=["shipped"], config=config, keep_engine=True)
         tables[engine] = table_of(tmp_path / engine)[0]
         assert json.loads((tmp_path / engine / "run.json").read_text())["config"]["engine"] == engine
     assert tables["openvino-f32"].equals(table_of(annotated)[0]), "annotate takes OpenVINO by itself"

@@ -204,29 +204,6 @@ def test_a_finished_run_is_left_as_it_is(reference: Run, pool: LocalPool) -> Non
     assert without_runs(reference.features) == index
 
 
-NO_BEAM = """
-import sys
-from emobeam.pipelines.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as ended:
-    assert not ended.code
-assert "apache_beam" not in sys.modules
-"""
-
-
-def test_with_nothing_left_to_do_there_is_no_graph(reference: Run) -> None:
-    options = ["--segment-seconds", "1", "--backbone-weights", "untrained", "--quiet"]
-    predict_options = ["--head", "untrained", "--edition", "8", "--quiet"]
-    for command in (
-        ["extract", reference.inputs, "--output", reference.features, *options],
-        ["predict", reference.features, "--output", reference.output, *predict_options],
-    ):
-        arguments = [sys.executable, "-c", NO_BEAM, *map(str, command)]
-        done = subprocess.run(arguments, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-
-
 def sound(features: Path, whole: Mapping[str, bytes]) -> int:
     """Checks a cache that a killed run left: shards are whole, and the index knows only of what is there."""
     there = {name: data for name, data in shards(features).items() if not name.startswith(".")}
