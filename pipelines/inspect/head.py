@@ -15,6 +15,7 @@ from emobeam.emo_transforms.networks.heads.folder import (
     WEIGHTS_FILE,
     check_head,
 )
+from emobeam.emo_transforms.networks.heads.prepared_heads import PreparedHead, ReadyRun, load_prepared_head
 from emobeam.pipelines.console import command
 from emobeam.pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
 from emobeam.schemas.records import EmobeamError
@@ -34,20 +35,15 @@ def describe_head(path: str, features: str = "") -> dict[str, Any]:
     except EmobeamError as error:
         raise EmobeamError(f"{uri}: {error}") from error
     data = json.loads(config_to_json(config))
-    from emobeam.emo_transforms.networks.heads.architectures.costs import describe as describe_cost  # loads torch
-
-    cost = describe_cost(config)
-    digest, problems = _files(path, config)
-    problems += [*_untrained(path, config), *_fit(path, config, features)]
+    head, problems = _files(path, config)
+    problems += [*_untrained(path, config), *_fit(path, config, head, features)]
     return {
         "kind": "head",
         "path": path,
         **{key: value for key, value in data.items() if key not in _LONG},
-        "weights_sha256": digest,
+        "weights_sha256": head.weights_sha256 if head is not None else "",
         "window_seconds": config.window_seconds,
-        "parameters": cost.parameters,
-        "final_parameters": cost.final_parameters,
-        "macs_per_frame": cost.macs_per_frame,
+        **_cost(config, head),
         "trained_on": len(config.trained_on),
         "tuned_on": len(config.tuned_on),
         "metrics": data.get("metrics") or {},
@@ -65,14 +61,28 @@ def _seeds(path: str) -> list[str]:
     return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(root, detail=False)]
 
 
-def _files(path: str, config: HeadConfig) -> tuple[str, list[Problem]]:
-    """The digest of the tensors, ``""`` where they can't be read, and what is wrong with the files."""
-    from emobeam.emo_transforms.networks.heads.files import load_head  # loads torch
+_COST = ("parameters", "final_parameters", "macs_per_frame")
 
-    problems, digest = [], ""
+
+def _cost(config: HeadConfig, head: PreparedHead | ReadyRun | None) -> dict[str, Any]:
+    """What it costs, also of a head whose tensors can't be read."""
+    if isinstance(head, PreparedHead):
+        return {name: head.facts[name] for name in _COST}
+    if head is not None:
+        return dict.fromkeys(_COST, 0)  # the backbone's own scores
+    from emobeam.emo_transforms.networks.heads.architectures.costs import describe  # loads torch
+
+    cost = describe(config)
+    return {name: getattr(cost, name) for name in _COST}
+
+
+def _files(path: str, config: HeadConfig) -> tuple[PreparedHead | ReadyRun | None, list[Problem]]:
+    """The head, None where it can't be read, and what is wrong with the files."""
+    problems: list[Problem] = []
+    head = None
     again = _train(path, config)
     try:
-        digest = load_head(path).weights_sha256
+        head = load_prepared_head(path)
     except EmobeamError as error:
         kind = "damaged" if storage.exists(storage.join(path, WEIGHTS_FILE)) else "missing"
         problems.append(Problem("error", kind, str(error), again))
@@ -87,7 +97,7 @@ def _files(path: str, config: HeadConfig) -> tuple[str, list[Problem]]:
     if storage.exists(storage.join(path, ".training")):
         what = "a run of training was broken off here; the same command goes on where it ended"
         problems.append(Problem("warning", "missing", what, again))
-    return digest, problems
+    return head, problems
 
 
 def _train(path: str, config: HeadConfig) -> str:
@@ -104,15 +114,13 @@ def _untrained(path: str, config: HeadConfig) -> list[Problem]:
     return [Problem("warning", "untrained", what, _train(f"{path.rstrip('/')}-trained", config))]
 
 
-def _fit(path: str, config: HeadConfig, features: str) -> list[Problem]:
-    if not features:
+def _fit(path: str, config: HeadConfig, head: PreparedHead | ReadyRun | None, features: str) -> list[Problem]:
+    if not features or head is None:
         return []
-    from emobeam.emo_transforms.networks.heads.files import load_head  # loads torch
-
     dataset = read_dataset(features)
     try:
         warnings = check_head(
-            load_head(path),
+            head,
             features_id=dataset.config.features_id,
             map_shapes=dict(dataset.map_shapes),
             rate=dataset.config.sampling.fps,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipelines.conftest import Run
+
 pytest.importorskip("openvino", reason="without OpenVINO networks run on torch")
 
 TORCH = {"torch", "torchvision", "timm"}

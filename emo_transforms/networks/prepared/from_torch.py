@@ -30,6 +30,7 @@ from emobeam.emo_transforms.networks.backbones.torch_backbones import (
     load_torch_backbone,
 )
 from emobeam.emo_transforms.networks.engines import compile_model, openvino_module, read_model, written_model
+from emobeam.emo_transforms.networks.heads.architectures.costs import describe as describe_cost
 from emobeam.emo_transforms.networks.heads.config import config_from_json
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import seeded_head
@@ -118,7 +119,15 @@ def _head(key: Key, head: Head) -> Made:
             [rng.normal(size=tuple(each.shape)).astype(np.float32) for each in graph.examples] for _ in range(_SAMPLES)
         ]
         files |= _written(graph.module, graph.examples, graph.name, f"head {head.config.name}", samples)
-    facts = {"weights_sha256": head.weights_sha256, "inputs": list(head.inputs), "streams": head.streams}
+    cost = describe_cost(head.config)
+    facts = {
+        "weights_sha256": head.weights_sha256,
+        "inputs": list(head.inputs),
+        "streams": head.streams,
+        "parameters": cost.parameters,
+        "final_parameters": cost.final_parameters,
+        "macs_per_frame": cost.macs_per_frame,
+    }
     wanted = key.identity["weights_sha256"]
     if wanted and wanted != head.weights_sha256:
         raise EmobeamError(f"head {head.config.name!r}: its weights have changed just now; begin again")
