@@ -87,7 +87,7 @@ def _takers() -> Iterator[Path]:
 
 def _prepare(folder: Path, key: Key, recipe: Mapping[str, Any], what: str) -> str:
     """Has it made; ``""``, or :data:`NO_ROOM`."""
-    order = {"folder": str(folder), "kind": key.kind, "identity": key.identity, "recipe": recipe}
+    order = {"folder": str(folder), "content": key.content, "recipe": recipe}
     done = subprocess.run(
         [sys.executable, "-P", "-m", _MODULE],
         input=json.dumps(order),

@@ -27,8 +27,12 @@ def main() -> None:
 def _answer(order: dict[str, Any]) -> dict[str, str]:
     from emobeam.emo_transforms.networks.prepared.from_torch import make
 
+    asked = order["content"]
+    key = Key(asked["kind"], asked["identity"])
+    if key.content != asked:
+        return {"error": "EmobeamError", "message": "emobeam or OpenVINO was replaced meanwhile; start the command again"}
     try:
-        made = list(make(Key(order["kind"], order["identity"]), order["recipe"]))
+        made = list(make(key, order["recipe"]))
     except (UsageError, EmobeamError) as error:
         return {"error": "UsageError" if isinstance(error, UsageError) else "EmobeamError", "message": str(error)}
     store = Store(Path(order["folder"]))
