@@ -88,6 +88,20 @@ def _takers() -> Iterator[Path]:
 def _prepare(folder: Path, key: Key, recipe: Mapping[str, Any], what: str) -> str:
     """Has it made; ``""``, or :data:`NO_ROOM`."""
     order = {"folder": str(folder), "content": key.content, "recipe": recipe}
+    answer = _asked_here(order) if "torch" in sys.modules else _asked_there(order, what)
+    if message := answer.get("message"):
+        raise {"UsageError": UsageError}.get(answer["error"], EmobeamError)(message)
+    return str(answer.get("error", ""))
+
+
+def _asked_here(order: dict[str, Any]) -> dict[str, str]:
+    """What has torch already needs no other process for it, which would take seconds to load it again."""
+    from emobeam.emo_transforms.networks.prepared.preparing import prepared
+
+    return prepared(order)
+
+
+def _asked_there(order: dict[str, Any], what: str) -> dict[str, str]:
     done = subprocess.run(
         [sys.executable, "-P", "-m", _MODULE],
         input=json.dumps(order),
@@ -97,10 +111,8 @@ def _prepare(folder: Path, key: Key, recipe: Mapping[str, Any], what: str) -> st
         check=False,
     )
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise EmobeamError(f"{what}: can't be prepared: its process ended with {done.returncode} ({last})") from None
-    if message := answer.get("message"):
-        raise {"UsageError": UsageError}.get(answer["error"], EmobeamError)(message)
-    return str(answer.get("error", ""))
+    return answer

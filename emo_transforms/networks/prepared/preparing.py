@@ -1,4 +1,4 @@
-"""The process that prepares one network: it alone imports torch. An order comes as JSON on standard input."""
+"""Preparing one network, in a process of its own that imports torch; its order comes as JSON on standard input."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ def main() -> None:
     # What libraries print meanwhile is none.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    answers.write(json.dumps(_answer(order)) + "\n")
+    answers.write(json.dumps(prepared(order)) + "\n")
     answers.flush()
 
 
-def _answer(order: dict[str, Any]) -> dict[str, str]:
+def prepared(order: dict[str, Any]) -> dict[str, str]:
+    """Does what an order asks for; ``error`` and ``message`` where it can't be done."""
     from emobeam.emo_transforms.networks.prepared.from_torch import make
 
     asked = order["content"]
     key = Key(asked["kind"], asked["identity"])
     if key.content != asked:
-        return {"error": "EmobeamError", "message": "emobeam or OpenVINO was replaced meanwhile; start the command again"}
+        return {"error": "EmobeamError", "message": "emobeam or OpenVINO was replaced meanwhile; start again"}
     try:
         made = list(make(key, order["recipe"]))
     except (UsageError, EmobeamError) as error:
         return {"error": "UsageError" if isinstance(error, UsageError) else "EmobeamError", "message": str(error)}
     store = Store(Path(order["folder"]))
     try:
-        for key, entry in made:
-            store.write(key, entry)
+        for each, entry in made:
+            store.write(each, entry)
     except OSError:
         return {"error": NO_ROOM}
     return {}
