@@ -18,7 +18,7 @@ from tests.benchmarks.material import loop_clip, scale_clip, several_faces, vide
 from tests.benchmarks.measure import MODE_TEXT, as_worker, detector_modes, parser, run, stage1_settings
 from tests.benchmarks.runs import PeakMemory, extract
 
-LIMIT_MB = 1500
+LIMIT_MB = 650
 FLAT = 1.1
 """A run ten times as long may take a tenth more: allocators and buffers settle only after some batches."""
 

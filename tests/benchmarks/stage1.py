@@ -41,7 +41,7 @@ from tests.benchmarks.plain_script import PLAIN, Outcome, PlainScript
 from tests.benchmarks.steps import Steps
 
 SPEED = {"exact": Goal(at_least=5), "track": Goal(at_least=10)}
-AGAINST_DECODING = Goal(at_most=2.5)
+AGAINST_DECODING = Goal(at_most=1.6)
 
 
 def run_emobeam(clip: Path, tools: Tools, features: Path) -> Outcome:

@@ -26,7 +26,8 @@ import psutil
 
 from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
-from tests.benchmarks.material import REAL, carphone, loop_clip, one_face, several_faces, video_seconds
+from tests.benchmarks.growth import many_clips
+from tests.benchmarks.material import REAL, carphone, loop_clip, one_face, scale_clip, several_faces, video_seconds
 from tests.benchmarks.measure import MODE_TEXT, Spent, as_worker, interleaved, parser, run, walls
 from tests.benchmarks.plain_script import PLAIN
 from tests.benchmarks.runs import peak_mb
@@ -186,6 +187,27 @@ def longer_clips(folder: Path, repeats: int, times: int, seconds: float) -> tupl
     return figures, details
 
 
+def many_short(folder: Path, repeats: int, count: int) -> Figure:
+    """So many clips of 2 s against one clip of as many frames, two workers."""
+    short = scale_clip(carphone(), folder / "short.mp4", height=360, seconds=2.0)
+    clips = {"many": many_clips(short, count, folder), "one": loop_clip(short, folder / "long.mp4", times=count)}
+
+    def extract(clip: Path) -> Callable[[], Spent]:
+        def work() -> Spent:
+            output = folder / "extracted"
+            shutil.rmtree(output, ignore_errors=True)
+            return command([*EMOBEAM, "extract", str(clip), "--output", str(output), "--workers", "2", "--quiet"], 2)
+
+        return work
+
+    spent = interleaved({side: extract(clip) for side, clip in clips.items()}, repeats, warm_up=False)
+    return ratio_figure(
+        "start.many", f"extract, {count} clips of 2 s, two workers", "one clip of as many frames",
+        walls(spent["one"]), walls(spent["many"]), goal=Goal(at_least=0.95),
+        note=f"{statistics.median(walls(spent['many'])):.0f} s",
+    )  # fmt: skip
+
+
 def memory(folder: Path, seconds: float) -> list[Figure]:
     """Peaks of the command's own process, and of its worker together with the decoding process."""
     peaks = Peaks()
@@ -206,6 +228,7 @@ def measure(options: argparse.Namespace) -> Section:
             found, more = longer_clips(folder, max(1, options.repeats // 2), times=10, seconds=20.0)
             figures += found
             details |= more
+            figures.append(many_short(folder, max(1, options.repeats // 2), 1000))
         figures += memory(folder, 1.0 if options.quick else 4.0)
     return Section("start", tuple(figures), details=details)
 
