@@ -397,4 +397,6 @@ def shard_name(
     first frame. ``display`` counts where it isn't plain: plain videos keep the names of older versions.
     """
     shown = [] if display is None or display.plain else [to_json(display)]
+    if shown and not shown[0]["tones"]:
+        del shown[0]["tones"]  # younger than the rest
     return digest_of([video, fingerprint.size, fingerprint.digest, segment_start, cache_id, *shown])

@@ -38,9 +38,10 @@ def _kinds(kind: type[Any]) -> tuple[Any, ...]:
 def _made(kind: Any, data: Any) -> Any:
     if is_dataclass(kind):
         kinds = _kinds(kind)  # type: ignore[arg-type]
-        if len(kinds) != len(data):
+        if len(data) > len(kinds):
             raise ValueError(f"not a {kind}: {len(data)} values instead of {len(kinds)}")
-        return kind(*(_made(each, item) for each, item in zip(kinds, data, strict=True)))  # type: ignore[operator]
+        # What an older version wrote may lack the last fields; without a default that is a TypeError.
+        return kind(*(_made(each, item) for each, item in zip(kinds, data, strict=False)))  # type: ignore[operator]
     arguments = get_args(kind)
     if get_origin(kind) is tuple:
         kinds = arguments[:1] * len(data) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments

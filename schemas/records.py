@@ -105,6 +105,8 @@ class Display:
         stream: index of the stream in its container where it isn't the one that FFmpeg takes for the best; else -1.
         clock: places (frame, milliseconds) where the clock was set anew: the first frame after it, and by how much
             its time was moved.
+        tones: how brightness of high dynamic range is coded (``PQ``, ``HLG``), which is mapped to standard range; else
+            ``""``.
     """
 
     sizes: tuple[CodedSize, ...] = ()
@@ -112,6 +114,7 @@ class Display:
     interlaced: bool = False
     stream: int = -1
     clock: tuple[tuple[int, int], ...] = ()
+    tones: str = ""
 
     @property
     def plain(self) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from emobeam.emo_transforms.video.interlacing import may_be_interlaced
 from emobeam.emo_transforms.video.opening import Complaints, decode_packet
+from emobeam.emo_transforms.video.picture.interlacing import may_be_interlaced
 
 if TYPE_CHECKING:
     from av.packet import Packet

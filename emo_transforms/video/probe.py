@@ -9,15 +9,6 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from emobeam.emo_transforms.video.clock import LEAP, gap_notes, setting_notes, straightened
-from emobeam.emo_transforms.video.geometry import (
-    SQUARE,
-    common_size,
-    display_matrix,
-    orientation,
-    pixel_aspect,
-    turned,
-)
-from emobeam.emo_transforms.video.interlacing import LOOKED_AT, FieldEvidence
 from emobeam.emo_transforms.video.opening import (
     Complaints,
     Progress,
@@ -30,6 +21,16 @@ from emobeam.emo_transforms.video.opening import (
     packets,
 )
 from emobeam.emo_transforms.video.packet_watch import PacketWatch
+from emobeam.emo_transforms.video.picture.geometry import (
+    SQUARE,
+    common_size,
+    display_matrix,
+    orientation,
+    pixel_aspect,
+    turned,
+)
+from emobeam.emo_transforms.video.picture.interlacing import LOOKED_AT, FieldEvidence
+from emobeam.emo_transforms.video.picture.tones import TRANSFERS
 from emobeam.schemas.config import DecoderConfig
 from emobeam.schemas.records import CodedSize, Display, InputError, Probe, VideoFacts
 
@@ -44,9 +45,6 @@ _MESSAGES = 3
 _AVI_REORDERED = frozenset({"h264", "hevc", "vvc"})
 """AVI stores no presentation times; for these codecs FFmpeg makes them up from the order of the packets,
 which is wrong wherever there are B-frames."""
-
-_TRANSFERS = {16: "PQ", 18: "HLG"}
-"""FFmpeg's numbers (AVColorTransferCharacteristic) of brightness coded for high dynamic range."""
 
 _SET_ANEW = 0x200
 """FFmpeg's flag (AVFMT_TS_DISCONT) of containers in which the clock may be set anew."""
@@ -114,17 +112,16 @@ def _probe(
     _check_size(path, *coded_size, config)
     width, height = turned(coded_size, rotation)
     plain_size = len(sizes) == 1 and sizes[0].aspect == SQUARE
+    tones = TRANSFERS.get(int(first.color_trc), "")
     display = Display(
         sizes=() if plain_size else sizes,
         mirrored=mirrored,
         interlaced=interlaced,
         stream=-1 if choice.usual else choice.index,
         clock=line.settings,
+        tones=tones,
     )
-    tones = _TRANSFERS.get(int(first.color_trc))
-    tone_note = (
-        f"is coded for high dynamic range ({tones}); its tones are taken as they are and look flat" if tones else ""
-    )
+    tone_note = f"is coded for high dynamic range ({tones}); it was mapped to standard range" if tones else ""
     notes = [*choice.notes, tone_note, turn_note, aspect_note, *_size_notes(sizes), *line.notes]
     notes += gap_notes(line.pts, line.time_base, found.complaints if not line.settings else ())
     return Probe(

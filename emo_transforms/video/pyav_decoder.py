@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from emobeam.emo_transforms.video.geometry import Shower
-from emobeam.emo_transforms.video.interlacing import Deinterlacer
 from emobeam.emo_transforms.video.opening import Progress, decode_packet, idle, open_video, packets
+from emobeam.emo_transforms.video.picture.geometry import Shower
+from emobeam.emo_transforms.video.picture.interlacing import Deinterlacer
 from emobeam.schemas.config import DecoderConfig
 from emobeam.schemas.records import Segment
 
@@ -41,7 +41,7 @@ def decode_pyav(
     Yields:
         Frame number and upright RGB picture uint8 [H, W, 3], ascending. Frames that can't be decoded or are
         flagged as corrupt are left out. All pictures have the size of the segment, even if the stream changes it,
-        and look as a player shows them (see :mod:`emobeam.emo_transforms.video.geometry`).
+        and look as a player shows them (see :mod:`emobeam.emo_transforms.video.picture.geometry`).
 
     Raises:
         InputError: the file can't be opened or read.

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.video.clock import LEAP
-from emobeam.emo_transforms.video.geometry import Shower
-from emobeam.emo_transforms.video.interlacing import Deinterlacer
 from emobeam.emo_transforms.video.opening import Progress, decode_packet, idle, input_error, open_video
+from emobeam.emo_transforms.video.picture.geometry import Shower
+from emobeam.emo_transforms.video.picture.interlacing import Deinterlacer
 from emobeam.schemas.records import InputError, Probe
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ COPIED_AUDIO = frozenset(("aac", "mp3", "opus", "flac"))
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _LIMITED = 1  # AVCOL_RANGE_MPEG
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_BT709 = 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709, AVCOL_TRC_BT709
 _KEYFRAME_SECONDS = 2.0
 
 
@@ -283,10 +284,11 @@ class _Writer:
         context.gop_size = max(1, round(_KEYFRAME_SECONDS * float(rate)))
         context.thread_count = self._encoding.threads
         # The same matrix there and back leaves colours as they were, whatever a player takes it for.
-        self._space = int(frame.colorspace)
+        mapped = bool(self._probe.display.tones)
+        self._space = _BT709 if mapped else int(frame.colorspace)
         context.colorspace, context.color_range = self._space, _LIMITED
-        context.color_primaries = self._source.codec_context.color_primaries
-        context.color_trc = self._source.codec_context.color_trc
+        context.color_primaries = _BT709 if mapped else self._source.codec_context.color_primaries
+        context.color_trc = _BT709 if mapped else self._source.codec_context.color_trc
         self._stream, self.width, self.height = stream, width, height
 
     def finish(self) -> None:

@@ -17,6 +17,10 @@ import numpy as np
 from av.filter import Graph
 from PIL import Image
 
+from emobeam.emo_transforms.video.frames import decode_frames, probe_video
+from emobeam.emo_transforms.video.sampling import one_frame, plan_segments
+from emobeam.schemas.config import DecoderConfig, SamplingConfig
+from emobeam.schemas.records import Fingerprint, Probe, Video
 from tests.clips import Picture, face, write_number
 
 FPS = 25
@@ -256,3 +260,38 @@ def tape(path: Path, *, frames: int = 40, fielded: bool = True) -> tuple[Path, l
             packet.stream = stream
             out.mux(packet)
     return path, [moment(2 * number) for number in range(frames)]
+
+
+# --- as it is read ---------------------------------------------------------------------------------------
+
+
+def probed(path: Path, stream: int = -1) -> Probe:
+    return probe_video(str(path), DecoderConfig(stream=stream))
+
+
+def pictures_of(path: Path, seconds: float = 60.0, *, fps: float = 0.0, stream: int = -1) -> dict[int, Picture]:
+    probe = probed(path, stream)
+    video = Video(path.stem, str(path))
+    found: dict[int, Picture] = {}
+    for segment in plan_segments(video, Fingerprint(1, ""), probe, SamplingConfig(fps, seconds), "cache"):
+        assert segment.display.mirrored == probe.display.mirrored
+        found.update(decode_frames(str(path), segment, DecoderConfig(stream=stream)))
+    return found
+
+
+def same_wherever_cut(path: Path) -> dict[int, Picture]:
+    """All pictures, after it was seen that no cut and no sampling changes a byte."""
+    whole = pictures_of(path)
+    for other in (pictures_of(path, 0.3), pictures_of(path, 0.25, fps=6.0)):
+        assert other.keys() <= whole.keys()
+        assert all(np.array_equal(whole[frame], picture) for frame, picture in other.items())
+    probe = probed(path)
+    for frame in list(whole)[:: max(1, len(whole) // 4)]:
+        ((_, alone),) = decode_frames(str(path), one_frame(Video("v", str(path)), probe, frame), DecoderConfig())
+        assert np.array_equal(alone, whole[frame])
+    return whole
+
+
+def apart(picture: Picture, expected: Picture) -> float:
+    assert picture.shape == expected.shape
+    return float(np.abs(picture.astype(float) - expected).mean())

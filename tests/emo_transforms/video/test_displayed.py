@@ -9,47 +9,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emobeam.emo_transforms.video.frames import decode_frames, probe_video
-from emobeam.emo_transforms.video.sampling import one_frame, plan_segments
-from emobeam.schemas.config import DecoderConfig, SamplingConfig
-from emobeam.schemas.records import Display, Fingerprint, InputError, Probe, Video
+from emobeam.schemas.records import Display, InputError
 from tests.clips import Picture, read_number
-from tests.emo_transforms.video.displayed import MATRICES, Part, join, shown, tape, two_streams, weave
+from tests.emo_transforms.video.displayed import (
+    MATRICES,
+    Part,
+    apart,
+    join,
+    pictures_of,
+    probed,
+    same_wherever_cut,
+    shown,
+    tape,
+    two_streams,
+    weave,
+)
 
 CLOSE = 8.0
 """Mean difference of pixels that coding and scaling may make; a flipped or squeezed picture differs by 20 and more."""
-
-
-def probed(path: Path, stream: int = -1) -> Probe:
-    return probe_video(str(path), DecoderConfig(stream=stream))
-
-
-def pictures_of(path: Path, seconds: float = 60.0, *, fps: float = 0.0, stream: int = -1) -> dict[int, Picture]:
-    probe = probed(path, stream)
-    video = Video(path.stem, str(path))
-    found: dict[int, Picture] = {}
-    for segment in plan_segments(video, Fingerprint(1, ""), probe, SamplingConfig(fps, seconds), "cache"):
-        assert segment.display.mirrored == probe.display.mirrored
-        found.update(decode_frames(str(path), segment, DecoderConfig(stream=stream)))
-    return found
-
-
-def same_wherever_cut(path: Path) -> dict[int, Picture]:
-    """All pictures, after it was seen that no cut and no sampling changes a byte."""
-    whole = pictures_of(path)
-    for other in (pictures_of(path, 0.3), pictures_of(path, 0.25, fps=6.0)):
-        assert other.keys() <= whole.keys()
-        assert all(np.array_equal(whole[frame], picture) for frame, picture in other.items())
-    probe = probed(path)
-    for frame in list(whole)[:: max(1, len(whole) // 4)]:
-        ((_, alone),) = decode_frames(str(path), one_frame(Video("v", str(path)), probe, frame), DecoderConfig())
-        assert np.array_equal(alone, whole[frame])
-    return whole
-
-
-def apart(picture: Picture, expected: Picture) -> float:
-    assert picture.shape == expected.shape
-    return float(np.abs(picture.astype(float) - expected).mean())
 
 
 def check_all(found: dict[int, Picture], parts: list[Part], turn: tuple[int, bool] = (0, False)) -> None:
