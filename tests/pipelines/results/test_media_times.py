@@ -79,10 +79,10 @@ def test_the_program_agrees_with_itself_whatever_clock_its_values_come_on(late: 
         rows = [f"late,AU12,{first / 30 + LATE:.3f},{last / 30 + LATE:.3f}" for first, last in SMILES]
         human.write_text("\n".join(["video,unit,onset,offset", *rows]))
     else:
-        rows = {"video": "late", "time": np.round(clock + LATE, 6), "AU12": steps(600, SMILES)}
+        values = pd.DataFrame({"video": "late", "time": np.round(clock + LATE, 6), "AU12": steps(600, SMILES)})
         if form.startswith("program"):
-            rows |= {"time": clock, "first_frame": LATE}
-        pd.DataFrame(rows).to_csv(human, index=False)
+            values = values.assign(time=clock, first_frame=LATE)
+        values.to_csv(human, index=False)
     found = run_agree(late, str(human), StudyConfig(min_duration=0.0, merge_gap=0.0)).summary
     unit = next(row for row in found["units"] if row["unit"] == "AU12")
     assert unit["kappa"] == pytest.approx(1)

@@ -33,7 +33,7 @@ TRANSFERS = {"PQ": 16, "HLG": 18}
 
 
 def plain(number: int) -> Picture:
-    return np.rint(face(number, SIZE) * DARKER).astype(np.uint8)
+    return np.asarray(np.rint(face(number, SIZE) * DARKER), np.uint8)
 
 
 def to_xyz(name: str) -> Floats:
@@ -54,7 +54,7 @@ def signal(picture: Picture, tones: str) -> Floats:
     luminance = (light / 1000) @ to_xyz("BT.2020")[1]
     scene = light / 1000 / np.maximum(luminance, 1e-9)[..., None] ** (0.2 / 1.2)
     bright = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright)
+    return np.asarray(np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright), np.float64)
 
 
 def ten_bits(rgb: Floats) -> av.VideoFrame:
