@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_STEPS_BACK = (0.0, 1.0, 3.0, 10.0)
+STEPS_BACK = (0.0, 1.0, 3.0, 10.0)
 """Seconds by which tries seek further back, one after the other, while they land too late: MPEG-TS and MPEG-PS have no
 index, so a seek lands behind the keyframe that is needed."""
 
@@ -84,7 +84,7 @@ def _by_pts(path: str, segment: Segment, threads: int, progress: Progress) -> It
     start = _frame_before(first, segment) if every else first
     # Seeking is a matter of trust: containers index by decoding time, streams may need a run-up. So a seek
     # that lands behind the first wanted frame is tried again from further back, at last from the beginning.
-    for step_back in (None,) if segment.frames[0] == 1 else (*_STEPS_BACK, None):
+    for step_back in (None,) if segment.frames[0] == 1 else (*STEPS_BACK, None):
         with open_video(path, threads=threads, stream=segment.display.stream) as (container, stream):
             target = None
             if step_back is not None:
