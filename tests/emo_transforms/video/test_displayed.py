@@ -100,9 +100,13 @@ def test_pixels_near_square_or_beyond_belief_count_as_square(tmp_path: Path, asp
     assert any("can't be meant" in note for note in probe.facts.notes) == noted
 
 
-def test_a_size_that_changes_shows_every_picture_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("turn.webm", "libvpx"), ("turn.mp4", "libx264"), ("turn.mov", "libx264"), ("turn.ts", "libx264")],
+)
+def test_a_size_that_changes_shows_every_picture_whole(tmp_path: Path, name: str, codec: str) -> None:
     parts = [Part(frames=12), Part(frames=12, width=128, height=192, begin=480)]
-    path = weave(tmp_path / "turn.webm", parts, codec="libvpx")
+    path = weave(tmp_path / name, parts, codec=codec)
     check_all(same_wherever_cut(path), parts)
     probe = probed(path)
     assert (probe.width, probe.height) == (288, 192)
