@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -38,9 +38,10 @@ def _kinds(kind: type[Any]) -> tuple[Any, ...]:
 def _made(kind: Any, data: Any) -> Any:
     if is_dataclass(kind):
         kinds = _kinds(kind)  # type: ignore[arg-type]
-        if len(data) > len(kinds):
+        # The last field may be younger than the text.
+        needed = len(kinds) - (fields(kind)[-1].default is not MISSING)
+        if not needed <= len(data) <= len(kinds):
             raise ValueError(f"not a {kind}: {len(data)} values instead of {len(kinds)}")
-        # What an older version wrote may lack the last fields; without a default that is a TypeError.
         return kind(*(_made(each, item) for each, item in zip(kinds, data, strict=False)))  # type: ignore[operator]
     arguments = get_args(kind)
     if get_origin(kind) is tuple:

@@ -96,17 +96,15 @@ class CodedSize:
 
 @dataclass(frozen=True)
 class Display:
-    """What beside a turn (``rotation``) makes decoded frames what a player shows; the default is that of plain video.
+    """What beside a turn (``rotation``) makes decoded frames what a player shows; the default is plain video.
 
     Attributes:
         sizes: coded sizes in the order of the frames; empty where there is one, and pixels are square.
         mirrored: left and right of the coded picture are swapped before it is turned.
         interlaced: the two fields of a frame show different moments, so whole pictures are made of them.
         stream: index of the stream in its container where it isn't the one that FFmpeg takes for the best; else -1.
-        clock: places (frame, milliseconds) where the clock was set anew: the first frame after it, and by how much
-            its time was moved.
-        tones: how brightness of high dynamic range is coded (``PQ``, ``HLG``), which is mapped to standard range; else
-            ``""``.
+        clock: (frame, ms) where the clock was set anew: the first frame after it, how much its time was moved.
+        tones: how high dynamic range is coded (``PQ``, ``HLG``), which is mapped to standard range; else ``""``.
     """
 
     sizes: tuple[CodedSize, ...] = ()
