@@ -59,8 +59,8 @@ def probe_video(path: str, config: DecoderConfig, *, progress: Progress = idle) 
     first keyframe, and pictures before the first one a decoder gives out without complaint (leading pictures
     of an open group). The file is decoded once, and what comes out is counted, where packets don't tell all:
     no usable presentation times (``seekable`` is then false, and ``pts`` are the decoder's time stamps if those
-    ascend, else the frames' ranks at the average rate), a clock that is set anew, a coded size that changes, or
-    two packets to a frame.
+    ascend, else the frames' ranks at the average rate), a clock that is set anew, a coded size that changes,
+    two packets to a frame, or packets without one in the first seconds.
 
     Args:
         path: a local file.
@@ -90,7 +90,7 @@ def probe_video(path: str, config: DecoderConfig, *, progress: Progress = idle) 
         raise InputError(message, stage="probe", reason="damaged", permanent=True)
 
     interlaced, halved = _look_at_fields(path, choice, progress) if found.fielded else (False, False)
-    line = _timeline(found, first.pts, media, halved, lambda: _shown(path, choice, media, progress))
+    line = _timeline(found, first.pts, media, halved or found.silent, lambda: _shown(path, choice, media, progress))
     return _probe(path, config, first, found, media, choice, line, messages, interlaced)
 
 
@@ -226,7 +226,7 @@ class _Decoded:
 
 
 def _timeline(
-    found: PacketWatch, first: int | None, media: _Media, halved: bool, decode: Callable[[], _Decoded]
+    found: PacketWatch, first: int | None, media: _Media, fewer: bool, decode: Callable[[], _Decoded]
 ) -> _Timeline:
     stamps = found.stamps()
     pts = sorted({stamp for stamp in stamps if stamp is not None})
@@ -234,14 +234,14 @@ def _timeline(
     base = media.time_base
     leaps = media.leaps and any(after - before > LEAP / base for before, after in pairwise(pts))
     undated = not dated or media.made_up or first is None or pts[0] < first
-    if not (undated or leaps or halved or found.clock_back or found.resized):
+    if not (undated or leaps or fewer or found.clock_back or found.resized):
         return _Timeline(tuple(pts), base, pts[0])
     decoded = decode()
     shown = [stamp for stamp in decoded.stamps if stamp is not None]
     whole = len(shown) == len(decoded.stamps) > 0
     begin = shown[0] if shown else None
     if whole and not leaps and all(a < b for a, b in pairwise(shown)):
-        if not dated or halved:
+        if not dated or fewer:
             return _Timeline(tuple(shown), base, begin, dated, sizes=_sizes(decoded, media))
         if found.clean:
             pts = [stamp for stamp in pts if stamp >= shown[0]]

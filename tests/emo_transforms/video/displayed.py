@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "ultrafast", "crf": "10", "bf": "2", "sc_threshold": "0"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "4"},
     "mpeg2video": {"bf": "2"},
+    "mpeg4": {},
 }
 
 
@@ -260,6 +261,32 @@ def tape(path: Path, *, frames: int = 40, fielded: bool = True) -> tuple[Path, l
             packet.stream = stream
             out.mux(packet)
     return path, [moment(2 * number) for number in range(frames)]
+
+
+def silent(path: Path, *, frames: int, repeats: Sequence[int]) -> Path:
+    """An MPEG-4 Part 2 recording as Xvid makes it: frames that repeat the last one are packets without a picture."""
+    part = Part()
+    encoder = Encoder("mpeg4", part, gop=50, bf="0")
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("mpeg4", rate=FPS)
+        stream.codec_context.width, stream.codec_context.height = part.coded
+        stream.codec_context.pix_fmt = "yuv420p"
+        pictures = [shown(number, part) for number in range(1, frames + 1)]
+        for place, picture in enumerate(pictures):
+            if place + 1 in repeats:
+                picture[:] = pictures[place - 1]
+        for number, packet in enumerate(encoder.packets(pictures), start=1):
+            passed = packet
+            if number in repeats:
+                # P-VOP, no whole second more, increment in 25ths, not coded (ISO/IEC 14496-2, 6.2.5), stuffing.
+                bits = f"01{0}1{(number - 1) % FPS:05b}1{0}"
+                bits += "0" + "1" * (-(len(bits) + 1) % 8)
+                passed = av.Packet(b"\0\0\1\xb6" + int(bits, 2).to_bytes(len(bits) // 8, "big"))
+                passed.pts, passed.dts, passed.time_base = packet.pts, packet.dts, packet.time_base
+                passed.duration = packet.duration
+            passed.stream = stream
+            out.mux(passed)
+    return path
 
 
 # --- as it is read ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tests.emo_transforms.video.displayed import (
     probed,
     same_wherever_cut,
     shown,
+    silent,
     tape,
     two_streams,
     weave,
@@ -289,3 +290,11 @@ def test_segments_of_containers_without_an_index_are_not_read_from_the_beginning
     assert found == list(range(1, 301))
     # From the beginning each time would be 2.5 times.
     assert len(read) < 1.8 * len(found)
+
+
+def test_packets_that_repeat_a_picture_are_no_frames(tmp_path: Path) -> None:
+    path = silent(tmp_path / "xvid.avi", frames=30, repeats=(11, 21, 22))
+    found = same_wherever_cut(path)
+    expected = [number for number in range(1, 31) if number not in (11, 21, 22)]
+    assert [read_number(picture) for picture in found.values()] == expected
+    np.testing.assert_allclose(probed(path).times(), (np.array(expected) - 1) / 25)
