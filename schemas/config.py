@@ -393,8 +393,8 @@ def shard_name(
     """Name of a shard without folder and extension (design: one hash of all that decides its bytes).
 
     ``segment_start``: on the time grid, in s; of crops without time the index of the first frame. A plain ``display``
-    and ``tones`` that are none don't count, so names of older versions stay.
+    and younger parts of it that say nothing don't count, so names of older versions stay.
     """
     shown = [] if display is None or display.plain else [to_json(display)]
-    shown = [{key: each[key] for key in each if key != "tones" or each[key]} for each in shown]
+    shown = [{key: each[key] for key in each if each[key] or key not in ("tones", "silent")} for each in shown]
     return digest_of([video, fingerprint.size, fingerprint.digest, segment_start, cache_id, *shown])

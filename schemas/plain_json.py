@@ -12,6 +12,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 
+_MOST_YOUNG = 2
+
+
 def to_text(record: Any) -> str:
     """A record as a line of JSON; equal records give equal text."""
     return json.dumps(_plain(record), separators=(",", ":"))
@@ -38,8 +41,8 @@ def _kinds(kind: type[Any]) -> tuple[Any, ...]:
 def _made(kind: Any, data: Any) -> Any:
     if is_dataclass(kind):
         kinds = _kinds(kind)  # type: ignore[arg-type]
-        # The last field may be younger than the text.
-        needed = len(kinds) - (fields(kind)[-1].default is not MISSING)
+        # The last fields may be younger than the text.
+        needed = len(kinds) - sum(each.default is not MISSING for each in fields(kind)[-_MOST_YOUNG:])
         if not needed <= len(data) <= len(kinds):
             raise ValueError(f"not a {kind}: {len(data)} values instead of {len(kinds)}")
         return kind(*(_made(each, item) for each, item in zip(kinds, data, strict=False)))  # type: ignore[operator]

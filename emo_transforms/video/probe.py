@@ -120,6 +120,7 @@ def _probe(
         stream=-1 if choice.usual else choice.index,
         clock=line.settings,
         tones=tones,
+        silent=found.silent,
     )
     tone_note = f"is coded for high dynamic range ({tones}); it was mapped to standard range" if tones else ""
     notes = [*choice.notes, tone_note, turn_note, aspect_note, *_size_notes(sizes), *line.notes]

@@ -296,5 +296,6 @@ def test_packets_that_repeat_a_picture_are_no_frames(tmp_path: Path) -> None:
     path = silent(tmp_path / "xvid.avi", frames=30, repeats=(11, 21, 22))
     found = same_wherever_cut(path)
     expected = [number for number in range(1, 31) if number not in (11, 21, 22)]
+    assert probed(path).display == Display(silent=True)  # shards of older versions hold other frames
     assert [read_number(picture) for picture in found.values()] == expected
     np.testing.assert_allclose(probed(path).times(), (np.array(expected) - 1) / 25)
