@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
 
-FIRST_FRAME = "first_frame"
+MEDIA_OFFSET = "media_offset"
 """Column of tables that have times in s from the first frame: its place on the media's own clock. A table that is read
 has such times where it has this column, else those of a player."""
 

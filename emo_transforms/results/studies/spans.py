@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.inputs.listing import asked
-from emobeam.emo_transforms.results.media_clock import FIRST_FRAME, since_first_frame
+from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, since_first_frame
 from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
@@ -106,7 +106,7 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
 
 
 _OF_STRETCHES = ("video", "subject", "face", "person", "number", "start", "end", "label")
-_OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier", FIRST_FRAME)
+_OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier", MEDIA_OFFSET)
 _KNOWN = frozenset((*_OF_STRETCHES, *_OF_CODING))
 _SECONDS = frozenset(("start", "end", "onset", "offset", "time"))
 
@@ -144,7 +144,7 @@ def read_spans(uri: str, option: str, *, tier: str = "") -> list[Span]:
     Args:
         uri: CSV with the columns ``video``, ``start``, ``end`` (s) and optionally ``label``, ``subject``, ``face``; or
             an ELAN file, or a folder of them (walked), named after the video. Times are on the media's own clock; a
-            CSV file with a column :data:`FIRST_FRAME` has them from the first frame.
+            CSV file with a column :data:`MEDIA_OFFSET` has them from the first frame.
         option: for messages.
         tier: of ELAN files, the tier to read; capitals don't matter.
 
@@ -160,7 +160,7 @@ def read_spans(uri: str, option: str, *, tier: str = "") -> list[Span]:
         if not start < end:
             raise UsageError(f"{option} {uri}, line {row['']}: ends at {end:g} s, before it starts at {start:g} s")
         who = who_in(row, uri, option)
-        spans.append(Span(row["video"], start, end, row.get("label", ""), *who, on_media=FIRST_FRAME not in row))
+        spans.append(Span(row["video"], start, end, row.get("label", ""), *who, on_media=MEDIA_OFFSET not in row))
     return spans
 
 

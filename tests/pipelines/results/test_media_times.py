@@ -42,7 +42,7 @@ def smiles(output: str, segments: Path) -> pd.DataFrame:
 
 def test_events_come_back_as_segments_exactly(late: str, tmp_path: Path) -> None:
     events = run_events(late, destination=str(tmp_path / "events.csv")).table.to_pandas()
-    assert events["first_frame"].tolist() == [LATE, LATE]
+    assert events["media_offset"].tolist() == [LATE, LATE]
     read = pd.read_csv(tmp_path / "events.csv").rename(columns={"onset": "start", "offset": "end", "unit": "label"})
     read.to_csv(tmp_path / "segments.csv", index=False)
     found = smiles(late, tmp_path / "segments.csv")
@@ -81,7 +81,7 @@ def test_the_program_agrees_with_itself_whatever_clock_its_values_come_on(late: 
     else:
         values = pd.DataFrame({"video": "late", "time": np.round(clock + LATE, 6), "AU12": steps(600, SMILES)})
         if form.startswith("program"):
-            values = values.assign(time=clock, first_frame=LATE)
+            values = values.assign(time=clock, media_offset=LATE)
         values.to_csv(human, index=False)
     found = run_agree(late, str(human), StudyConfig(min_duration=0.0, merge_gap=0.0)).summary
     unit = next(row for row in found["units"] if row["unit"] == "AU12")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.text_files import is_file
-from emobeam.emo_transforms.results.media_clock import FIRST_FRAME, on_media_clock
+from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, on_media_clock
 from emobeam.emo_transforms.results.studies.elan_files import Annotation, ElanFile, read_eaf
 from emobeam.emo_transforms.results.studies.spans import Interval, files_below, number_in, read_table, stem, who_in
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -341,7 +341,7 @@ def _from_event_rows(
             f"{uri}: {silent} times a unit of the file has no row in a video of the file; taken as coded and never "
             "active"
         )
-    on_media = FIRST_FRAME not in rows[0]
+    on_media = MEDIA_OFFSET not in rows[0]
     tracks = []
     for (video, who), found in spans.items():
         events, not_coded = _sorted_out(found)
@@ -358,7 +358,7 @@ def _from_sample_rows(
     parse: Callable[[str], Who | None],
     outputs: Sequence[str],
 ) -> tuple[list[HumanTrack], list[str]]:
-    plain = {"video", "subject", "face", "frame", "time", FIRST_FRAME}
+    plain = {"video", "subject", "face", "frame", "time", MEDIA_OFFSET}
     meant = {name: parse(name) for name in columns if name not in plain}
     unmatched = [f"{uri}: column '{name}' is no output of the task" for name, who in meant.items() if who is None]
     groups: dict[tuple[str, str | None, int | None], list[Mapping[str, str]]] = defaultdict(list)
@@ -377,7 +377,7 @@ def _from_sample_rows(
             mine = Who(who.unit, subject or who.subject, who.face if face is None else face)
             source = f"{uri}: {name}"
             samples = HumanTrack(video, mine, source, by=by, places=places[order], values=values[order])
-            tracks.append(replace(samples, on_media=FIRST_FRAME not in rows[0]))
+            tracks.append(replace(samples, on_media=MEDIA_OFFSET not in rows[0]))
     return tracks, unmatched
 
 
