@@ -384,8 +384,7 @@ def _tuples(data: dict[str, Any]) -> dict[str, Any]:
 
 def digest_of(data: Any) -> str:
     """First 16 hexadecimal digits of the sha256 of canonical JSON."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def shard_name(
@@ -393,8 +392,9 @@ def shard_name(
 ) -> str:
     """Name of a shard without folder and extension (design: one hash of all that decides its bytes).
 
-    ``segment_start`` is the start of the segment on the time grid, in seconds; for crops without time, the index of its
-    first frame. ``display`` counts where it isn't plain: plain videos keep the names of older versions.
+    ``segment_start``: on the time grid, in s; of crops without time the index of the first frame. A plain ``display``
+    and younger parts of it that say nothing don't count, so names of older versions stay.
     """
     shown = [] if display is None or display.plain else [to_json(display)]
+    shown = [{key: each[key] for key in each if each[key] or key not in ("tones", "silent")} for each in shown]
     return digest_of([video, fingerprint.size, fingerprint.digest, segment_start, cache_id, *shown])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+
+_MOST_YOUNG = 2
 
 
 def to_text(record: Any) -> str:
@@ -38,9 +41,11 @@ def _kinds(kind: type[Any]) -> tuple[Any, ...]:
 def _made(kind: Any, data: Any) -> Any:
     if is_dataclass(kind):
         kinds = _kinds(kind)  # type: ignore[arg-type]
-        if len(kinds) != len(data):
+        # The last fields may be younger than the text.
+        needed = len(kinds) - sum(each.default is not MISSING for each in fields(kind)[-_MOST_YOUNG:])
+        if not needed <= len(data) <= len(kinds):
             raise ValueError(f"not a {kind}: {len(data)} values instead of {len(kinds)}")
-        return kind(*(_made(each, item) for each, item in zip(kinds, data, strict=True)))  # type: ignore[operator]
+        return kind(*(_made(each, item) for each, item in zip(kinds, data, strict=False)))  # type: ignore[operator]
     arguments = get_args(kind)
     if get_origin(kind) is tuple:
         kinds = arguments[:1] * len(data) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments

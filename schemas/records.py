@@ -68,10 +68,9 @@ class Video:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What identifies the content of an input: size in bytes and a digest.
+    """What identifies the content of an input: size in bytes and a sha256.
 
-    For a video file the digest is the sha256 of its first and last 256 kB; for a folder of crops, of its
-    file names and sizes.
+    That of a video file is of its first and last 256 kB, that of a folder of crops of file names and sizes.
     """
 
     size: int
@@ -96,15 +95,16 @@ class CodedSize:
 
 @dataclass(frozen=True)
 class Display:
-    """What beside a turn (``rotation``) makes decoded frames what a player shows; the default is that of plain video.
+    """What beside a turn (``rotation``) makes decoded frames what a player shows; the default is plain video.
 
     Attributes:
         sizes: coded sizes in the order of the frames; empty where there is one, and pixels are square.
         mirrored: left and right of the coded picture are swapped before it is turned.
         interlaced: the two fields of a frame show different moments, so whole pictures are made of them.
         stream: index of the stream in its container where it isn't the one that FFmpeg takes for the best; else -1.
-        clock: places (frame, milliseconds) where the clock was set anew: the first frame after it, and by how much
-            its time was moved.
+        clock: (frame, ms) where the clock was set anew: the first frame after it, how much its time was moved.
+        tones: how high dynamic range is coded (``PQ``, ``HLG``), which is mapped to standard range; else ``""``.
+        silent: packets without a picture were found, and frames counted without them.
     """
 
     sizes: tuple[CodedSize, ...] = ()
@@ -112,6 +112,8 @@ class Display:
     interlaced: bool = False
     stream: int = -1
     clock: tuple[tuple[int, int], ...] = ()
+    tones: str = ""
+    silent: bool = False
 
     @property
     def plain(self) -> bool:
@@ -151,10 +153,9 @@ class Probe:
             frames' ranks at the average rate.
         codec: FFmpeg's name of the codec.
         note: damage met while demuxing, for people; ``""`` if none.
-        display: what beside ``rotation`` makes a decoded frame what a player shows. Where the clock was set anew,
-            ``pts`` are time stamps moved to one clock that runs on.
-        packets: where frames can't be matched by time stamps nor be counted from the beginning: for each frame the
-            number of the packet that holds it, from 0 in the order of the file.
+        display: what beside ``rotation`` a player does. Where the clock was set anew, ``pts`` were moved to run on.
+        packets: where frames can't be matched by time stamps nor be counted: for each frame the number of the packet
+            that holds it, from 0 in the order of the file.
         keys: numbers of the packets at which decoding may begin, as far as ``packets`` are given.
         facts: what is told of the video beside its shards.
     """

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from emobeam.emo_transforms.video.interlacing import may_be_interlaced
 from emobeam.emo_transforms.video.opening import Complaints, decode_packet
+from emobeam.emo_transforms.video.picture.interlacing import may_be_interlaced
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -26,6 +26,11 @@ _AV1_SEQUENCE = 1
 _AV1_FRAMES = (3, 4, 6)
 _NEVER = -(1 << 63)
 
+_MAY_BE_SILENT = frozenset(("mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1"))
+"""Codecs with packets that say no more than that nothing changed."""
+
+_FIRST_SECONDS = 2
+
 _HEAD = 4096
 """Bytes at the beginning of a packet in which parameters stand."""
 
@@ -39,6 +44,7 @@ class PacketWatch:
         clock_back: a packet goes back behind what was to be shown before its group began; no decoder reorders that.
         resized: a packet announces another size, or what may be one.
         fielded: the stream calls itself interlaced.
+        silent: packets of the first seconds, intact as they are, give no picture (those of Xvid that repeat the last).
         complaints: time stamps near which FFmpeg complained.
     """
 
@@ -50,6 +56,8 @@ class PacketWatch:
         self.clock_back = False
         self.resized = False
         self.fielded = False
+        self.silent = False
+        self._held: dict[int, bool] | None = {} if name in _MAY_BE_SILENT else None
         self.complaints: list[int] = []
         self._vp8 = name == "vp8"
         self._announced = announced_size(name, codec.extradata)
@@ -66,8 +74,11 @@ class PacketWatch:
         """Looks at the next packet; decodes only until the first frame is out."""
         key, pts = packet.is_keyframe, packet.pts
         self._keyed = self._keyed or key
-        if self.first is None:
-            self._take_first(decode_packet(stream, packet), stream)
+        if self.first is None or self._held is not None:
+            frames = decode_packet(stream, packet)
+            if self.first is None:
+                self._take_first(frames, stream)
+            self._watch_pictures(packet, frames)
         if not packet.is_discard and not (self._vp8 and _hidden_vp8(packet)):
             (self._rest if self._keyed else self._before_key).append(pts)
         if key or self._each:
@@ -77,6 +88,28 @@ class PacketWatch:
             self._heard = len(self._messages)
             if pts is not None:
                 self.complaints.append(pts)
+
+    def _watch_pictures(self, packet: Packet[VideoStream], frames: list[VideoFrame] | None) -> None:
+        """Which packets of the first seconds gave a picture; nothing is said of damaged ones."""
+        if self._held is None:
+            return
+        damaged = frames is None or any(frame.pts is None or frame.is_corrupt for frame in frames)
+        if damaged or packet.pts is None or len(self._messages) > self._heard:
+            self._held = None
+            return
+        if not packet.is_discard:
+            self._held.setdefault(packet.pts, False)
+        for frame in frames or []:
+            if frame.pts is not None:
+                self._held[frame.pts] = True
+        if packet.time_base and (packet.pts - min(self._held, default=packet.pts)) * packet.time_base > _FIRST_SECONDS:
+            self._judge_pictures()
+
+    def _judge_pictures(self) -> None:
+        if self._held and any(self._held.values()):
+            shown = [stamp for stamp, gave in self._held.items() if gave]
+            self.silent = any(not gave and shown[0] < stamp < max(shown) for stamp, gave in self._held.items())
+        self._held = None
 
     def _watch_size(self, packet: Packet[VideoStream], key: bool) -> None:
         size = self._announced(memoryview(packet), key)
@@ -105,6 +138,7 @@ class PacketWatch:
         """When there are no more packets."""
         if self.first is None:
             self._take_first(decode_packet(stream, None), stream)
+        self._judge_pictures()
 
     def _take_first(self, frames: list[VideoFrame] | None, stream: VideoStream) -> None:
         self.clean = self.clean and frames is not None

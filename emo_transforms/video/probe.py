@@ -9,15 +9,6 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from emobeam.emo_transforms.video.clock import LEAP, gap_notes, setting_notes, straightened
-from emobeam.emo_transforms.video.geometry import (
-    SQUARE,
-    common_size,
-    display_matrix,
-    orientation,
-    pixel_aspect,
-    turned,
-)
-from emobeam.emo_transforms.video.interlacing import LOOKED_AT, FieldEvidence
 from emobeam.emo_transforms.video.opening import (
     Complaints,
     Progress,
@@ -30,6 +21,16 @@ from emobeam.emo_transforms.video.opening import (
     packets,
 )
 from emobeam.emo_transforms.video.packet_watch import PacketWatch
+from emobeam.emo_transforms.video.picture.geometry import (
+    SQUARE,
+    common_size,
+    display_matrix,
+    orientation,
+    pixel_aspect,
+    turned,
+)
+from emobeam.emo_transforms.video.picture.interlacing import LOOKED_AT, FieldEvidence
+from emobeam.emo_transforms.video.picture.tones import TRANSFERS
 from emobeam.schemas.config import DecoderConfig
 from emobeam.schemas.records import CodedSize, Display, InputError, Probe, VideoFacts
 
@@ -45,9 +46,6 @@ _AVI_REORDERED = frozenset({"h264", "hevc", "vvc"})
 """AVI stores no presentation times; for these codecs FFmpeg makes them up from the order of the packets,
 which is wrong wherever there are B-frames."""
 
-_TRANSFERS = {16: "PQ", 18: "HLG"}
-"""FFmpeg's numbers (AVColorTransferCharacteristic) of brightness coded for high dynamic range."""
-
 _SET_ANEW = 0x200
 """FFmpeg's flag (AVFMT_TS_DISCONT) of containers in which the clock may be set anew."""
 
@@ -61,8 +59,8 @@ def probe_video(path: str, config: DecoderConfig, *, progress: Progress = idle) 
     first keyframe, and pictures before the first one a decoder gives out without complaint (leading pictures
     of an open group). The file is decoded once, and what comes out is counted, where packets don't tell all:
     no usable presentation times (``seekable`` is then false, and ``pts`` are the decoder's time stamps if those
-    ascend, else the frames' ranks at the average rate), a clock that is set anew, a coded size that changes, or
-    two packets to a frame.
+    ascend, else the frames' ranks at the average rate), a clock that is set anew, a coded size that changes,
+    two packets to a frame, or packets without one in the first seconds.
 
     Args:
         path: a local file.
@@ -92,7 +90,7 @@ def probe_video(path: str, config: DecoderConfig, *, progress: Progress = idle) 
         raise InputError(message, stage="probe", reason="damaged", permanent=True)
 
     interlaced, halved = _look_at_fields(path, choice, progress) if found.fielded else (False, False)
-    line = _timeline(found, first.pts, media, halved, lambda: _shown(path, choice, media, progress))
+    line = _timeline(found, first.pts, media, halved or found.silent, lambda: _shown(path, choice, media, progress))
     return _probe(path, config, first, found, media, choice, line, messages, interlaced)
 
 
@@ -114,17 +112,17 @@ def _probe(
     _check_size(path, *coded_size, config)
     width, height = turned(coded_size, rotation)
     plain_size = len(sizes) == 1 and sizes[0].aspect == SQUARE
+    tones = TRANSFERS.get(int(first.color_trc), "")
     display = Display(
         sizes=() if plain_size else sizes,
         mirrored=mirrored,
         interlaced=interlaced,
         stream=-1 if choice.usual else choice.index,
         clock=line.settings,
+        tones=tones,
+        silent=found.silent,
     )
-    tones = _TRANSFERS.get(int(first.color_trc))
-    tone_note = (
-        f"is coded for high dynamic range ({tones}); its tones are taken as they are and look flat" if tones else ""
-    )
+    tone_note = f"is coded for high dynamic range ({tones}); it was mapped to standard range" if tones else ""
     notes = [*choice.notes, tone_note, turn_note, aspect_note, *_size_notes(sizes), *line.notes]
     notes += gap_notes(line.pts, line.time_base, found.complaints if not line.settings else ())
     return Probe(
@@ -229,7 +227,7 @@ class _Decoded:
 
 
 def _timeline(
-    found: PacketWatch, first: int | None, media: _Media, halved: bool, decode: Callable[[], _Decoded]
+    found: PacketWatch, first: int | None, media: _Media, fewer: bool, decode: Callable[[], _Decoded]
 ) -> _Timeline:
     stamps = found.stamps()
     pts = sorted({stamp for stamp in stamps if stamp is not None})
@@ -237,14 +235,14 @@ def _timeline(
     base = media.time_base
     leaps = media.leaps and any(after - before > LEAP / base for before, after in pairwise(pts))
     undated = not dated or media.made_up or first is None or pts[0] < first
-    if not (undated or leaps or halved or found.clock_back or found.resized):
+    if not (undated or leaps or fewer or found.clock_back or found.resized):
         return _Timeline(tuple(pts), base, pts[0])
     decoded = decode()
     shown = [stamp for stamp in decoded.stamps if stamp is not None]
     whole = len(shown) == len(decoded.stamps) > 0
     begin = shown[0] if shown else None
     if whole and not leaps and all(a < b for a, b in pairwise(shown)):
-        if not dated or halved:
+        if not dated or fewer:
             return _Timeline(tuple(shown), base, begin, dated, sizes=_sizes(decoded, media))
         if found.clean:
             pts = [stamp for stamp in pts if stamp >= shown[0]]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from emobeam.emo_transforms.video.geometry import Shower
-from emobeam.emo_transforms.video.interlacing import Deinterlacer
 from emobeam.emo_transforms.video.opening import Progress, decode_packet, idle, open_video, packets
+from emobeam.emo_transforms.video.picture.geometry import Shower
+from emobeam.emo_transforms.video.picture.interlacing import Deinterlacer
 from emobeam.schemas.config import DecoderConfig
 from emobeam.schemas.records import Segment
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_STEP_BACK = 10.0
-"""Seconds by which a second try seeks further back, where the first one landed too late."""
+STEPS_BACK = (0.0, 1.0, 3.0, 10.0)
+"""Seconds by which tries seek further back, one after the other, while they land too late: MPEG-TS and MPEG-PS have no
+index, so a seek lands behind the keyframe that is needed."""
 
 
 def decode_pyav(
@@ -41,7 +42,7 @@ def decode_pyav(
     Yields:
         Frame number and upright RGB picture uint8 [H, W, 3], ascending. Frames that can't be decoded or are
         flagged as corrupt are left out. All pictures have the size of the segment, even if the stream changes it,
-        and look as a player shows them (see :mod:`emobeam.emo_transforms.video.geometry`).
+        and look as a player shows them (see :mod:`emobeam.emo_transforms.video.picture.geometry`).
 
     Raises:
         InputError: the file can't be opened or read.
@@ -83,12 +84,12 @@ def _by_pts(path: str, segment: Segment, threads: int, progress: Progress) -> It
     start = _frame_before(first, segment) if every else first
     # Seeking is a matter of trust: containers index by decoding time, streams may need a run-up. So a seek
     # that lands behind the first wanted frame is tried again from further back, at last from the beginning.
-    for step_back in (None,) if segment.frames[0] == 1 else (0.0, _STEP_BACK, None):
+    for step_back in (None,) if segment.frames[0] == 1 else (*STEPS_BACK, None):
         with open_video(path, threads=threads, stream=segment.display.stream) as (container, stream):
             target = None
             if step_back is not None:
                 target = start - int(step_back / (stream.time_base or Fraction(1, 1000)))
-            frames = _decoded(container, stream, path, None if every else wanted, target, progress)
+            frames = _decoded(container, stream, path, None if every else wanted, target, start, progress)
             opening = next(frames, None)
             late = opening is None or opening.pts is None or opening.pts > start
             if late and step_back is not None:
@@ -119,12 +120,13 @@ def _decoded(
     path: str,
     wanted: set[int] | None,
     target: int | None,
+    start: int,
     progress: Progress,
 ) -> Iterator[VideoFrame]:
-    """Frames from the last keyframe shown at or before ``target`` on (``None``: from the beginning).
+    """Frames from the first keyframe on that a seek to ``target`` finds (``None``: from the beginning).
 
-    Nothing where no such keyframe is found. H.264 frames that are neither wanted nor referred to are skipped, unless
-    ``wanted`` is None: then all are.
+    Nothing where that one is shown after ``start``. H.264 frames that are neither wanted nor referred to are skipped,
+    unless ``wanted`` is None: then all are.
     """
     import av
 
@@ -133,21 +135,26 @@ def _decoded(
             container.seek(target, stream=stream)
         except av.FFmpegError:
             return
-    # In HEVC a "non-reference" picture may still be referred to from a higher sub-layer; in H.264 it may not.
-    skips = wanted is not None and stream.codec_context.name == "h264"
+    skips = wanted is not None and _may_skip(stream)
     keyed = target is None
     for packet in packets(container, stream, path, "decode"):
         progress()
         if not keyed:
             if not packet.is_keyframe:
                 continue
-            if target is not None and (packet.pts is None or packet.pts > target):
+            if packet.pts is None or packet.pts > start:
                 return
             keyed = True
         if skips and wanted is not None:
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         yield from decode_packet(stream, packet) or []
     yield from decode_packet(stream, None) or []
+
+
+def _may_skip(stream: VideoStream) -> bool:
+    """Whether frames that are not wanted need not be decoded where the stream says that none refers to them."""
+    # In HEVC a "non-reference" picture may still be referred to from a higher sub-layer; in H.264 it may not.
+    return stream.codec_context.name == "h264"
 
 
 def _by_count(path: str, segment: Segment, threads: int, progress: Progress) -> Iterator[tuple[int, VideoFrame]]:
@@ -173,12 +180,15 @@ def _by_packet(path: str, segment: Segment, threads: int, progress: Progress) ->
     every = segment.display.interlaced
     with open_video(path, threads=threads, stream=segment.display.stream) as (container, stream):
         stream.codec_context.copy_opaque = True
+        skips = not every and _may_skip(stream)
         for place, packet in enumerate(chain(packets(container, stream, path, "decode"), [None])):
             progress()
             if packet is not None:
                 if segment.entry is not None and place < segment.entry:
                     continue
                 packet.opaque = place
+                if skips:
+                    stream.codec_context.skip_frame = "DEFAULT" if place in wanted else "NONREF"
             for frame in decode_packet(stream, packet) or []:
                 held: Any = frame.opaque
                 if every or held in wanted:

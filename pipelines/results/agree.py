@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.results.media_clock import media_offsets
 from emobeam.emo_transforms.results.studies.agreement.comparing import AgreeConfig
 from emobeam.emo_transforms.results.studies.agreement.figures import compare, pair_rows, unit_rows, video_rows
 from emobeam.emo_transforms.results.studies.agreement.human_coding import read_human
@@ -77,9 +76,7 @@ def run_agree(
     )
     looked = None
     if coded:
-        looked = settle(
-            read_spans(coded, "--coded", tier="coded"), study.source.parts, media_offsets(study.source.output)
-        )
+        looked = settle(read_spans(coded, "--coded", tier="coded"), study.source.parts, study.offsets)
         if looked.missing:
             study.warn(f"--coded: {len(looked.missing)} names mean no video: {', '.join(looked.missing[:5])}")
     found = compare(study, coding, agree, looked, watch=lambda coded_only: watched(coded_only, ui, "agree"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET
 from emobeam.emo_transforms.results.studies.event_rules import Rule, note_of
 from emobeam.emo_transforms.results.studies.events import Event
 from emobeam.emo_transforms.results.studies.study import Study, StudyConfig, StudyTrace, open_study
@@ -206,5 +207,6 @@ def _row(study: Study, each: StudyTrace, rule: Rule, event: Event) -> dict[str, 
         "baseline": study.config.baseline.text,
         "baseline_level": None if level is None else float(level[rule.column]),
         "speech": each.speech_share(event),
+        MEDIA_OFFSET: study.offsets.get(event.video),
         "note": note_of(event.unit, untrained=study.source.untrained, marks=study.source.marks),
     }

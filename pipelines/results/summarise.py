@@ -6,7 +6,6 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from emobeam.emo_transforms.results.media_clock import media_offsets
 from emobeam.emo_transforms.results.studies.spans import read_spans, settle
 from emobeam.emo_transforms.results.studies.study import StudyConfig
 from emobeam.emo_transforms.results.studies.summaries import By, summarise
@@ -52,9 +51,7 @@ def run_summarise(
     spans = None
     if segments:
         videos = {*study.source.every, *study.source.damaged}
-        spans = settle(
-            read_spans(segments, "--segments", tier=segments_tier), videos, media_offsets(study.source.output)
-        )
+        spans = settle(read_spans(segments, "--segments", tier=segments_tier), videos, study.offsets)
         if spans.missing:
             study.warn(
                 f"--segments: {len(spans.missing)} names mean no video of the output: {', '.join(spans.missing[:5])}"

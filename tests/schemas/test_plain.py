@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders)
 from emobeam.schemas.plain_json import from_text, to_text
-from emobeam.schemas.records import Fingerprint, Looked, Video, VideoFeatures, VideoPredicted, VideoTask
+from emobeam.schemas.records import Display, Fingerprint, Looked, Video, VideoFeatures, VideoPredicted, VideoTask
 
 text = st.text(max_size=20)
 prints = st.builds(Fingerprint, st.integers(), text)
@@ -53,3 +53,9 @@ def test_records_come_back(kind: type, data: st.DataObject) -> None:
 def test_text_of_another_record_is_refused() -> None:
     with pytest.raises(ValueError, match="3 values instead of 9"):
         from_text(Looked, to_text(VideoPredicted("a", {"au": 3}, "c")))
+
+
+def test_the_last_field_may_be_younger_than_the_text() -> None:
+    older = to_text(Display(mirrored=True)).replace(',"",false]', "]")
+    assert older != to_text(Display(mirrored=True))
+    assert from_text(Display, older) == Display(mirrored=True)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.video.clock import LEAP
-from emobeam.emo_transforms.video.geometry import Shower
-from emobeam.emo_transforms.video.interlacing import Deinterlacer
+from emobeam.emo_transforms.results.overlay.sound import Span, sound_of
 from emobeam.emo_transforms.video.opening import Progress, decode_packet, idle, input_error, open_video
+from emobeam.emo_transforms.video.picture.geometry import Shower
+from emobeam.emo_transforms.video.picture.interlacing import Deinterlacer
+from emobeam.emo_transforms.video.pyav_decoder import STEPS_BACK
 from emobeam.schemas.records import InputError, Probe
 
 if TYPE_CHECKING:
@@ -27,12 +28,9 @@ Painter = Callable[[int, float, Picture], Picture]
 """Takes the number of a native frame, its time in s and the upright RGB picture [H, W, 3]; gives the new picture,
 of one even size for all frames."""
 
-COPIED_AUDIO = frozenset(("aac", "mp3", "opus", "flac"))
-"""What mp4 takes and today's browsers play from it; other sound is encoded anew as AAC."""
-
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _LIMITED = 1  # AVCOL_RANGE_MPEG
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_BT709 = 1  # AVCOL_SPC_BT709, AVCOL_PRI_BT709, AVCOL_TRC_BT709
 _KEYFRAME_SECONDS = 2.0
 
 
@@ -116,12 +114,14 @@ def remake(
         if comment:
             out.metadata["comment"] = comment
         writer = _Writer(out, stream, probe, wanted, paint, encoding, progress)
-        span = _Span(writer.origin if start else 0.0, writer.until if end else 0.0, writer.moves)
-        sound = _sound(container, out, span)
+        span = Span(writer.origin if start else 0.0, writer.until if end else 0.0, writer.moves)
+        sound = sound_of(container, out, span)
         if probe.seekable and wanted[0] > 1:
             # What makes whole pictures of fields looks at the frame before, too.
             before = wanted[0] - (2 if probe.display.interlaced else 1)
-            _seek(container, stream, probe.pts[before], probe.pts[0], path)
+            landing = _landing(path, probe.display.stream, probe.pts[before])
+            if landing is not None:
+                container.seek(landing, stream=stream)
         streams = [stream] if sound is None else [stream, sound.source]
         for packet in _packets(container, streams, path):
             if sound is not None and packet.stream.index == sound.source.index:
@@ -162,17 +162,21 @@ def _packets(container: InputContainer, streams: list[Any], path: str) -> Iterat
             yield packet
 
 
-def _seek(container: InputContainer, stream: VideoStream, pts: int, first: int, path: str) -> None:
-    """Goes to a keyframe shown at or before ``pts``, to the beginning where the container's index is wrong."""
+def _landing(path: str, index: int, pts: int) -> int | None:
+    """Where a seek has to go to find a keyframe shown at or before ``pts``; None where only the beginning will do."""
     import av
 
-    try:
-        container.seek(pts, stream=stream)
-        key = next((packet for packet in _packets(container, [stream], path) if packet.is_keyframe), None)
-        late = key is None or key.pts is None or key.pts > pts
-    except av.FFmpegError:
-        late = True
-    container.seek(first if late else pts, stream=stream)
+    for step_back in STEPS_BACK:
+        with open_video(path, stream=index) as (container, stream):
+            target = pts - int(step_back / (stream.time_base or Fraction(1, 1000)))
+            try:
+                container.seek(target, stream=stream)
+            except av.FFmpegError:
+                continue
+            key = next((packet for packet in _packets(container, [stream], path) if packet.is_keyframe), None)
+            if key is not None and key.pts is not None and key.pts <= pts:
+                return target
+    return None
 
 
 class _Writer:
@@ -283,118 +287,12 @@ class _Writer:
         context.gop_size = max(1, round(_KEYFRAME_SECONDS * float(rate)))
         context.thread_count = self._encoding.threads
         # The same matrix there and back leaves colours as they were, whatever a player takes it for.
-        self._space = int(frame.colorspace)
+        mapped = bool(self._probe.display.tones)
+        self._space = _BT709 if mapped else int(frame.colorspace)
         context.colorspace, context.color_range = self._space, _LIMITED
-        context.color_primaries = self._source.codec_context.color_primaries
-        context.color_trc = self._source.codec_context.color_trc
+        context.color_primaries = _BT709 if mapped else self._source.codec_context.color_primaries
+        context.color_trc = _BT709 if mapped else self._source.codec_context.color_trc
         self._stream, self.width, self.height = stream, width, height
 
     def finish(self) -> None:
         self._out.mux(self._stream.encode(None))
-
-
-@dataclass
-class _Span:
-    """What part of the sound is kept, in s on the clock of the container; 0 for ``until`` means all. ``moves``: what is
-    added to time stamps wherever the clock was set anew, one after the other.
-    """
-
-    origin: float
-    until: float
-    moves: list[float]
-
-
-class _Sound:
-    """Copies sound, or encodes it anew; keeps what comes before the picture's stream is known."""
-
-    def __init__(self, source: Any, out: OutputContainer, span: _Span, *, copy: bool) -> None:
-        self.source, self._out, self._span, self._copy = source, out, span, copy
-        self.how = "copied" if copy else "aac"
-        self.done = False
-        self._waiting: list[Any] = []
-        self._last: int | None = None
-        self._moves, self._moved, self._raw = list(span.moves), 0.0, 0.0
-        self._stream: Any
-        if copy:
-            self._stream = out.add_stream_from_template(source)
-        else:
-            rate = min(_AAC_RATES, key=lambda known: abs(known - source.rate))
-            layout = "mono" if source.codec_context.channels == 1 else "stereo"
-            self._stream = out.add_stream("aac", rate=rate, layout=layout)
-
-    def take(self, packet: Any, *, ready: bool) -> None:
-        if packet.pts is None or packet.dts is None:
-            return
-        self._follow_clock(packet)
-        time = float(packet.pts * packet.time_base)
-        length = float((packet.duration or 0) * packet.time_base)
-        if self._span.until and time >= self._span.until:
-            self.done = True
-            return
-        if self._span.origin and time + length / 2 < self._span.origin:
-            return
-        self._waiting.append(packet)
-        if ready:
-            self._drain()
-
-    def _follow_clock(self, packet: Any) -> None:
-        raw = float(packet.pts * packet.time_base)
-        if self._moves and self._raw and not 0 <= raw - self._raw <= LEAP:
-            self._moved = self._moves.pop(0)
-        self._raw = raw
-        if self._moved:
-            moved = round(self._moved / float(packet.time_base))
-            packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
-
-    def _drain(self) -> None:
-        for packet in self._waiting:
-            if self._copy:
-                self._pass_on(packet)
-            else:
-                self._encode(packet)
-        self._waiting.clear()
-
-    def _pass_on(self, packet: Any) -> None:
-        shift = round(self._span.origin / float(packet.time_base))
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        if self._last is not None and packet.dts <= self._last:
-            return  # a muxer takes none that goes back in time
-        self._last = packet.dts
-        packet.stream = self._stream
-        self._out.mux(packet)
-
-    def _encode(self, packet: Any) -> None:
-        import av
-
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            return
-        for frame in frames:
-            if frame.pts is not None and frame.time_base:
-                frame.pts -= round(self._span.origin / float(frame.time_base))
-            self._out.mux(self._stream.encode(frame))
-
-    def finish(self) -> None:
-        self._drain()
-        if not self._copy:
-            for frame in _last_frames(self.source):
-                self._out.mux(self._stream.encode(frame))
-            self._out.mux(self._stream.encode(None))
-
-
-def _last_frames(source: Any) -> list[Any]:
-    import av
-
-    try:
-        return list(source.codec_context.decode(None))
-    except av.FFmpegError:
-        return []
-
-
-def _sound(container: InputContainer, out: OutputContainer, span: _Span) -> _Sound | None:
-    best = container.streams.best("audio")
-    if best is None or best.codec_context is None:
-        return None
-    copy = best.codec_context.codec.canonical_name in COPIED_AUDIO
-    return _Sound(best, out, span, copy=copy)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.inputs.listing import asked
-from emobeam.emo_transforms.results.media_clock import since_first_frame
+from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, since_first_frame
 from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
@@ -23,10 +23,17 @@ from emobeam.schemas.row_keys import match_names
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
+INSTANT = 1e-6
+"""Seconds by which times may be off that went through a file or to another clock: below any frame, above rounding."""
+
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch, half-open, in s. ``subject`` and ``face`` are None where it holds for everybody in the video."""
+    """A stretch, half-open, in s.
+
+    ``subject`` and ``face`` are None where it holds for everybody in the video. ``on_media``: its times are on the
+    media's own clock, else from the first frame.
+    """
 
     video: str
     start: float
@@ -34,6 +41,7 @@ class Span:
     label: str = ""
     subject: str | None = None
     face: int | None = None
+    on_media: bool = True
 
     def is_about(self, subject: str, face: int) -> bool:
         """Whether it holds for that face."""
@@ -98,7 +106,7 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
 
 
 _OF_STRETCHES = ("video", "subject", "face", "person", "number", "start", "end", "label")
-_OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier")
+_OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier", MEDIA_OFFSET)
 _KNOWN = frozenset((*_OF_STRETCHES, *_OF_CODING))
 _SECONDS = frozenset(("start", "end", "onset", "offset", "time"))
 
@@ -135,7 +143,8 @@ def read_spans(uri: str, option: str, *, tier: str = "") -> list[Span]:
 
     Args:
         uri: CSV with the columns ``video``, ``start``, ``end`` (s) and optionally ``label``, ``subject``, ``face``; or
-            an ELAN file, or a folder of them (walked), named after the video.
+            an ELAN file, or a folder of them (walked), named after the video. Times are on the media's own clock; a
+            CSV file with a column :data:`MEDIA_OFFSET` has them from the first frame.
         option: for messages.
         tier: of ELAN files, the tier to read; capitals don't matter.
 
@@ -150,7 +159,8 @@ def read_spans(uri: str, option: str, *, tier: str = "") -> list[Span]:
         start, end = (number_in(row, column, uri, option) for column in ("start", "end"))
         if not start < end:
             raise UsageError(f"{option} {uri}, line {row['']}: ends at {end:g} s, before it starts at {start:g} s")
-        spans.append(Span(row["video"], start, end, row.get("label", ""), *who_in(row, uri, option)))
+        who = who_in(row, uri, option)
+        spans.append(Span(row["video"], start, end, row.get("label", ""), *who, on_media=MEDIA_OFFSET not in row))
     return spans
 
 
@@ -203,8 +213,8 @@ def settle(spans: Iterable[Span], videos: Iterable[str], offsets: Mapping[str, f
     """Finds the video that each stretch is about; a name ending in ``_left`` or ``_right`` also names the subject.
 
     Args:
-        offsets: of the first frame on the media's own clock in s by video (see ``media_clock``); stretches are given on
-            that clock, and come out in times of the tables.
+        offsets: of the first frame on the media's own clock in s by video (see ``media_clock``); stretches that are on
+            that clock come out in times of the tables.
 
     Raises:
         EmobeamError: a name may mean several videos.
@@ -216,7 +226,8 @@ def settle(spans: Iterable[Span], videos: Iterable[str], offsets: Mapping[str, f
         if span.video in matches.found:
             video, side = matches.found[span.video]
             subject = side or span.subject
-            start, end = (since_first_frame(edge, (offsets or {}).get(video, 0.0)) for edge in (span.start, span.end))
+            offset = (offsets or {}).get(video, 0.0) if span.on_media else 0.0
+            start, end = (since_first_frame(edge, offset) for edge in (span.start, span.end))
             by_video.setdefault(video, []).append(Span(video, start, end, span.label, subject, span.face))
     return Spans(by_video, tuple(matches.missing))
 
@@ -233,8 +244,9 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def overlap(starts: Floats, ends: Floats, intervals: Iterable[Interval]) -> Floats:
-    """Seconds of each stretch ``[starts, ends)`` that lie in any of the intervals, ``[n]``."""
+    """Seconds of each stretch ``[starts, ends)`` that lie in any of the intervals, ``[n]``; an :data:`INSTANT` is 0."""
     seconds = np.zeros(len(starts))
     for start, end in union(intervals):
         seconds += np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0.0, None)
+    seconds[seconds < INSTANT] = 0.0
     return seconds

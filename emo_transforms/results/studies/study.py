@@ -89,6 +89,7 @@ class Study:
             :meth:`traces` goes on.
         progress: called with every video that is done, and whether it could be read.
         warnings: what people have to be told.
+        offsets: place of the first frame on the media's own clock in s by video, where it is known.
     """
 
     config: StudyConfig
@@ -100,6 +101,7 @@ class Study:
     warnings: list[str]
     failed: dict[str, str] = field(default_factory=dict)
     progress: Callable[[str, bool], None] = lambda video, fine: None
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
     def traces(self, videos: Collection[str] | None = None) -> Iterator[list[StudyTrace]]:
         """The faces of each video, in the order of ids.
@@ -222,7 +224,8 @@ def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, i
         warnings.append(f"{name}: not seen in the time the baseline is taken from; left without values")
     if config.baseline.method != "none" and config.baseline.scale == "subtract" and not config.thresholds:
         warnings.append("thresholds are the head's and apply to what is left above the baseline; see --threshold")
-    return Study(config, source, rules, persons, baselines, speech, warnings, dict(source.failed))
+    failed = dict(source.failed)
+    return Study(config, source, rules, persons, baselines, speech, warnings, failed, offsets=offsets)
 
 
 def _needed(source: Source, persons: Persons) -> list[str]:

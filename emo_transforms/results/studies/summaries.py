@@ -13,10 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emobeam.emo_transforms.results.media_clock import on_media_clock
 from emobeam.emo_transforms.results.studies.event_rules import Rule, active_frames, note_of
 from emobeam.emo_transforms.results.studies.events import Event
 from emobeam.emo_transforms.results.studies.persons import Remaining
-from emobeam.emo_transforms.results.studies.spans import Interval, Span, Spans, overlap
+from emobeam.emo_transforms.results.studies.spans import INSTANT, Interval, Span, Spans, overlap
 from emobeam.emo_transforms.results.studies.study import Study, StudyTrace
 from emobeam.emo_transforms.results.studies.weighted_figures import mean_sd, quantile
 
@@ -76,7 +77,7 @@ def summarise(study: Study, by: By, segments: Spans | None = None) -> Iterator[l
         for each in faces:
             spans: Sequence[Span | None] = [None] if by == "video" else segments.of(*each.trace.key) if segments else []
             for span in spans:
-                _add_face(units, each, span)
+                _add_face(units, each, span, study.offsets.get(each.trace.video, 0.0))
         yield [row for key in sorted(units) for row in _rows(study, units[key], by)]
 
 
@@ -90,21 +91,24 @@ def _people(study: Study) -> Iterator[list[dict[str, Any]]]:
         yield [row for name in complete if name in units for row in _rows(study, units.pop(name), "person")]
 
 
-def _add_face(units: dict[tuple[Any, ...], _Unit], each: StudyTrace, span: Span | None) -> None:
+def _add_face(
+    units: dict[tuple[Any, ...], _Unit], each: StudyTrace, span: Span | None, first_frame: float = 0.0
+) -> None:
     trace = each.trace
     window: Interval = (trace.start, trace.stop) if span is None else (span.start, span.end)
     weights = trace.shown if span is None else overlap(trace.times, trace.ends, [window])
     head = {"video": trace.video, "subject": trace.subject, "face": trace.face}
     key: tuple[Any, ...] = trace.key
     if span is not None:
-        head |= {"segment": span.label, "start": span.start, "end": span.end}
+        start, end = (on_media_clock(edge, first_frame) for edge in (span.start, span.end))
+        head |= {"segment": span.label, "start": start, "end": end}
         key = (*trace.key, span.start, span.end, span.label)
     if len(each.persons) == 1:
         head["person"] = each.persons[0]
     unit = units.setdefault(key, _Unit(head))
     events = each.events
     if span is not None:
-        events = [(rule, event) for rule, event in events if window[0] <= event.onset < window[1]]
+        events = [(rule, event) for rule, event in events if window[0] <= event.onset + INSTANT < window[1]]
     begins, ends = max(window[0], trace.start), min(window[1], trace.stop)
     spoken = overlap(np.array([begins]), np.array([ends]), each.speech or [])[0]
     _add(unit, each, weights, events, max(0.0, ends - begins), float(spoken))

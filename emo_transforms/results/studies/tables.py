@@ -13,6 +13,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tables import FOOTER_KEY
 
@@ -40,11 +41,13 @@ EVENTS = pa.schema(
         pa.field("baseline", pa.string(), nullable=False),
         pa.field("baseline_level", pa.float64()),
         pa.field("speech", pa.float64()),
+        pa.field(MEDIA_OFFSET, pa.float64()),
         pa.field("note", pa.string(), nullable=False),
     ]
 )
 """``emobeam events``: one row per event. ``speech`` is the share of its duration that overlaps speech, null where no
-speech was named; ``baseline_level`` what was taken from the values."""
+speech was named; ``baseline_level`` what was taken from the values. Times are from the first frame; ``media_offset`` is
+its place on the media's own clock in s, null where that isn't known (older versions, crops)."""
 
 SUMMARIES = pa.schema(
     [
@@ -77,7 +80,8 @@ SUMMARIES = pa.schema(
         pa.field("note", pa.string(), nullable=False),
     ]
 )
-"""``emobeam summarise``: one row per unit of analysis, condition (``all``, ``speech``, ``no speech``) and output."""
+"""``emobeam summarise``: one row per unit of analysis, condition (``all``, ``speech``, ``no speech``) and output.
+``start`` and ``end`` of segments are on the media's own clock."""
 
 
 def check_destination(uri: str) -> None:

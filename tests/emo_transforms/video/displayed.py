@@ -17,6 +17,10 @@ import numpy as np
 from av.filter import Graph
 from PIL import Image
 
+from emobeam.emo_transforms.video.frames import decode_frames, probe_video
+from emobeam.emo_transforms.video.sampling import one_frame, plan_segments
+from emobeam.schemas.config import DecoderConfig, SamplingConfig
+from emobeam.schemas.records import Fingerprint, Probe, Video
 from tests.clips import Picture, face, write_number
 
 FPS = 25
@@ -38,6 +42,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "ultrafast", "crf": "10", "bf": "2", "sc_threshold": "0"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "4"},
     "mpeg2video": {"bf": "2"},
+    "mpeg4": {},
 }
 
 
@@ -256,3 +261,64 @@ def tape(path: Path, *, frames: int = 40, fielded: bool = True) -> tuple[Path, l
             packet.stream = stream
             out.mux(packet)
     return path, [moment(2 * number) for number in range(frames)]
+
+
+def silent(path: Path, *, frames: int, repeats: Sequence[int]) -> Path:
+    """An MPEG-4 Part 2 recording as Xvid makes it: frames that repeat the last one are packets without a picture."""
+    part = Part()
+    encoder = Encoder("mpeg4", part, gop=50, bf="0")
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("mpeg4", rate=FPS)
+        stream.codec_context.width, stream.codec_context.height = part.coded
+        stream.codec_context.pix_fmt = "yuv420p"
+        pictures = [shown(number, part) for number in range(1, frames + 1)]
+        for place, picture in enumerate(pictures):
+            if place + 1 in repeats:
+                picture[:] = pictures[place - 1]
+        for number, packet in enumerate(encoder.packets(pictures), start=1):
+            passed = packet
+            if number in repeats:
+                # P-VOP, no whole second more, increment in 25ths, not coded (ISO/IEC 14496-2, 6.2.5), stuffing.
+                bits = f"01{0}1{(number - 1) % FPS:05b}1{0}"
+                bits += "0" + "1" * (-(len(bits) + 1) % 8)
+                passed = av.Packet(b"\0\0\1\xb6" + int(bits, 2).to_bytes(len(bits) // 8, "big"))
+                passed.pts, passed.dts, passed.time_base = packet.pts, packet.dts, packet.time_base
+                passed.duration = packet.duration
+            passed.stream = stream
+            out.mux(passed)
+    return path
+
+
+# --- as it is read ---------------------------------------------------------------------------------------
+
+
+def probed(path: Path, stream: int = -1) -> Probe:
+    return probe_video(str(path), DecoderConfig(stream=stream))
+
+
+def pictures_of(path: Path, seconds: float = 60.0, *, fps: float = 0.0, stream: int = -1) -> dict[int, Picture]:
+    probe = probed(path, stream)
+    video = Video(path.stem, str(path))
+    found: dict[int, Picture] = {}
+    for segment in plan_segments(video, Fingerprint(1, ""), probe, SamplingConfig(fps, seconds), "cache"):
+        assert segment.display.mirrored == probe.display.mirrored
+        found.update(decode_frames(str(path), segment, DecoderConfig(stream=stream)))
+    return found
+
+
+def same_wherever_cut(path: Path) -> dict[int, Picture]:
+    """All pictures, after it was seen that no cut and no sampling changes a byte."""
+    whole = pictures_of(path)
+    for other in (pictures_of(path, 0.3), pictures_of(path, 0.25, fps=6.0)):
+        assert other.keys() <= whole.keys()
+        assert all(np.array_equal(whole[frame], picture) for frame, picture in other.items())
+    probe = probed(path)
+    for frame in list(whole)[:: max(1, len(whole) // 4)]:
+        ((_, alone),) = decode_frames(str(path), one_frame(Video("v", str(path)), probe, frame), DecoderConfig())
+        assert np.array_equal(alone, whole[frame])
+    return whole
+
+
+def apart(picture: Picture, expected: Picture) -> float:
+    assert picture.shape == expected.shape
+    return float(np.abs(picture.astype(float) - expected).mean())

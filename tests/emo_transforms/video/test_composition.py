@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from emobeam.emo_transforms.video.clock import straightened
 from emobeam.emo_transforms.video.frames import decode_frames, probe_video
-from emobeam.emo_transforms.video.geometry import common_size, orientation, pixel_aspect, stretched
+from emobeam.emo_transforms.video.picture.geometry import common_size, orientation, pixel_aspect, stretched
 from emobeam.emo_transforms.video.sampling import plan_segments
 from emobeam.schemas.config import DecoderConfig, SamplingConfig
 from emobeam.schemas.records import CodedSize, Fingerprint, Video

@@ -9,47 +9,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emobeam.emo_transforms.video.frames import decode_frames, probe_video
-from emobeam.emo_transforms.video.sampling import one_frame, plan_segments
+from emobeam.emo_transforms.video.frames import decode_frames
+from emobeam.emo_transforms.video.sampling import plan_segments
 from emobeam.schemas.config import DecoderConfig, SamplingConfig
-from emobeam.schemas.records import Display, Fingerprint, InputError, Probe, Video
+from emobeam.schemas.records import Display, Fingerprint, InputError, Video
 from tests.clips import Picture, read_number
-from tests.emo_transforms.video.displayed import MATRICES, Part, join, shown, tape, two_streams, weave
+from tests.emo_transforms.video.displayed import (
+    MATRICES,
+    Part,
+    apart,
+    join,
+    pictures_of,
+    probed,
+    same_wherever_cut,
+    shown,
+    silent,
+    tape,
+    two_streams,
+    weave,
+)
 
 CLOSE = 8.0
 """Mean difference of pixels that coding and scaling may make; a flipped or squeezed picture differs by 20 and more."""
-
-
-def probed(path: Path, stream: int = -1) -> Probe:
-    return probe_video(str(path), DecoderConfig(stream=stream))
-
-
-def pictures_of(path: Path, seconds: float = 60.0, *, fps: float = 0.0, stream: int = -1) -> dict[int, Picture]:
-    probe = probed(path, stream)
-    video = Video(path.stem, str(path))
-    found: dict[int, Picture] = {}
-    for segment in plan_segments(video, Fingerprint(1, ""), probe, SamplingConfig(fps, seconds), "cache"):
-        assert segment.display.mirrored == probe.display.mirrored
-        found.update(decode_frames(str(path), segment, DecoderConfig(stream=stream)))
-    return found
-
-
-def same_wherever_cut(path: Path) -> dict[int, Picture]:
-    """All pictures, after it was seen that no cut and no sampling changes a byte."""
-    whole = pictures_of(path)
-    for other in (pictures_of(path, 0.3), pictures_of(path, 0.25, fps=6.0)):
-        assert other.keys() <= whole.keys()
-        assert all(np.array_equal(whole[frame], picture) for frame, picture in other.items())
-    probe = probed(path)
-    for frame in list(whole)[:: max(1, len(whole) // 4)]:
-        ((_, alone),) = decode_frames(str(path), one_frame(Video("v", str(path)), probe, frame), DecoderConfig())
-        assert np.array_equal(alone, whole[frame])
-    return whole
-
-
-def apart(picture: Picture, expected: Picture) -> float:
-    assert picture.shape == expected.shape
-    return float(np.abs(picture.astype(float) - expected).mean())
 
 
 def check_all(found: dict[int, Picture], parts: list[Part], turn: tuple[int, bool] = (0, False)) -> None:
@@ -120,9 +101,13 @@ def test_pixels_near_square_or_beyond_belief_count_as_square(tmp_path: Path, asp
     assert any("can't be meant" in note for note in probe.facts.notes) == noted
 
 
-def test_a_size_that_changes_shows_every_picture_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("turn.webm", "libvpx"), ("turn.mp4", "libx264"), ("turn.mov", "libx264"), ("turn.ts", "libx264")],
+)
+def test_a_size_that_changes_shows_every_picture_whole(tmp_path: Path, name: str, codec: str) -> None:
     parts = [Part(frames=12), Part(frames=12, width=128, height=192, begin=480)]
-    path = weave(tmp_path / "turn.webm", parts, codec="libvpx")
+    path = weave(tmp_path / name, parts, codec=codec)
     check_all(same_wherever_cut(path), parts)
     probe = probed(path)
     assert (probe.width, probe.height) == (288, 192)
@@ -289,3 +274,28 @@ def test_an_mp4_without_its_index_is_an_unfinished_recording(tmp_path: Path) -> 
     path.write_bytes(content[: content.index(b"moov") - 4])
     with pytest.raises(InputError, match="wasn't finished"):
         probed(path)
+
+
+@pytest.mark.parametrize("name", ["clip.ts", "clip.mpg"])
+def test_segments_of_containers_without_an_index_are_not_read_from_the_beginning(tmp_path: Path, name: str) -> None:
+    codec = "libx264" if name.endswith("ts") else "mpeg2video"
+    path = weave(tmp_path / name, [Part(frames=300, width=96, height=64)], codec=codec)
+    segments = plan_segments(Video("v", str(path)), Fingerprint(1, ""), probed(path), SamplingConfig(0.0, 3.0), "cache")
+    read = []
+    found = [
+        number
+        for segment in segments
+        for number, _ in decode_frames(str(path), segment, DecoderConfig(), progress=lambda: read.append(1))
+    ]
+    assert found == list(range(1, 301))
+    # From the beginning each time would be 2.5 times.
+    assert len(read) < 1.8 * len(found)
+
+
+def test_packets_that_repeat_a_picture_are_no_frames(tmp_path: Path) -> None:
+    path = silent(tmp_path / "xvid.avi", frames=30, repeats=(11, 21, 22))
+    found = same_wherever_cut(path)
+    expected = [number for number in range(1, 31) if number not in (11, 21, 22)]
+    assert probed(path).display == Display(silent=True)  # shards of older versions hold other frames
+    assert [read_number(picture) for picture in found.values()] == expected
+    np.testing.assert_allclose(probed(path).times(), (np.array(expected) - 1) / 25)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.scoring.partial_sums import MomentSums
-from emobeam.emo_transforms.results.media_clock import media_offsets
 from emobeam.emo_transforms.results.studies.agreement.comparing import AgreeConfig, Comparison, compare_track
 from emobeam.emo_transforms.results.studies.agreement.event_pairs import EventPair
 from emobeam.emo_transforms.results.studies.agreement.human_coding import HumanCoding, HumanTrack
@@ -101,7 +100,6 @@ def compare(
 
 def _by_video(study: Study, tracks: Sequence[HumanTrack], result: Agreement) -> dict[str, list[tuple[HumanTrack, str]]]:
     by_video: dict[str, list[tuple[HumanTrack, str]]] = defaultdict(list)
-    offsets = media_offsets(study.source.output)
     lost: dict[str, int] = defaultdict(int)
     names = [name for track in tracks for name in (track.video, *track.names)]
     # What was coded in a video that can't be read is told as the video's failure.
@@ -118,7 +116,8 @@ def _by_video(study: Study, tracks: Sequence[HumanTrack], result: Agreement) -> 
                         f"{track.source}: its media begin at different times; name the file after the one that is meant"
                     )
                 else:
-                    by_video[video].append((track.later(later - offsets.get(video, 0.0)), side))
+                    since = later - study.offsets.get(video, 0.0) if track.on_media else 0.0
+                    by_video[video].append((track.later(since), side))
                 break
         else:
             lost[track.video] += 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.text_files import is_file
-from emobeam.emo_transforms.results.media_clock import on_media_clock
+from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, on_media_clock
 from emobeam.emo_transforms.results.studies.elan_files import Annotation, ElanFile, read_eaf
 from emobeam.emo_transforms.results.studies.spans import Interval, files_below, number_in, read_table, stem, who_in
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -47,6 +47,7 @@ class HumanTrack:
         by: ``frame`` or ``time``: what places the samples.
         places, values: ``[n]`` of samples; NaN was not coded.
         source: file and tier or column, for messages.
+        on_media: times are on the media's own clock, else from the first frame.
         origin: what has to be added to its times to have times of the video of a name, in s; None: unclear.
     """
 
@@ -59,6 +60,7 @@ class HumanTrack:
     by: str = ""
     places: Floats | None = None
     values: Floats | None = None
+    on_media: bool = True
     origin: Callable[[str], float | None] = lambda name: 0.0
 
     @property
@@ -69,9 +71,13 @@ class HumanTrack:
         return self.places, self.values
 
     def later(self, seconds: float) -> HumanTrack:
-        """The same events so much later."""
-        if not seconds or self.events is None:
+        """The same events, or samples by time, so much later."""
+        if not seconds:
             return self
+        if self.events is None:
+            if self.by != "time" or self.places is None:
+                return self
+            return replace(self, places=np.array([on_media_clock(place, seconds) for place in self.places]))
 
         def moved(spans: tuple[Interval, ...]) -> tuple[Interval, ...]:
             return tuple((on_media_clock(start, seconds), on_media_clock(end, seconds)) for start, end in spans)
@@ -335,10 +341,12 @@ def _from_event_rows(
             f"{uri}: {silent} times a unit of the file has no row in a video of the file; taken as coded and never "
             "active"
         )
+    on_media = MEDIA_OFFSET not in rows[0]
     tracks = []
     for (video, who), found in spans.items():
         events, not_coded = _sorted_out(found)
-        tracks.append(HumanTrack(video, who, f"{uri}: {who.unit}", events=events, not_coded=not_coded))
+        source = f"{uri}: {who.unit}"
+        tracks.append(HumanTrack(video, who, source, events=events, not_coded=not_coded, on_media=on_media))
     return tracks, unmatched
 
 
@@ -350,7 +358,7 @@ def _from_sample_rows(
     parse: Callable[[str], Who | None],
     outputs: Sequence[str],
 ) -> tuple[list[HumanTrack], list[str]]:
-    plain = {"video", "subject", "face", "frame", "time"}
+    plain = {"video", "subject", "face", "frame", "time", MEDIA_OFFSET}
     meant = {name: parse(name) for name in columns if name not in plain}
     unmatched = [f"{uri}: column '{name}' is no output of the task" for name, who in meant.items() if who is None]
     groups: dict[tuple[str, str | None, int | None], list[Mapping[str, str]]] = defaultdict(list)
@@ -368,7 +376,8 @@ def _from_sample_rows(
             values = np.array([_sample(row, name, uri) for row in held])
             mine = Who(who.unit, subject or who.subject, who.face if face is None else face)
             source = f"{uri}: {name}"
-            tracks.append(HumanTrack(video, mine, source, by=by, places=places[order], values=values[order]))
+            samples = HumanTrack(video, mine, source, by=by, places=places[order], values=values[order])
+            tracks.append(replace(samples, on_media=MEDIA_OFFSET not in rows[0]))
     return tracks, unmatched
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from emobeam.emo_transforms.video.picture.tones import FORMAT, mapped
 from emobeam.schemas.records import CodedSize, Probe, Segment
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ Picture = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 
 SQUARE = (1, 1)
+
+_BT2020 = 9
+_OF_HIGH_RANGE = (2, 10)
+"""FFmpeg's numbers (AVColorSpace): what an untold matrix is in high range, and what is near enough to it."""
 
 _SQUARE_WITHIN = Fraction(1, 100)
 _LARGEST_ASPECT = 10
@@ -121,9 +126,13 @@ class Shower:
         inner = self._inner(number, frame, width, height)
         # Frames of plain video come out bit by bit as they always did.
         how: dict[str, Any] = {"interpolation": "BICUBIC"} if self._starts else {}
-        rgb = self._reformatter.reformat(
-            frame, width=inner[0], height=inner[1], format="rgb24", threads=1, **how
-        ).to_ndarray()
+        tones = self._display.tones
+        if tones and frame.colorspace in _OF_HIGH_RANGE:
+            how["src_colorspace"] = _BT2020
+        made = self._reformatter.reformat(
+            frame, width=inner[0], height=inner[1], format=FORMAT if tones else "rgb24", threads=1, **how
+        )
+        rgb = mapped(made, tones) if tones else made.to_ndarray()
         if inner != (width, height):
             placed = np.zeros((height, width, 3), np.uint8)
             left, top = (width - inner[0]) // 2, (height - inner[1]) // 2

@@ -1,0 +1,1 @@
+"""What makes a decoded frame the picture that a player shows."""
