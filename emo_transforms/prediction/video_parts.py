@@ -195,7 +195,10 @@ def _heads(tools: PredictTools, task: str) -> list[Any]:
 
 
 def _predict_id(item: VideoFeatures, tools: PredictTools, task: str, config: PredictConfig) -> str:
-    return digest_of([to_json(config), *_heads(tools, task), to_json(replace(item, sampled=0)), STAGE2_REVISION])
+    settings = to_json(config)
+    if config.engine == "torch":
+        del settings["engine"]  # tables of version 0.1 don't tell it, and there was no other
+    return digest_of([settings, *_heads(tools, task), to_json(replace(item, sampled=0)), STAGE2_REVISION])
 
 
 def _part_id(uri: str) -> str:

@@ -80,13 +80,17 @@ def extract_command(features: str, config: ExtractConfig, runs: Sequence[Mapping
 def _usual_config(config: ExtractConfig) -> ExtractConfig:
     """What ``extract`` takes of the same input where no option is written."""
     usual = ExtractConfig()
-    chosen = config.engine == "torch" and config.device == "cpu"  # where openvino is installed, auto is another
     return replace(
         usual,
         backbone=replace(usual.backbone, weights=_usual_weights(config.backbone.name)),
         sampling=usual.sampling if config.source == "video" else replace(usual.sampling, fps=0.0),
-        engine="auto" if chosen else config.engine,
+        engine="auto" if _chosen(config.engine, config.device) else config.engine,
     )
+
+
+def _chosen(engine: str, device: str) -> bool:
+    """Whether somebody asked for the engine: ``auto`` takes OpenVINO on a CPU, and names one that suits it."""
+    return engine == "torch" and device == "cpu"
 
 
 def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
@@ -102,9 +106,11 @@ def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
             parts += ["--head", name] if (name := _named_head(task, head, random=random)) else []
         parts += ["--task", task]
     config = run.get("config") or {}
+    values = {field.path[-1]: config.get(field.path[-1], field.default) for field in options_of(PredictConfig)}
+    usual = "auto" if _chosen(config.get("engine", ""), values["device"]) else values["engine"]
     for field in options_of(PredictConfig):
-        value = config.get(field.path[-1], field.default)
-        if value != field.default:
+        value = values[field.path[-1]]
+        if value != (usual if field.path[-1] == "engine" else field.default):
             parts += [field.flag, field.written(value)]
     return command("predict", *parts)
 

@@ -32,6 +32,9 @@ from emobeam.schemas.predict_config import PredictConfig
 ONE_SECOND = ExtractConfig(sampling=SamplingConfig(segment_seconds=1.0), engine=resolve_engine("auto", "cpu"))
 """Segments of a second: several per clip; the engine is the one the command line takes."""
 
+STAGE_2 = PredictConfig(engine=head_engine("auto", "cpu"))
+"""On the engine that the command line takes."""
+
 dataset_of: Callable[[ExtractConfig], Dataset] = cache(resolve_config)
 
 Row = dict[str, Any]
@@ -97,7 +100,7 @@ def predict(
     request.setdefault("heads", ("untrained",))
     request.setdefault("config", PredictConfig())
     if not keep_engine:
-        request["config"] = replace(request["config"], engine=head_engine("auto", "cpu"))
+        request["config"] = replace(request["config"], engine=STAGE_2.engine)
     return run_predict(PredictRequest(str(features), str(output), local=pool.config, **request), told, pool), told
 
 

@@ -70,17 +70,18 @@ def test_every_option_of_a_command_is_declared_by_a_config(command: str) -> None
 
 
 def test_an_option_is_declared_once() -> None:
-    """But for those whose meaning differs from command to command; ``device`` is one declaration of both stages."""
+    """But for those whose meaning differs from command to command; ``device`` and ``engine`` are of both stages."""
     several = {name: places for name, places in declarations().items() if len(places) > 1}
     names = {field.name for fields in JOB_OPTIONS.values() for field in fields}
     assert names <= declarations().keys()
-    assert several.keys() & names == {"output", "only", "runner", "workers", "device"}
-    assert {name: len(several[name]) for name in ("output", "only", "runner", "workers", "device")} == {
+    assert several.keys() & names == {"output", "only", "runner", "workers", "device", "engine"}
+    assert {name: len(several[name]) for name in ("output", "only", "runner", "workers", "device", "engine")} == {
         "output": 3,
         "only": 2,
         "runner": 2,
         "workers": 2,
         "device": 2,
+        "engine": 2,
     }
 
 

@@ -24,7 +24,7 @@ from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import task_named
 from tests.pipelines.conftest import Run
-from tests.pipelines.runs import Told, files, parts
+from tests.pipelines.runs import STAGE_2, Told, files, parts
 from tests.slow_store import SlowStore, slow_store
 
 OTHERS = [f"other {number:02d}" for number in range(64)]
@@ -52,7 +52,7 @@ def store() -> Iterator[type[SlowStore]]:
 
 
 def request_of(reference: Run, output: Path | str, **options: Any) -> PredictRequest:
-    return PredictRequest(str(reference.features), str(output), heads=("untrained",), **options)
+    return PredictRequest(str(reference.features), str(output), heads=("untrained",), config=STAGE_2, **options)
 
 
 def part_of(output: Path, video: str) -> Path:

@@ -38,7 +38,7 @@ from emobeam.runners.worker_progress import Beats
 from emobeam.schemas.records import EmobeamError, PlannedSegment, VideoTask
 from tests.clips import not_a_video, truncated
 from tests.pipelines.conftest import Run
-from tests.pipelines.runs import ONE_SECOND, Told, dataset_of, files, videos
+from tests.pipelines.runs import ONE_SECOND, STAGE_2, Told, dataset_of, files, videos
 
 EMBEDDED = EngineConfig("flink", job_endpoint="embed")
 
@@ -82,7 +82,8 @@ def test_nothing_is_left_of_the_exchange_and_the_record_tells_of_the_run(there: 
 
 def test_predictions_and_submission_are_the_same(there: tuple[Path, Told], reference: Run) -> None:
     output, _ = there
-    request = PredictRequest(str(output / "features"), str(output), heads=("untrained",), edition=8, engine=EMBEDDED)
+    features = str(output / "features")
+    request = PredictRequest(features, str(output), heads=("untrained",), config=STAGE_2, edition=8, engine=EMBEDDED)
     result = run_predict(request, Told())
     assert result.failed == {}
     assert files(output, "predictions/**/*.parquet") == files(reference.output, "predictions/**/*.parquet")
@@ -180,7 +181,9 @@ def test_a_run_that_left_nothing_of_a_video_has_not_ended_well(
 
 def test_a_job_that_fails_says_why(reference: Run, tmp_path: Path) -> None:
     dataset = dataset_of(ONE_SECOND)
-    config = replace(dataset.config, backbone=replace(dataset.config.backbone, weights="/nowhere/weights.pth"))
+    config = replace(
+        dataset.config, backbone=replace(dataset.config.backbone, weights="/nowhere/weights.pth", weights_sha256="0")
+    )
     found = find_videos([str(reference.inputs)], "video")
     request = ExtractRequest(found, str(tmp_path / "f"), replace(dataset, config=config), engine=EMBEDDED)
     with pytest.raises(RunStopped, match=r"flink: .*weights\.pth.*the same command goes on from there"):

@@ -27,6 +27,7 @@ from emobeam.runners.children.settings import local_config
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import (
+    STAGE_2,
     Told,
     emobeam,
     emobeam_processes,
@@ -160,7 +161,7 @@ def test_stage_2_that_is_told_to_end_leaves_no_half_tables(reference: Run, tmp_p
             raise Terminated
 
     with LocalPool(local_config(1)) as own, pytest.raises(Terminated):
-        run_predict(PredictRequest(features, str(output), heads=("untrained",)), Told(on=end), own)
+        run_predict(PredictRequest(features, str(output), heads=("untrained",), config=STAGE_2), Told(on=end), own)
     assert left
     assert temporaries(output) == []
     assert 0 < len(parts(output)) <= len(parts(reference.output))
