@@ -19,6 +19,9 @@ runpy.run_path(str(Path(NO_SECOND_COPIES, "sitecustomize.py")))
 sys.path.append(NO_SECOND_COPIES)  # for processes that get the path of this one
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [NO_SECOND_COPIES, os.environ.get("PYTHONPATH")]))
 
+# Hundreds of processes would each compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # As in emobeam itself: OpenVINO's import and its converter start processes that report to an analytics service.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -57,11 +57,11 @@ def command(arguments: Sequence[str], cores: int, peaks: Peaks | None = None, **
     def fewer() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
 
+    everything = {**os.environ, **environment}
+    everything.pop("PYTHONDONTWRITEBYTECODE", None)  # users have no such thing, and every process would compile anew
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            arguments, stdout=said, stderr=said, env={**os.environ, **environment}, preexec_fn=fewer
-        )
+        process = subprocess.Popen(arguments, stdout=said, stderr=said, env=everything, preexec_fn=fewer)
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks), daemon=True)
         if peaks is not None:
             watcher.start()
