@@ -28,6 +28,7 @@ from emobeam.pipelines.commands import (
     train,
 )
 from emobeam.pipelines.commands.help_text import finish
+from emobeam.pipelines.commands.invocation import Invocation
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
 from emobeam.runners.own_version import own_version
@@ -99,7 +100,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     stops = Stops()
     try:
         with stops.heard():
-            code = cli.main(ours, prog_name="emobeam", standalone_mode=False, obj=tuple(beam_args))
+            code = cli.main(
+                ours,
+                prog_name="emobeam",
+                standalone_mode=False,
+                obj=Invocation(tuple(beam_args), own_process=argv is None),
+            )
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -111,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except EmobeamError as error:
         code = _exit_code(error)
         click.echo(f"error: {error}" if code else str(error), err=True)
+    if argv is None:
+        _leave(code or 0)
     sys.exit(code or 0)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from emobeam.pipelines.commands.help_text import JOBS, SectionedCommand
+from emobeam.pipelines.commands.invocation import Invocation
 from emobeam.pipelines.commands.options import declared, inputs, task_option
 from emobeam.pipelines.job_options import JOB_OPTIONS, PlanOptions
 from emobeam.schemas.options import values_of
@@ -33,13 +34,13 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
       emobeam annotate videos/ --output out/ --head heads/va --head heads/expr --workers 4
       emobeam annotate videos/ --output out/ --task au --edition 8 --template sample.txt
     """
-    _leave_pandas_out()
+    ctx.obj.load_lightly(args["runner"])
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import annotate_requests, cache_of
     from emobeam.pipelines.stages.annotate import run_annotate
     from emobeam.pipelines.stages.run_summary import annotate_summary, show
 
-    stage1, stage2 = annotate_requests(args, ctx.obj, named=_named(ctx))
+    stage1, stage2 = annotate_requests(args, ctx.obj.beam_args, named=_named(ctx))
     ui = make_ui(quiet=args["quiet"], fps=stage1.dataset.config.sampling.fps)
     result = run_annotate(stage1, stage2, ui)
     show(annotate_summary(result, args["output"], cache_of(args)), as_json=args["as_json"], quiet=args["quiet"])
@@ -64,13 +65,13 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
       emobeam extract videos/ --store maps,crops --output features/
       emobeam extract features/ --backbone-weights enet_b0_8_va_mtl --output features2/
     """
-    _leave_pandas_out()
+    ctx.obj.load_lightly(args["runner"])
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import extract_request
     from emobeam.pipelines.stages.extract import run_extract
     from emobeam.pipelines.stages.run_summary import extract_summary, show
 
-    request = extract_request(args, args["output"], ctx.obj, named=_named(ctx))
+    request = extract_request(args, args["output"], ctx.obj.beam_args, named=_named(ctx))
     result = run_extract(request, make_ui(quiet=args["quiet"], fps=request.dataset.config.sampling.fps))
     show(extract_summary(result, args["output"]), as_json=args["as_json"], quiet=args["quiet"])
     ctx.exit(1 if result.some_failed else 0)
@@ -89,7 +90,7 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     Example:
       emobeam predict features/ --head heads/au --output out/ --edition 8
     """
-    _leave_pandas_out()
+    ctx.obj.load_lightly(args["runner"])
     from emobeam.emo_transforms.cache.dataset import read_dataset
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import predict_request
@@ -97,7 +98,7 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     from emobeam.pipelines.stages.predict_request import check_request
     from emobeam.pipelines.stages.run_summary import predict_summary, show
 
-    request = predict_request(args, args["features"], ctx.obj, named=_named(ctx))
+    request = predict_request(args, args["features"], ctx.obj.beam_args, named=_named(ctx))
     check_request(request)
     fps = read_dataset(request.features).config.sampling.fps
     result = run_predict(request, make_ui(quiet=args["quiet"], fps=fps))
@@ -113,7 +114,8 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     "--features", default="", show_default=False, metavar="FEATURES", help="Of a head: does it fit this cache?"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json: bool) -> None:
+@click.pass_obj
+def inspect_(obj: Invocation, path: str, task: str | None, rebuild: bool, features: str, as_json: bool) -> None:
     """Prints versions, settings, counts, outcomes, distributions and sizes, then what is missing, stale or failed.
 
     Each problem comes with the command that mends it. Of annotations it prints what the data sets' papers tabulate,
@@ -127,7 +129,7 @@ def inspect_(path: str, task: str | None, rebuild: bool, features: str, as_json:
       emobeam inspect shipped
       emobeam inspect "8th ABAW Annotations/" --task au
     """
-    _leave_pandas_out()
+    obj.load_lightly()
     from emobeam.pipelines.inspect.describe import describe
     from emobeam.pipelines.inspect.text import print_description
 
@@ -152,7 +154,7 @@ def plan(ctx: click.Context, /, **args: Any) -> None:
     Example:
       emobeam plan videos/ --runner flink --workers 64
     """
-    _leave_pandas_out()
+    ctx.obj.load_lightly()
     from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import extract_request
     from emobeam.pipelines.stages.plan import PlanRequest, plan_text, run_plan
@@ -170,9 +172,3 @@ def _named(ctx: click.Context) -> frozenset[str]:
     """The options that the user has set."""
     source = click.core.ParameterSource.COMMANDLINE
     return frozenset(name for name in ctx.params if ctx.get_parameter_source(name) is source)
-
-
-def _leave_pandas_out() -> None:
-    from emobeam.emo_transforms.storage.lean_imports import arrow_without_pandas
-
-    arrow_without_pandas()
