@@ -176,8 +176,8 @@ def test_folders_stay_small_and_tell_what_they_hold(folder: Path) -> None:
 
 def loaded_by(code: str) -> set[str]:
     """Top-level modules in a fresh process after some code ran."""
-    report = f"import sys\ntry:\n    {code}\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-    report += "print(*sorted({name.split('.')[0] for name in sys.modules}), sep='\\n', file=sys.stderr)"
+    told = "print(*sorted({name.split('.')[0] for name in sys.modules}), sep='\\n', file=sys.stderr)"
+    report = f"import atexit, sys\natexit.register(lambda: {told})\n{code}\n"
     done = subprocess.run([sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.splitlines())
