@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -125,8 +126,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _leave(code: int) -> NoReturn:
     """Ends the process at once: to take torch and Beam apart in good order costs the interpreter more than a second."""
     atexit._run_exitfuncs()  # noqa: SLF001 - os._exit leaves them out
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it has gone, as head does
+            stream.flush()
     os._exit(code)
 
 

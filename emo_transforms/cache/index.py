@@ -197,9 +197,14 @@ def _display_row(segments: list[dict[str, Any]], known: VideoFacts) -> dict[str,
 def as_shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of one content without those whose pictures were taken as they are coded, where that isn't what is shown.
 
-    Shards of an older version remain beside the new ones until these are complete.
+    Shards of an older version remain beside the new ones until these are complete. Of two ways to show them the one
+    with more shards counts; of as many the one that tells more, which is the newer.
     """
-    return [row for row in rows if row["display"]] or rows
+    shown: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        shown[row["display"]].append(row)
+    told = {display: found for display, found in shown.items() if display} or shown
+    return max(told.values(), key=lambda found: (len(found), len(found[0]["display"])), default=[])
 
 
 def _of_one_content(segments: list[dict[str, Any]], failures: list[Failure]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from emobeam.emo_transforms.video.opening import Progress, decode_packet, idle, open_video, packets
 from emobeam.emo_transforms.video.picture.geometry import Shower
-from emobeam.emo_transforms.video.picture.interlacing import Deinterlacer
+from emobeam.emo_transforms.video.picture.interlacing import INTERLACED_ORDERS, Deinterlacer
 from emobeam.schemas.config import DecoderConfig
 from emobeam.schemas.records import Segment
 
@@ -153,8 +153,9 @@ def _decoded(
 
 def _may_skip(stream: VideoStream) -> bool:
     """Whether frames that are not wanted need not be decoded where the stream says that none refers to them."""
-    # In HEVC a "non-reference" picture may still be referred to from a higher sub-layer; in H.264 it may not.
-    return stream.codec_context.name == "h264"
+    # In HEVC a "non-reference" picture may still be referred to from a higher sub-layer; in H.264 it may not. But where
+    # each field has a packet, the second one of a wanted picture would be left out, and FFmpeg repeats the first.
+    return stream.codec_context.name == "h264" and int(stream.codec_context.field_order) not in INTERLACED_ORDERS
 
 
 def _by_count(path: str, segment: Segment, threads: int, progress: Progress) -> Iterator[tuple[int, VideoFrame]]:

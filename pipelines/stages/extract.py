@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -151,7 +151,14 @@ class _Run:
         """What came back."""
         looked = {record.video: record for record in ran.records.get("looked", ())}
         self.prints = {video: record.content for video, record in looked.items()}
-        self.facts = {video: record.facts for video, record in looked.items() if record.facts is not None}
+        made = Counter(record.row["video"] for record in ran.records.get("shards", ()))
+        # Who is known is not looked at again: shards of an older version would then stand for those that were not made.
+        earlier = {row["video"] for row in self.known.rows.values()}
+        self.facts = {
+            video: record.facts
+            for video, record in looked.items()
+            if record.facts is not None and (video not in earlier or made[video] >= record.segments)
+        }
         self.segments = sum(record.segments for record in looked.values())
         self.done = done_before(self.known, looked.values())
         self.records = ran.records.get("shards", ())

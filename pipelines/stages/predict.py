@@ -19,7 +19,7 @@ from emobeam.emo_transforms.abaw.submissions.templates import template_names
 from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
-from emobeam.emo_transforms.cache.index import make_index
+from emobeam.emo_transforms.cache.index import as_shown, make_index
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec, VideoJob
 from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects, read_overrides
 from emobeam.emo_transforms.prediction.video_parts import PredictTools
@@ -191,7 +191,7 @@ def _items(
             without_shard[failure.video] |= dict(zip_longest(failure.native_frames, failure.native_times))
     items = []
     for video in sorted(shards):
-        rows = sorted(shards[video], key=lambda row: row["segment"])
+        rows = sorted(as_shown(shards[video]), key=lambda row: row["segment"])
         sampled = sum(row["sampled"] for row in rows)
         who = subjects[video]
         gone = without_shard[video]

@@ -140,17 +140,21 @@ def _identity(weights: str, ours: Shipped | None) -> dict[str, str]:
         return {"weights": ours.name, "sha256": ours.backbone.sha256}
     if weights == "untrained" or weights.partition(":")[0] == "timm":
         return {"weights": weights}
-    place = fetched(weights)
-    if place is None and weights in CATALOGUED:
+    if fetched(weights) is None and weights in CATALOGUED:
         return {"weights": weights}  # is about to be refused, by whoever knows how to get it
     known = by_file_name(weights)
     base = posixpath.basename(weights.replace(os.sep, "/"))
     try:
-        digest = file_sha256(str(place or weights))
+        digest = file_sha256(weights_file(weights))
     except EmobeamError as error:
         gone = isinstance(error.__cause__, FileNotFoundError)
         raise EmobeamError(f"--backbone-weights {weights}: no such file" if gone else str(error)) from error
     return {"weights": known.name if known else os.path.splitext(base)[1].lower(), "sha256": digest}
+
+
+def weights_file(weights: str) -> str:
+    """The file that weights are read from, where they are one."""
+    return str(shipped_as(weights).backbone.path) if is_shipped(weights) else str(fetched(weights) or weights)
 
 
 def _told(name: str, weights: str) -> str:

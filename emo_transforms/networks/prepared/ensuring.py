@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,16 @@ def ensure(key: Key, recipe: Mapping[str, Any], what: str, tell: Tell = on_stder
         )
     for folder in _takers():
         store = Store(folder)
-        try:
-            with store.lock(key):
+        with ExitStack() as held:
+            try:
+                held.enter_context(store.lock(key))
                 if (entry := store.read(key)) is not None:
                     return entry
                 store.remove(key)
-                tell(f"preparing {what} for this machine, once ...")
-                told = _prepare(folder, key, recipe, what)
-        except OSError:
-            continue
+            except OSError:  # nothing can be written there
+                continue
+            tell(f"preparing {what} for this machine, once ...")
+            told = _prepare(folder, key, recipe, what)
         if told == NO_ROOM:
             continue
         if (entry := store.read(key)) is not None:
@@ -102,14 +104,17 @@ def _asked_here(order: dict[str, Any]) -> dict[str, str]:
 
 
 def _asked_there(order: dict[str, Any], what: str) -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", _MODULE],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        env={**os.environ, **same_imports()},
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", _MODULE],
+            input=json.dumps(order),
+            capture_output=True,
+            text=True,
+            env={**os.environ, **same_imports()},
+            check=False,
+        )
+    except OSError as error:
+        raise EmobeamError(f"{what}: can't be prepared: its process can't start ({error})") from error
     try:
         answer: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

@@ -23,6 +23,7 @@ from emobeam.emo_transforms.networks.backbones.prepared_backbones import (
     description_data,
     description_from,
     is_onnx,
+    weights_file,
 )
 from emobeam.emo_transforms.networks.backbones.torch_backbones import (
     TorchBackbone,
@@ -40,6 +41,7 @@ from emobeam.emo_transforms.networks.prepared.head_graphs import graphs_of
 from emobeam.emo_transforms.networks.prepared.keys import Key
 from emobeam.emo_transforms.networks.prepared.store import Entry
 from emobeam.emo_transforms.networks.shipped import is_shipped, shipped
+from emobeam.emo_transforms.storage import file_sha256
 from emobeam.schemas.records import EmobeamError, UsageError
 
 _SAMPLES = 3
@@ -72,6 +74,10 @@ def make(key: Key, recipe: Mapping[str, Any]) -> Made:
 def _description(key: Key, recipe: Mapping[str, Any]) -> Made:
     """The network comes along: whoever asks what it is will soon run it."""
     backbone = build_backbone(recipe["name"], recipe["weights"], recipe["input_size"], recipe["store"])
+    weights = str(recipe["weights"])
+    if (wanted := key.identity.get("sha256")) and file_sha256(weights_file(weights)) != wanted:
+        again = "reinstall emobeam" if is_shipped(weights) else "begin again"
+        raise EmobeamError(f"{weights}: not the weights that were asked for, they changed or are damaged; {again}")
     if not is_onnx(recipe["weights"]):
         yield backbone_key(backbone.config), _backbone(backbone)
     yield key, Entry(description_data(backbone), {})

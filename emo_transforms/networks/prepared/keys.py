@@ -20,6 +20,9 @@ BUILDERS = ("torch", "timm")
 _CODE = ("backbones", "checkpoints", "heads", "prepared")
 """Folders beside ``engines``, whose code decides what a network computes."""
 
+_SCHEMAS = ("config.py", "tables.py")
+"""Defaults of backbones, and names of what they give."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -75,8 +78,13 @@ def code_digest() -> str:
     """Of the code that builds networks: what it made before it was changed is not what it makes now."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
-    for file in sorted([root / "engines.py", *(path for folder in _CODE for path in (root / folder).rglob("*.py"))]):
-        digest.update(f"{file.relative_to(root).as_posix()}|".encode() + file.read_bytes())
+    alone = [
+        root / "engines.py",
+        root / "weights_digest.py",
+        *(root.parents[1] / "schemas" / name for name in _SCHEMAS),
+    ]
+    for file in sorted([*alone, *(path for folder in _CODE for path in (root / folder).rglob("*.py"))]):
+        digest.update(f"{file.name}|{file.parent.name}|".encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -36,6 +36,8 @@ def prepared(order: dict[str, Any]) -> dict[str, str]:
         made = list(make(key, order["recipe"]))
     except (UsageError, EmobeamError) as error:
         return {"error": "UsageError" if isinstance(error, UsageError) else "EmobeamError", "message": str(error)}
+    except OSError as error:
+        return {"error": "EmobeamError", "message": f"{key.kind}: can't be prepared ({error})"}
     store = Store(Path(order["folder"]))
     try:
         for each, entry in made:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
-from emobeam.emo_transforms.cache.index import read_index, read_segments, rebuild_index, settle, settle_index
+from emobeam.emo_transforms.cache.index import as_shown, read_index, read_segments, rebuild_index, settle, settle_index
 from emobeam.emo_transforms.cache.shards import Footer, read_footer
 from emobeam.emo_transforms.cache.video_facts import read_facts
 from emobeam.schemas.config import shard_name
@@ -409,3 +409,12 @@ def test_settling_again_writes_nothing_and_reads_no_footer(tmp_path: Path, monke
     assert read_failures(str(tmp_path)) == records
     (record,) = (record for record in records.values() if record.video == "a")
     assert record.frames == (6, 21, *segment("a", 1).sampled, *segment("a", 2).sampled)
+
+
+def test_of_two_ways_to_show_a_video_one_counts() -> None:
+    """The newer one, once it has as many shards: until then those of before are whole."""
+    flat, older, newer = ({"display": text, "segment": 0} for text in ("", "[1]", "[1,true]"))
+    assert as_shown([flat, flat]) == [flat, flat]
+    assert as_shown([flat, flat, older]) == [older]
+    assert as_shown([older, older, newer]) == [older, older]
+    assert as_shown([older, older, newer, newer]) == [newer, newer]
