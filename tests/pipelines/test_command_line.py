@@ -123,6 +123,7 @@ def test_heads_that_do_not_fit(capsys: pytest.CaptureFixture[str], reference: Ru
 @pytest.mark.usefixtures("in_pool")
 def test_full_disk(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file size limit stands in for a full disk; it stops the run at once and leaves no half file."""
+    assert subprocess.run(emobeam("models", "prepare"), capture_output=True, check=False).returncode == 0
     done = subprocess.run(
         ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *emobeam("extract", clip, "--output", tmp_path / "features")],
         capture_output=True,

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from emobeam.schemas import config, tables
+
 FORMAT = 1
 """Of an entry's files; raised by hand where they are written otherwise."""
 
@@ -19,9 +21,6 @@ BUILDERS = ("torch", "timm")
 
 _CODE = ("backbones", "checkpoints", "heads", "prepared")
 """Folders beside ``engines``, whose code decides what a network computes."""
-
-_SCHEMAS = ("config.py", "tables.py")
-"""Defaults of backbones, and names of what they give."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,13 @@ def code_digest() -> str:
     """Of the code that builds networks: what it made before it was changed is not what it makes now."""
     digest = hashlib.sha256()
     root = Path(__file__).parent.parent
-    alone = [
-        root / "engines.py",
-        root / "weights_digest.py",
-        *(root.parents[1] / "schemas" / name for name in _SCHEMAS),
-    ]
-    for file in sorted([*alone, *(path for folder in _CODE for path in (root / folder).rglob("*.py"))]):
-        digest.update(f"{file.name}|{file.parent.name}|".encode() + file.read_bytes())
+    ours = [root / "engines.py", root / "weights_digest.py"]
+    ours += [path for folder in _CODE for path in (root / folder).rglob("*.py")]
+    files = {file.relative_to(root).as_posix(): file for file in ours}
+    # Defaults of backbones, and names of what they give.
+    files |= {str(module.__name__): Path(str(module.__file__)) for module in (config, tables)}
+    for name, file in sorted(files.items()):
+        digest.update(f"{name}|".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
