@@ -7,6 +7,7 @@ Ctrl-C, 143 by SIGTERM, which ends a job in the same way.
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -30,6 +31,7 @@ from emobeam.pipelines.commands import (
 )
 from emobeam.pipelines.commands.help_text import finish
 from emobeam.pipelines.commands.invocation import Invocation
+from emobeam.pipelines.printing import echo, open_closed_streams, scarce
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
 from emobeam.runners.own_version import own_version
@@ -40,7 +42,7 @@ _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names"
 
 def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        click.echo(f"emobeam, version {own_version()}")
+        echo(f"emobeam, version {own_version()}")
         ctx.exit()
 
 
@@ -89,6 +91,8 @@ finish(cli)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
+    if argv is None:
+        open_closed_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     split = args.index("--") if "--" in args else len(args)
     ours, beam_args = args[:split], args[split + 1 :]
@@ -98,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     quieten()
     if not verbose:
         warnings.simplefilter("ignore")
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # tells of each try, at length, what its error says
     stops = Stops()
     try:
         with stops.heard():
@@ -108,16 +113,25 @@ def main(argv: Sequence[str] | None = None) -> None:
                 obj=Invocation(tuple(beam_args), own_process=argv is None),
             )
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        echo(shown.getvalue(), err=True, nl=False)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; the same command goes on where this one ended", err=True)
+        echo("stopped; the same command goes on where this one ended", err=True)
         code = stops.code
         if argv is None:
             _leave(code)
     except EmobeamError as error:
         code = _exit_code(error)
-        click.echo(f"error: {error}" if code else str(error), err=True)
+        echo(f"error: {error}" if code else str(error), err=True)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if (text := scarce(error)) is None:
+            raise
+        echo(f"error: {text}", err=True)
+        code = 1
     if argv is None:
         _leave(code or 0)
     sys.exit(code or 0)
@@ -134,9 +148,10 @@ def _leave(code: int) -> NoReturn:
 
 def _exit_code(error: EmobeamError) -> int:
     from emobeam.emo_transforms.storage import OutputError
+    from emobeam.pipelines.printing import NotPrinted
     from emobeam.runners.children.settings import RunStopped
     from emobeam.runners.engines.dataflow import Detached
 
     if isinstance(error, Detached):
         return 0
-    return 1 if isinstance(error, (OutputError, RunStopped)) else 2
+    return 1 if isinstance(error, (OutputError, RunStopped, NotPrinted)) else 2

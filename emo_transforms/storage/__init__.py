@@ -1,5 +1,6 @@
 """Files that are whole or absent, object stores, downloads, leftovers, and the mailbox of a run."""
 
+from emobeam.emo_transforms.storage.addresses import file_name, file_system, is_local, join, local_path, locate
 from emobeam.emo_transforms.storage.files import (
     OutputError,
     atomic_file,
@@ -8,13 +9,8 @@ from emobeam.emo_transforms.storage.files import (
     exists,
     file_exists,
     file_sha256,
-    file_system,
     is_full,
-    is_local,
-    join,
     local_copy,
-    local_path,
-    locate,
     make_folder,
     names,
     open_read,
@@ -30,6 +26,7 @@ from emobeam.emo_transforms.storage.files import (
     sweep_temporaries,
     write_bytes,
     write_json,
+    write_record,
 )
 
 __all__ = [
@@ -39,6 +36,7 @@ __all__ = [
     "download",
     "exists",
     "file_exists",
+    "file_name",
     "file_sha256",
     "file_system",
     "is_full",
@@ -62,4 +60,5 @@ __all__ = [
     "sweep_temporaries",
     "write_bytes",
     "write_json",
+    "write_record",
 ]

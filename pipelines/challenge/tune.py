@@ -46,7 +46,7 @@ def run_tune(
         weights=weights,
         gate=gate,
     )
-    storage.write_json(output, post_to_json(config))
+    storage.write_record(output, post_to_json(config))
     return config
 
 

@@ -9,6 +9,7 @@ import click
 
 from emobeam.pipelines.commands.help_text import SCORING, SectionedCommand
 from emobeam.pipelines.commands.options import FRACTION, task_option
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.wording import counted, noun
 
 _edition = click.option(
@@ -80,14 +81,14 @@ def submit(
         output, task_named(task), edition, template=template, thresholds=thresholds, post=post, gate=gate
     )
     if as_json:
-        click.echo(json.dumps(submission_data(report), indent=2))
+        echo(json.dumps(submission_data(report), indent=2))
     elif not quiet:
-        click.echo(submission_text(report))
+        echo(submission_text(report))
     if report.videos_missing:
         names = ", ".join(report.videos_missing[:5])
         count = len(report.videos_missing)
         text = f"warning: {counted(count, 'name')} {noun(count, 'has', 'have')} no predictions: {names}"
-        click.echo(text, err=True)
+        echo(text, err=True)
 
 
 @click.command(cls=SectionedCommand, sections=SCORING, short_help="Would an organiser's scorer read this submission?")
@@ -111,7 +112,7 @@ def validate(ctx: click.Context, /, file: str, task: str, edition: int, template
 
     code, result = run_validate(file, task_named(task), edition, template=template)
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
         print_validation(result)
     ctx.exit(code)
@@ -161,7 +162,7 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
     task, truth, predictions = task_named(args.pop("task")), args.pop("truth"), list(args.pop("predictions"))
     data = run_score(task, truth, predictions, edition=args.pop("edition") or 0, **args)
     if as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
         print_score(data, per_video=per_video)
 
@@ -198,6 +199,6 @@ def tune(as_json: bool, quiet: bool, **args: Any) -> None:
     output = args.pop("output")
     config = run_tune(task, truth, predictions, output, edition=args.pop("edition") or 0, **args)
     if as_json:
-        click.echo(storage.read_bytes(output).decode().rstrip())
+        echo(storage.read_bytes(output).decode().rstrip())
     elif not quiet:
-        click.echo(tune_summary(config, output))
+        echo(tune_summary(config, output))

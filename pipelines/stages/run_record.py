@@ -103,7 +103,7 @@ def write_record(
         "seconds": round(result.seconds, 3),
         "counters": dict(sorted(metrics.counts.items())),
     }
-    storage.write_json(uri, record)
+    storage.write_record(uri, record)
 
 
 def weights_data(backbone: BackboneConfig) -> dict[str, str]:

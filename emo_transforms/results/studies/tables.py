@@ -16,6 +16,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tables import FOOTER_KEY
+from emobeam.schemas.wording import data_without_secrets
 
 EVENTS = pa.schema(
     [
@@ -109,7 +110,7 @@ def write_table(uri: str, table: pa.Table, settings: Mapping[str, Any]) -> list[
 
 def write_settings(uri: str, settings: Mapping[str, Any]) -> str:
     """Writes ``<file>.json``, what made a table; returns its URI."""
-    storage.write_json(f"{uri}.json", dict(settings))
+    storage.write_record(f"{uri}.json", dict(settings))
     return f"{uri}.json"
 
 
@@ -143,7 +144,7 @@ def table_file(uri: str, schema: pa.Schema) -> Iterator[TableFile]:
             yield file
             file.flush()
             if not csv:
-                text = json.dumps(file.settings, ensure_ascii=False, sort_keys=True)
+                text = json.dumps(data_without_secrets(dict(file.settings)), ensure_ascii=False, sort_keys=True)
                 writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
         finally:
             writer.close()
