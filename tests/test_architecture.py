@@ -277,3 +277,40 @@ def test_tables_are_not_read_from_python_files_by_several_threads() -> None:
         if "read_table(file" in line.replace("parquet.", "pq.")
     ]
     assert wrong == []
+
+
+def test_what_is_printed_passes_one_place() -> None:
+    """``pipelines/printing.py`` and the console of ``pipelines/console.py`` leave out secrets and what steers a
+    terminal; a child that answers on its standard output prints for a program."""
+    allowed = {
+        "pipelines/printing.py",
+        "pipelines/console.py",
+        "emo_transforms/training/comparison/head_costs.py",
+        "runners/worker_boot.py",
+        "runners/worker_pool.py",
+        "runners/images/flex_template/launch.py",
+    }
+    wrong = [
+        f"{name_of(path)}:{number}"
+        for package in PACKAGES
+        for path in files_of(package)
+        if name_of(path) not in allowed
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"(?<![\w.])(click\.s?echo|print|Console)\(", line)
+    ]
+    assert wrong == []
+
+
+def test_unfinished_things_are_made_in_one_place() -> None:
+    """So that what a killed process leaves is known by its name, and goes (``storage/leftovers.py``)."""
+    allowed = {"emo_transforms/storage/leftovers.py", "runners/engines/job_server.py", "runners/children/pool.py"}
+    wrong = [
+        f"{name_of(path)}:{number}"
+        for package in PACKAGES
+        for path in files_of(package)
+        if name_of(path) not in allowed
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"\b(mkdtemp|mkstemp|TemporaryDirectory|NamedTemporaryFile|beam\.Pipeline)\(", line)
+        and name_of(path) != "runners/beam_pipeline.py"
+    ]
+    assert wrong == []

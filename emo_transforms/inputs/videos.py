@@ -150,7 +150,7 @@ def _named(folder: str, path: str) -> str:
     What is behind a full one is for those to see who read it: a mistake in one row is no reason to stop.
     """
     if "://" in path and not is_local(path):
-        return path.rstrip("/")
+        return path if path.endswith("://") else path.rstrip("/")
     absolute = "://" in path or path.startswith("/")
     return uri_of(*locate(path if absolute else f"{folder.rstrip('/')}/{path}"))
 
