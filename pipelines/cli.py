@@ -37,6 +37,9 @@ from emobeam.runners.beam_noise import quieten
 from emobeam.runners.own_version import own_version
 from emobeam.schemas.records import EmobeamError
 
+_WITH_TORCH = frozenset({"train", "compare", "pretrain", "render", "pseudo-label", "models"})
+"""Commands that import torch into this process."""
+
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
 
 
@@ -103,6 +106,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not verbose:
         warnings.simplefilter("ignore")
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # tells of each try, at length, what its error says
+    if argv is None and ours[:1] and ours[0] in _WITH_TORCH:
+        from emobeam.emo_transforms.storage.leftovers import own_torch_folder
+
+        own_torch_folder()
     stops = Stops()
     try:
         with stops.heard():

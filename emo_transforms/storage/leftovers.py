@@ -7,6 +7,7 @@ be renamed to its place lies beside it (:func:`unfinished_beside`), all else bel
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
@@ -182,6 +183,18 @@ def sweep_scratch() -> int:
 def _sweep_once(folder: str) -> int:
     """At the first use in a process."""
     return sweep_scratch()
+
+
+TORCH_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+"""Names the folder that torch makes as soon as it is imported, else ``torchinductor_USER``, which stays for ever."""
+
+
+def own_torch_folder() -> None:
+    """Has torch, which is not imported yet, make its folder where this process, or the next one, removes it."""
+    if TORCH_FOLDER not in os.environ:
+        folder = os.path.join(tempfile.gettempdir(), f"{scratch_prefix('torch')}0")
+        os.environ[TORCH_FOLDER] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def unfinished_beside(place: Path) -> Path:
