@@ -68,6 +68,23 @@ def told(text: str) -> str:
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", without_secrets(text))
 
 
+_FORMULA = re.compile(r"^(?=[=+\-@\t\r])")
+_SPELT = re.compile(r"^'(?=[=+\-@\t\r])")
+
+
+def in_cell(text: str) -> str:
+    """A text as it stands in a CSV file: with an apostrophe before ``=``, ``+``, ``-``, ``@``, tab or return.
+
+    Spreadsheets take a cell that begins so for a formula and run it, and ids are other people's text.
+    """
+    return _FORMULA.sub("'", text)
+
+
+def from_cell(text: str) -> str:
+    """The inverse of :func:`in_cell`."""
+    return _SPELT.sub("", text)
+
+
 def counted(count: int, singular: str, plural: str = "") -> str:
     """A number with its noun: ``1 video``, ``1,200 videos``.
 

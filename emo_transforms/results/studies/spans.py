@@ -19,6 +19,7 @@ from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, since_first
 from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
+from emobeam.schemas.wording import from_cell
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -98,7 +99,7 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
                     f"{option} {uri}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns; numbers "
                     "with decimal commas need semicolons between the columns"
                 )
-            row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+            row = {name: from_cell(cell.strip()) for name, cell in zip(names, cells, strict=False)}
             if delimiter != ",":
                 row |= {name: cell.replace(",", ".") for name, cell in row.items() if _decimal_comma(name, cell)}
             rows.append(dict.fromkeys(names, "") | row | {"": str(reader.line_num)})
