@@ -56,6 +56,7 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m hypothesis --hypothesis-profile thorough
 
 # Job servers, and a Flink and a Spark cluster to test with: once, into .engines/ (Java 17 and Maven, about 700 MB).
 engines: $(READY)
