@@ -124,6 +124,7 @@ def _preparing(process: subprocess.Popen[str]) -> psutil.Process:
     raise AssertionError("nothing is prepared")
 
 
+@pytest.mark.thorough
 def test_kill_during_preparation_leaves_nothing_that_is_believed(folder: Path) -> None:
     for whom in ("the process that prepares", "both"):
         process = subprocess.Popen(command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
