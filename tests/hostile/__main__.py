@@ -39,9 +39,7 @@ def _kills(folder: Path, kills: int, seed: int, notes: list[str]) -> None:
         return
     (folder / "material").mkdir()
     found = commands(folder / "material")
-    print(
-        "| command | kills | while it worked | files lost | differing | left over | s |\n|---|---|---|---|---|---|---|"
-    )
+    print("| command | kills | in its work | files lost | differing | left over | s |\n|---|---|---|---|---|---|---|")
     for index, (name, command) in enumerate(found.items()):
         began = time.monotonic()
         (folder / name).mkdir()
