@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -287,7 +288,8 @@ def test_a_run_broken_off_anywhere_ends_the_same(tmp_path: Path, broken: int, se
     assert again.resumed == (seconds == 0 or broken >= 4)
 
 
-def test_a_disk_without_room_for_a_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_disk_without_room_for_a_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
     try:
