@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.dataset import shard_uri
-from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import read_footer, read_rows
 from emobeam.emo_transforms.networks.heads.output_quality import marks_of
 from emobeam.emo_transforms.networks.heads.running import RunningHead
 from emobeam.emo_transforms.prediction.face_roles import assign_faces, face_stretches

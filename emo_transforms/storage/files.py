@@ -28,6 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import object_stores
 from emobeam.emo_transforms.storage.leftovers import is_abandoned, make_scratch, owner_mark, scratch_folder
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
 T = TypeVar("T")
@@ -222,7 +223,7 @@ def read_json(uri: str) -> Any:
     """Content of a JSON file; raises :class:`EmobeamError` naming the file where it is no JSON."""
     data = read_bytes(uri)
     try:
-        return json.loads(data)
+        return parsed(data)
     except ValueError as error:
         raise EmobeamError(f"{uri}: not valid JSON ({error}); remove it and run again") from error
 

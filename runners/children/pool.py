@@ -8,7 +8,6 @@ sign of life is killed, whatever it is at: it works, it loads what it needs, or 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import subprocess
@@ -27,6 +26,7 @@ from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.children.child import packed
 from emobeam.runners.children.settings import ALLOCATOR, LocalConfig, RunStopped
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import UsageError
 
 _MAX_DEATHS = 2
@@ -251,7 +251,7 @@ class LocalPool:
         *lines, rest = worker.buffer.split(b"\n")
         worker.buffer = bytearray(rest)
         for line in lines:
-            message = json.loads(line)
+            message = parsed(line)
             self._handle(worker, message.pop("event"), message)
 
     def _handle(self, worker: _Worker, event: str, data: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from emobeam.emo_transforms.networks.prepared.keys import Key, builders, can_build
 from emobeam.emo_transforms.storage.leftovers import is_abandoned, owner_mark
+from emobeam.schemas.plain_json import parsed
 
 _MANIFEST, _LOCKS = "manifest.json", "locks"
 _STALE_AFTER = 24 * 3600.0
@@ -139,7 +140,7 @@ def _manifest(key: Key, entry: Entry) -> bytes:
 
 def _read(place: Path, key: Key) -> Entry | None:
     try:
-        manifest = json.loads((place / _MANIFEST).read_bytes())
+        manifest = parsed((place / _MANIFEST).read_bytes())
         content = manifest["content"]
         if manifest["sha256"] != _digest(content) or content["key"] != key.content:
             return None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.cache.shards import Footer
+from emobeam.emo_transforms.cache.footers import Footer
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.prediction.video_prediction import NOMINAL_FPS, predict_table, stretches, view_video
