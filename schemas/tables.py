@@ -13,6 +13,9 @@ SOURCES = ("sampled", "interpolated", "nearest", "absent")
 """Where the value of a row of a predictions table comes from."""
 
 
+LAST_FRAME = 1 << 24
+"""Largest number of an image in a folder of crops: the numbers between two images are frames as well."""
+
 VECTORS = ("embedding", "scores")
 """The outputs of backbones that are vectors, in the order in which they are stored; all others are maps."""
 
