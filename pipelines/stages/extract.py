@@ -207,7 +207,11 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         ui.warn(text)
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
-    _write_run(request, config, result, run, notes)
+    try:
+        _write_run(request, config, result, run, notes)
+    except storage.OutputError:
+        if run.segments:
+            raise  # else nothing was left to do, of which nobody needs a record where none can be written
     return result
 
 
@@ -318,6 +322,8 @@ def _prepare(output: str, dataset: Dataset) -> None:
 
 def _settle(request: ExtractRequest, run: _Run) -> pa.Table:
     output = request.output
+    if not storage.exists(storage.join(output, "dataset.json")):
+        raise RunStopped(f"{output}: is no longer there; was it removed while the run went on?")
     facts = {**carried_facts(request.videos, run.prints), **run.facts}
     try:
         cache_id = request.dataset.config.cache_id

@@ -116,6 +116,7 @@ class LocalPool:
         Args:
             jobs: one after the other; none of them is dropped before there was work for it.
         """
+        self._forget_dead()
         idle = [worker for worker in self._workers if not worker.unanswered]
         self._job = jobs[0]
         while len(self._workers) < min(self.config.workers, count):
@@ -139,6 +140,7 @@ class LocalPool:
         self._job = job
         self._reset(work, listen)
         try:
+            self._forget_dead()
             for worker in self._workers if work else []:
                 worker.worked = False
                 if not worker.unanswered:
@@ -164,6 +166,12 @@ class LocalPool:
             self._end_workers()  # they are in the middle of something no one waits for any more
             raise
 
+    def _forget_dead(self) -> None:
+        """Lets go of children that were killed while they had nothing to do: that is no failed start."""
+        for worker in [each for each in self._workers if not each.loading and each.process.poll() is not None]:
+            self._close(worker)
+            self._workers.remove(worker)
+
     def _reset(self, work: Sequence[Work], listen: Report) -> None:
         self._listener = listen
         self._queue = deque(sorted(work, key=lambda item: -item.weight))
@@ -177,19 +185,24 @@ class LocalPool:
         log = Path(self._logs.name) / f"worker-{self._started}.log"
         threads = {"OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
         environment = {**ALLOCATOR, **os.environ, **same_imports(), **for_children(), **threads}
-        with open(log, "wb") as file:
-            output = None if self.config.verbose else file
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "emobeam.runners.children.child", str(write_end)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                pass_fds=(write_end,),
-                env=environment,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is the launcher's business
-            )
-        os.close(write_end)
+        try:
+            with open(log, "wb") as file:
+                output = None if self.config.verbose else file
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "emobeam.runners.children.child", str(write_end)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(write_end,),
+                    env=environment,
+                    bufsize=0,
+                    start_new_session=True,  # Ctrl-C is the launcher's business
+                )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
         worker = _Worker(process, read_end, log)
         os.set_blocking(worker.inlet, False)
         self._workers.append(worker)

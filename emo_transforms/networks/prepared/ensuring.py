@@ -68,7 +68,7 @@ def ensure(key: Key, recipe: Mapping[str, Any], what: str, tell: Tell = on_stder
         store = Store(folder)
         with ExitStack() as held:
             try:
-                held.enter_context(store.lock(key))
+                held.enter_context(store.lock(key, tell))
                 if (entry := store.read(key)) is not None:
                     return entry
                 store.remove(key)
