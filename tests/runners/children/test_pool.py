@@ -276,7 +276,10 @@ def test_a_worker_killed_between_two_jobs_is_replaced(tmp_path: Path) -> None:
 
 def test_children_killed_while_they_are_idle_are_no_failed_starts(tmp_path: Path) -> None:
     with LocalPool(LocalConfig(workers=3)) as pool:
-        crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(6, "a")), Heard())
+        worked: set[str] = set()
+        while len(worked) < 3:  # some may still be loading when others have done all
+            crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(6, "a")), Heard())
+            worked = {pid for path in tmp_path.glob("*.begun") for pid in path.read_text().split()}
         for child in (idle := children()):
             child.kill()
         psutil.wait_procs(idle, timeout=30)
