@@ -20,6 +20,7 @@ from dataclasses import replace
 from multiprocessing.connection import Pipe
 from types import TracebackType
 from typing import IO, Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -189,6 +190,20 @@ def _may_pass(error: InputError) -> bool:
     file, nor does who was killed from outside.
     """
     return error.reason == "timeout" or (error.reason == "crash" and not error.permanent)
+
+
+class Decoders:
+    """Decoding processes that several of their users have in common: one for each config, while somebody holds it."""
+
+    def __init__(self) -> None:
+        self._held: WeakValueDictionary[DecoderConfig, DecoderProcess] = WeakValueDictionary()
+
+    def get(self, config: DecoderConfig) -> DecoderProcess:
+        """The process of this config."""
+        found = self._held.get(config)
+        if found is None:
+            found = self._held[config] = DecoderProcess(config)
+        return found
 
 
 class _Child:
