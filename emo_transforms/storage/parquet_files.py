@@ -6,9 +6,11 @@ those of ``ParquetFile.read``, may let go of Python's bytes when the interpreter
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +32,13 @@ def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
         return parquet.read(columns=columns, use_threads=False)
 
 
+def _own_file(path: Path) -> pa.OSFile:
+    try:
+        return pa.OSFile(os.fsencode(path))
+    except FileNotFoundError:  # as everybody else tells it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+
+
 @contextmanager
 def open_parquet(uri: str, *, size: int | None = None) -> Iterator[pq.ParquetFile]:
     """Yields a file to read pieces of, with ``use_threads=False``.
@@ -42,8 +51,7 @@ def open_parquet(uri: str, *, size: int | None = None) -> Iterator[pq.ParquetFil
         pyarrow.ArrowException: it is no Parquet file.
     """
     if is_local(uri):  # pyarrow's own file: Python's would make its threads wait for each other
-        path = os.fsencode(local_path(uri))
-        with pa.OSFile(path) as own, pq.ParquetFile(own, pre_buffer=False) as parquet:
+        with _own_file(local_path(uri)) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
             yield parquet
         return
     # A store is asked once for all neighbouring columns of a row group.
