@@ -70,6 +70,7 @@ class ExtractResult:
     """What a run left behind.
 
     Attributes:
+        run_id: names its record; ``""`` where there is none.
         videos: rows of ``videos.parquet`` for the inputs of this run.
         untrained: the backbone is a seeded initialisation.
         views: augmented views of each face; rows count each.
@@ -211,7 +212,8 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         _write_run(request, config, result, run, notes)
     except storage.OutputError:
         if run.segments:
-            raise  # else nothing was left to do, of which nobody needs a record where none can be written
+            raise
+        return replace(result, run_id="")  # nothing was left to do, and no record of that can be written
     return result
 
 
