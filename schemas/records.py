@@ -32,7 +32,7 @@ class InputError(EmobeamError):
     Attributes:
         stage: where it happened: ``open``, ``probe``, ``decode``, ``detect``, ``embed``, ``write``.
         reason: a word: ``missing``, ``empty``, ``no_video``, ``no_frames``, ``damaged``, ``unsupported``, ``timeout``,
-            ``memory``, ``crash``, ``too_large``, ``io``, ``nan``.
+            ``memory``, ``crash``, ``too_large``, ``io``, ``nan``, ``changed``.
         permanent: a second try on the same bytes would end the same way.
     """
 
@@ -42,8 +42,7 @@ class InputError(EmobeamError):
         self.reason = reason
         self.permanent = permanent
 
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        # Exceptions with keyword arguments don't pickle by themselves; this one crosses processes.
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:  # exceptions with keyword arguments have none of use
         return partial(InputError, stage=self.stage, reason=self.reason, permanent=self.permanent), (str(self),)
 
 
@@ -211,7 +210,7 @@ class Segment:
     origin: str = ""
     """For crops stored in another cache: URI of the shard that holds them."""
     shard: str = ""
-    """Name of the shard file without folder and extension (see ``config.shard_name``)."""
+    """Name of the shard (see ``config.shard_name``)."""
     zero: int = 0
     """Presentation time stamp of the video's first displayed frame."""
     time_base: tuple[int, int] = (0, 1)
@@ -223,6 +222,8 @@ class Segment:
     entry: int | None = None
     """Where decoding has to begin: the time stamp of the frame before the first, where that is needed, too; with
     ``packets`` the number of a packet. None: at the beginning, or at any keyframe before."""
+    facts: VideoFacts | None = None
+    """What looking at the video told beside that."""
     timeline: str = ""
     """Between two stages: URI of a file with what is too long to travel (frames, times, stamps, names of images)."""
 
@@ -357,12 +358,7 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class VideoPredicted:
-    """What became of one video in stage 2, as the worker tells it.
-
-    Attributes:
-        rows: that were written, by task; none where all was there.
-        error: why it could not be predicted; ``""`` if it was.
-    """
+    """What became of one video in stage 2: ``rows`` written by task (none where all was there), or an ``error``."""
 
     video: str
     rows: dict[str, int] = field(default_factory=dict)

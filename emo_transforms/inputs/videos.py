@@ -118,8 +118,8 @@ def _from_table(text: str) -> list[Video]:
     fs, path = locate(text)
     folder = posixpath.dirname(path)
     try:
-        file = io.BytesIO(read_bytes(text))
-        columns, rows = _parquet_rows(file) if path.lower().endswith(".parquet") else _csv_rows(file)
+        of_parquet = path.lower().endswith(".parquet")
+        columns, rows = _parquet_rows(text) if of_parquet else _csv_rows(io.BytesIO(read_bytes(text)))
     except FileNotFoundError as error:
         raise UsageError(f"{text}: no such table") from error
     except (OSError, ValueError) as error:
@@ -164,10 +164,10 @@ def _csv_rows(file: Iterable[bytes]) -> tuple[list[str], list[dict[str, str]]]:
     return columns, rows
 
 
-def _parquet_rows(file: object) -> tuple[list[str], list[dict[str, str]]]:
-    from pyarrow import parquet
+def _parquet_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:
+    from emobeam.emo_transforms.storage.parquet_files import read_parquet  # tables of this kind are rare
 
-    table = parquet.ParquetFile(file).read()
+    table = read_parquet(uri)
     columns = [name for name in ("video", "path", "subject") if name in table.column_names]
     rows = table.select(columns).to_pylist()
     texts = [{key: "" if value is None else str(value).strip() for key, value in row.items()} for row in rows]

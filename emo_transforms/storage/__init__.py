@@ -2,14 +2,12 @@
 
 from emobeam.emo_transforms.storage.addresses import file_name, file_system, is_local, join, local_path, locate
 from emobeam.emo_transforms.storage.files import (
-    OutputError,
     atomic_file,
     discard_unfinished,
     download,
     exists,
     file_exists,
     file_sha256,
-    is_full,
     local_copy,
     make_folder,
     names,
@@ -28,6 +26,7 @@ from emobeam.emo_transforms.storage.files import (
     write_json,
     write_record,
 )
+from emobeam.emo_transforms.storage.output_errors import OutputError, is_full
 
 __all__ = [
     "OutputError",

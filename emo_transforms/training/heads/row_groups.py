@@ -20,7 +20,8 @@ from torch import Tensor
 
 from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import ROW_GROUP
-from emobeam.emo_transforms.storage import is_local, local_path, open_read
+from emobeam.emo_transforms.cache.stored_form import array_of_column
+from emobeam.emo_transforms.storage.parquet_files import open_parquet
 from emobeam.emo_transforms.training.heads.window_plans import Unit
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import VECTORS, map_column
@@ -149,7 +150,7 @@ def _fill(
 ) -> int:
     """Puts the rows of row groups into arrays from row ``start`` on; returns where they end.
 
-    pyarrow unpacks lists in several times their size, so few rows at a time keep memory small (and are faster).
+    pyarrow unpacks in several times the size, so few rows at a time keep memory small (and are faster).
     """
     columns = [name if name in VECTORS else map_column(name) for name in source.names]
     for rows in parquet.iter_batches(_ROWS, row_groups=list(groups), columns=columns, use_threads=False):
@@ -158,7 +159,7 @@ def _fill(
             if name in VECTORS:
                 part = values.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
             else:
-                part = values.to_numpy_ndarray()
+                part = array_of_column(values, parquet.schema_arrow.field(column))
             target[name][start : start + len(rows)] = part
         start += len(rows)
     return start
@@ -167,11 +168,7 @@ def _fill(
 @contextmanager
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     try:
-        if is_local(uri):  # pyarrow's own file: Python's would make its threads wait for each other
-            with pq.ParquetFile(str(local_path(uri)), memory_map=False) as parquet:
-                yield parquet
-            return
-        with open_read(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+        with open_parquet(uri) as parquet:
             yield parquet
     except FileNotFoundError as error:
         raise EmobeamError(f"{uri}: a shard is gone; run emobeam extract again") from error

@@ -20,6 +20,7 @@ from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
 from emobeam.emo_transforms.inputs.listing import below, walk_files
 from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.storage.object_stores import uri_of
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.emo_transforms.training.images.face_images import FaceImages, ImageRows, choose_classes, select_images
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.wording import counted, noun
@@ -275,9 +276,10 @@ def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
 
 def _read_table(uri: str) -> pd.DataFrame:
     try:
-        file = io.BytesIO(storage.read_bytes(uri))
         if uri.lower().endswith(".parquet"):
-            return pd.read_parquet(file)
+            found: pd.DataFrame = read_parquet(uri).to_pandas(use_threads=False)
+            return found
+        file = io.BytesIO(storage.read_bytes(uri))
         # None is a class of AffectNet, which pandas would take for an empty cell.
         return pd.read_csv(
             file,
