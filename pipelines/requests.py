@@ -47,7 +47,8 @@ def extract_request(
         raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
     if crops == "people" and args["crops_fps"]:
         raise UsageError("--crops-fps: the rows of a people folder hold their own times; leave it out")
-    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+    notes: list[str] = []
+    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"], warn=notes.append)
     _check_files(args["inputs"], videos)
     stored = bool(videos) and videos[0].kind == "cache"
     if stored:
@@ -95,6 +96,7 @@ def extract_request(
         output=_place(output, engine),
         dataset=resolve_config(settings, _silent if args.get("quiet") else on_stderr),
         inputs=args["inputs"],
+        notes=tuple(notes),
         local=local_config(args["workers"], verbose=args["verbose"]),
         beam_args=tuple(beam_args),
         engine=engine,

@@ -40,6 +40,7 @@ class Dataset:
             crop_style=self.config.crop_style,
             backbone=self.config.backbone.name,
             backbone_weights=self.config.backbone.weights,
+            maps_id=self.config.maps_id,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
-from emobeam.emo_transforms.abaw.submissions.templates import template_names
-from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
+from emobeam.emo_transforms.abaw.submissions.templates import template_names, template_of
+from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import as_shown, make_index
@@ -25,7 +25,7 @@ from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects
 from emobeam.emo_transforms.prediction.video_parts import PredictTools
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
 from emobeam.pipelines.challenge.score import run_score
-from emobeam.pipelines.challenge.submit import run_submit, submission_folder, unknown_text
+from emobeam.pipelines.challenge.submit import RefusedSubmission, run_submit
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import new_run_id
 from emobeam.pipelines.stages.graphs.stage_progress import PredictProgress
@@ -42,7 +42,13 @@ from emobeam.pipelines.stages.output_folder import (
     with_people,
 )
 from emobeam.pipelines.stages.predict_request import PredictRequest, check_output, head_places, head_specs
-from emobeam.pipelines.stages.run_record import PredictResult, heads_data, weights_data, write_record
+from emobeam.pipelines.stages.run_record import (
+    PredictResult,
+    heads_data,
+    untrained_warning,
+    weights_data,
+    write_record,
+)
 from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.engines.checks import check_engine
 from emobeam.schemas.records import UsageError, VideoFeatures
@@ -64,24 +70,19 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     dataset = read_dataset(request.features)
     check_output(request)
     _check_places(request, ui)
-    specs, tools, warnings = head_specs(request, dataset, ui.say)
+    specs, tools = head_specs(request, dataset, ui)
     untrained = tuple(
         task for task, heads in tools.heads.items() if any(h.config.weights == "untrained" for h in heads)
     )
-    for warning in warnings:
-        ui.warn(warning)
     for task in untrained:
-        ui.warn(f"task {task}: an untrained head (seeded, random) is used, and its values mean NOTHING")
+        ui.warn(untrained_warning(task))
     marks = {task: tools.marks(task) for task in tools.heads}
     segments, every = make_index(request.features)
     table = _wanted(request, every)
     about = set(table["video"].to_pylist())
     of_videos = dataset.config.source == "video"
-    notes_of_inputs = [*video_notes(table), *(unknown_geometry(table) if of_videos else [])]
-    if not request.caller.told_of_videos:
-        for text in notes_of_inputs:
-            ui.warn(text)
-    warnings = [*warnings, *notes_of_inputs]
+    for text in (*video_notes(table), *(unknown_geometry(table) if of_videos else [])):
+        ui.warn(text)
     earlier = list_earlier(request)
     check_earlier(request, tools, about, earlier)
     items = _items(request, table, segments, tools)
@@ -99,14 +100,14 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     failed = {record.video: record.error for record in ran.records.get("predicted", ()) if record.error}
     done = {item.video for item in items if item.video not in failed}
     settled = settle(request, tools, table, done, every, earlier)
-    submissions = _submissions(request, tools, ui)
+    submissions, refused = _submissions(request, tools, ui)
     scores = _scores(request, tools, ui)
     rows = {task: settled.rows[task] for task in tools.heads}
     notes = tuple(people_notes(request, tools, settled.listing, done))
     seconds = time.monotonic() - began
     weights = {"backbone": weights_data(dataset.config.backbone), "heads": heads_data(tools)}
-    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks)
-    write_record(request, dataset, specs, tools, result, settled, warnings, ran.metrics)
+    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks, refused)
+    write_record(request, dataset, specs, tools, result, settled, ui.warned, ran.metrics)
     sweep_output(request.output)
     return result
 
@@ -213,36 +214,35 @@ def _items(
 def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTools) -> dict[str, Subjects]:
     names: list[str] = []
     if request.template:
-        for task in tools.heads:
-            names += template_names(request.template, task_named(task), request.edition)
+        for task in map(task_named, tools.heads):
+            names += template_names(template_of(request.template, task, request.edition), task, request.edition)
     overrides = read_overrides(request.subjects) if request.subjects else {}
     return gather_subjects(videos, inputs=request.videos or (), template_names=names, overrides=overrides)
 
 
-def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, SubmissionReport]:
+def _submissions(
+    request: PredictRequest, tools: PredictTools, ui: Ui
+) -> tuple[dict[str, SubmissionReport], dict[str, str]]:
+    """Reports of what was written by task, and why nothing was."""
+    submissions: dict[str, SubmissionReport] = {}
+    refused: dict[str, str] = {}
     if not request.edition:
-        return {}
-    submissions = {}
-    predicted = _predicted(request, tools, ui)
-    for name in set(tools.heads).difference(predicted):
-        drop_submission(task_named(name), request.edition, submission_folder(request.output, task_named(name)))
-    for name in predicted:
-        report = run_submit(
-            request.output,
-            task_named(name),
-            request.edition,
-            template=request.template,
-            thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
-        )
-        submissions[name] = report
-        if report.videos_missing:
-            ui.warn(
-                f"{report.destination}: {len(report.videos_missing)} names have no predictions and hold neutral "
-                f"values, for example {report.videos_missing[0]}"
+        return submissions, refused
+    for name in _predicted(request, tools, ui):
+        task = task_named(name)
+        try:
+            submissions[name] = run_submit(
+                request.output,
+                task,
+                request.edition,
+                ui=ui,
+                template=template_of(request.template, task, request.edition),
+                thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
             )
-        if report.unknown:
-            ui.warn(f"{report.destination}: {unknown_text(report)}")
-    return submissions
+        except RefusedSubmission as error:  # the tables are there, and most of the work is done
+            refused[name] = str(error)
+            ui.warn(f"no submission of task {name}: {error}")
+    return submissions, refused
 
 
 def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, float | None]:
@@ -254,6 +254,7 @@ def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, f
             task_named(name),
             request.truth,
             [request.output],
+            ui=ui,
             edition=request.edition,
             partition=request.partition,
             thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),

@@ -12,6 +12,7 @@ from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_
 from emobeam.pipelines.challenge.submit import run_submit, submission_data, submission_text
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.results.exports.made import clip_table, frame_table, put
+from tests.pipelines.runs import Told
 
 MARKS = {"unknown": ["AU23"], "experimental": ["AU6", "AU15"]}
 
@@ -63,10 +64,10 @@ def test_clips_are_marked_too(tmp_path: Path) -> None:
 
 
 def test_a_submission_names_what_is_experimental(output: Path, tmp_path: Path) -> None:
-    report = run_submit(str(output), TASKS["au"], 8)
+    report = run_submit(str(output), TASKS["au"], 8, ui=Told())
     assert (report.unknown, report.experimental) == (["AU23"], ["AU6", "AU15"])
     assert submission_data(report)["experimental"] == ["AU6", "AU15"]
     told = submission_text(report)
     assert "; AU23: unknown to the head, the neutral value in every row; AU6, AU15: experimental: not known" in told
     put(tmp_path, "va", "a", frame_table("va", "a"))
-    assert submission_text(run_submit(str(tmp_path), TASKS["va"], 8)).endswith("neutral)")
+    assert submission_text(run_submit(str(tmp_path), TASKS["va"], 8, ui=Told())).endswith("neutral)")

@@ -177,7 +177,7 @@ def test_names_of_a_template_mean_sides(reference: Run, tmp_path: Path, pool: Lo
     template.write_text("image_location,valence,arousal\n" + "".join(f"{name},\n" for name in names))
     output = tmp_path / "out"
     result, _ = predict(
-        reference.features, output, pool, tasks=["va"], only="pair,talk", edition=8, template=str(template)
+        reference.features, output, pool, tasks=["va"], only="pair,talk", edition=8, template=[str(template)]
     )
     table = part(output, "va", PAIR)
     assert {row["subject"] for row in table} == {"left", "right"}

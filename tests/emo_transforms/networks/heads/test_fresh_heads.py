@@ -183,11 +183,10 @@ def test_a_tam_without_maps_says_what_reads_vectors() -> None:
 
 def test_vectors_that_a_cache_lacks() -> None:
     made = make("frame of all", "va")
-    fits: dict[str, Any] = {"features_id": "f00d", "map_shapes": SHAPES, "rate": 6.0, "crop_style": "square"}
-    assert check_head(made, vectors=LENGTHS, **fits) == []
+    assert check_head(made, Offer("f00d", SHAPES, LENGTHS)) == []
     with pytest.raises(EmobeamError, match="lacks embedding,scores; extract with --store maps,embedding,scores"):
-        check_head(made, **fits)
+        check_head(made, Offer("f00d", SHAPES))
     with pytest.raises(EmobeamError, match="lacks scores; extract with --store maps,embedding,scores"):
-        check_head(made, vectors={"embedding": 7, "scores": 0}, **fits)
+        check_head(made, Offer("f00d", SHAPES, {"embedding": 7}))
     with pytest.raises(EmobeamError, match="embedding of length 7, the cache holds 512"):
-        check_head(made, vectors={"embedding": 512, "scores": 10}, **fits)
+        check_head(made, Offer("f00d", SHAPES, {"embedding": 512, "scores": 10}))

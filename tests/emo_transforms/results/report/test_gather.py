@@ -105,7 +105,9 @@ def test_the_figure_of_a_video_is_its_ccc(tmp_path: Path) -> None:
     rows = np.clip(values * 0.7 + 0.1, -1, 1)
     rows[:5] = -5
     write_va(tmp_path / "labels", "video_001", rows)
-    truth = read_truth(list_parts(str(tmp_path / "out")).parts["va"].values(), TASKS["va"], str(tmp_path / "labels"))
+    truth = read_truth(
+        list_parts(str(tmp_path / "out")).parts["va"].values(), TASKS["va"], str(tmp_path / "labels"), warn=pytest.fail
+    )
     figure = truth.figures[names[0], ""]
     expected = [ccc(rows[5:, k], values[5:, k]) for k in (0, 1)]
     assert [figure.outputs["valence"], figure.outputs["arousal"]] == pytest.approx(expected, abs=1e-4)
