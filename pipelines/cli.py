@@ -29,8 +29,7 @@ from emobeam.pipelines.commands import (
     train,
 )
 from emobeam.pipelines.commands.help_text import finish
-from emobeam.pipelines.commands.invocation import Invocation
-from emobeam.pipelines.commands.unquoted_paths import unquoted_path
+from emobeam.pipelines.commands.invocation import Invocation, outlive_readers, unquoted_path
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
 from emobeam.runners.own_version import own_version
@@ -90,6 +89,8 @@ finish(cli)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
+    if argv is None:
+        outlive_readers()
     args = list(sys.argv[1:] if argv is None else argv)
     split = args.index("--") if "--" in args else len(args)
     ours, beam_args = args[:split], args[split + 1 :]

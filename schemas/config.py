@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 from emobeam.schemas.options import Option, Section
@@ -322,11 +322,6 @@ class ExtractConfig:
     def features_id(self) -> str:
         """Identity of the features: backbone, weights, input size, normalisation."""
         return digest_of(self.backbone.identity())
-
-    @property
-    def maps_id(self) -> str:
-        """Identity of the maps alone: which vectors are stored beside them changes none of their numbers."""
-        return digest_of(replace(self.backbone, vectors=False, classes=0, score_names=()).identity())
 
     @property
     def crop_style(self) -> str:

@@ -33,15 +33,15 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
     many countries; in columns of seconds and of outputs they become points.
 
     Raises:
-        UsageError: a column is missing, a row has more cells than the header, or it is no CSV file; names ``option``.
-        EmobeamError: no such file, or one that can't be read.
+        UsageError: no such file, no CSV file, a column is missing, or a row has more cells than the header.
+        EmobeamError: it can't be read.
     """
     where = f"{option} {uri}".lstrip()
     refuse_spreadsheet(uri, where)
     try:
         text = storage.read_bytes(uri).decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise EmobeamError(f"{where}: no such file") from error
+        raise UsageError(f"{where}: no such file") from error
     except OSError as error:
         raise EmobeamError(f"{where}: can't be read ({error})") from error
     except UnicodeDecodeError as error:

@@ -125,7 +125,7 @@ def _stand_ins(request: PredictRequest, dataset: Dataset, tasks: Sequence[str]) 
             uri = SHIPPED
         elif UNTRAINED in asked:
             uri = UNTRAINED
-        elif ours is not None and ours.features_id in (dataset.config.features_id, dataset.config.maps_id):
+        elif ours is not None and ours.features_id in (offer.features_id, offer.maps_id):
             uri = SHIPPED
         elif has_ready_head(task, offer):
             uri = ""

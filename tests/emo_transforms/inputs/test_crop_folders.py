@@ -91,7 +91,9 @@ def test_raw_videos_supply_times(tmp_path: Path) -> None:
     make(
         tmp_path, "raw/batch1/video9.mp4", "raw/batch2/7_1.avi", "raw/batch2/video10_left.mp4", "raw/batch2/video10.mp4"
     )
-    videos = resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "raw"), warn=pytest.fail)
+    told: list[str] = []
+    videos = resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "raw"), warn=told.append)
+    assert told == [f"--videos {tmp_path}/raw: no raw video, so no times, for 1 of 5 crop folders: set/unknown"]
     assert {video.id: video.time_uri for video in videos} == {
         "set/7_1": str(tmp_path / "raw/batch2/7_1.avi"),
         "set/unknown": "",
@@ -99,6 +101,24 @@ def test_raw_videos_supply_times(tmp_path: Path) -> None:
         "set/video9_left": str(tmp_path / "raw/batch1/video9.mp4"),
         "set/video9_right": str(tmp_path / "raw/batch1/video9.mp4"),
     }
+
+
+def test_a_wrong_folder_of_raw_videos_is_refused(tmp_path: Path) -> None:
+    """All times were null, without a word."""
+    make(tmp_path, "crops/video9/00001.jpg", "crops/video10/00001.jpg", "wrong/other.mp4")
+    with pytest.raises(
+        UsageError, match=r"no video there is called as one of the 2 folders .*\(video10, video9\); it holds other"
+    ):
+        resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "wrong"), warn=pytest.fail)
+
+
+def test_folders_without_images_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "crops/a/v/00001.jpg", "crops/a/u/Thumbs.db", "crops/.hidden/x/00001.txt")
+    (tmp_path / "crops" / "empty").mkdir()
+    told: list[str] = []
+    videos = resolve_crops([str(tmp_path / "crops")], "affwild2", warn=told.append)
+    assert [video.id for video in videos] == ["a/v"]
+    assert told == [f"{tmp_path}/crops: 2 folders without images, which give no rows: a/u, empty"]
 
 
 def test_longer_ends_decide_between_raw_videos(tmp_path: Path) -> None:

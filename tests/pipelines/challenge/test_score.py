@@ -54,7 +54,7 @@ def test_tune_then_score(files: tuple[str, str], tmp_path: Path) -> None:
     assert "AU26" in text
     assert "VGGFACE" in text
     assert "video3" in text
-    assert "tuned on this data" not in text
+    assert "labels: partition validation\n" in text
 
     tuned = run_score(AU, truth, [out], post=post, resamples=20, ui=Told())
     assert "tuned on this data: 4 of the labelled videos" in printed(tuned)
