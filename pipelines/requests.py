@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emobeam.pipelines.job_options import CropsOptions
 from emobeam.runners.engines.dataflow import DataflowConfig
-from emobeam.runners.engines.presets import EngineConfig, worker_environment
+from emobeam.runners.engines.presets import EngineConfig, check_master, worker_environment
 from emobeam.schemas.config import MAKE_CROPS, AlignConfig, ExtractConfig
 from emobeam.schemas.options import from_options, options_of, values_of
 from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
@@ -193,6 +193,7 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
     if runner == "dataflow":
         return replace(from_options(EngineConfig, here), dataflow=from_options(DataflowConfig, args))
     config = from_options(EngineConfig, here)
+    check_master(config)  # first: what else is missing depends on which cluster it is
     environment = worker_environment(args["worker_environment"], embedded=config.embedded)
     return replace(config, environment=environment)
 

@@ -50,7 +50,7 @@ def unquoted_path(words: Sequence[str]) -> str:
 
 
 class _Output(io.FileIO):
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:  # type: ignore[override]  # of text, which it never is
         try:
             return super().write(data)
         except BrokenPipeError:

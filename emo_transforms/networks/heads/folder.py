@@ -62,7 +62,7 @@ def check_head(head: RunningHead, offer: Offer) -> list[str]:
         raise EmobeamError(
             f"head {config.name!r} was made for features {config.features_id}, the cache holds {offer.features_id}:"
             " another backbone, weights, input size or normalisation; extract again with the head's backbone,"
-            " or take a head made for this cache" + _own_backbone(config.provenance.get("backbone"))
+            " or take a head made for this cache" + _own_backbone(config)
         )
     if missing := [name for name in head.maps if name not in offer.map_shapes]:
         store = "" if offer.map_shapes else f"--store {','.join(['maps', *vectors])} "
@@ -95,12 +95,14 @@ def check_head(head: RunningHead, offer: Offer) -> list[str]:
     return warnings
 
 
-def _own_backbone(about: object) -> str:
-    """What else to say of a head whose backbone was trained with it."""
-    if not isinstance(about, dict):
-        return ""
-    file = about.get("file", BACKBONE_FILE)
-    return f"; this head brings its own backbone: extract with --backbone-weights HEAD/{file}"
+def _own_backbone(config: HeadConfig) -> str:
+    """What else to say of the backbone of a head, as far as it tells: one that was trained with it, or before."""
+    about = config.provenance.get("backbone")
+    if isinstance(about, dict):
+        file = about.get("file", BACKBONE_FILE)
+        return f"; this head brings its own backbone: extract with --backbone-weights HEAD/{file}"
+    weights = config.provenance.get("backbone_weights")
+    return f"; its backbone is --backbone {config.backbone} --backbone-weights {weights}" if weights else ""
 
 
 def read_file(uri: str) -> bytes:
