@@ -66,10 +66,17 @@ def outlive_readers() -> None:
     So the command goes on, and its exit code is that of what it did. Only where the output is the process's own.
     """
     stream = sys.stdout
-    if not isinstance(stream, io.TextIOWrapper) or not isinstance(getattr(stream.buffer, "raw", None), io.FileIO):
+    if not isinstance(stream, io.TextIOWrapper):
+        return
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # Python runs without a buffer, too
+    if not isinstance(raw, io.FileIO):
         return
     stream.flush()
-    output = io.BufferedWriter(_Output(stream.fileno(), "wb", closefd=False))
+    output = _Output(stream.fileno(), "wb", closefd=False)
     sys.stdout = io.TextIOWrapper(
-        output, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering
+        output if raw is stream.buffer else io.BufferedWriter(output),  # type: ignore[arg-type]
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )

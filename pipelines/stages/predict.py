@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
 from emobeam.emo_transforms.abaw.submissions.templates import template_names, template_of
-from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport
+from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.cache.index import as_shown, make_index
@@ -25,7 +25,7 @@ from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects
 from emobeam.emo_transforms.prediction.video_parts import PredictTools
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
 from emobeam.pipelines.challenge.score import run_score
-from emobeam.pipelines.challenge.submit import RefusedSubmission, run_submit
+from emobeam.pipelines.challenge.submit import RefusedSubmission, run_submit, submission_folder
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import new_run_id
 from emobeam.pipelines.stages.graphs.stage_progress import PredictProgress
@@ -228,7 +228,10 @@ def _submissions(
     refused: dict[str, str] = {}
     if not request.edition:
         return submissions, refused
-    for name in _predicted(request, tools, ui):
+    predicted = _predicted(request, tools, ui)
+    for task in map(task_named, set(tools.heads).difference(predicted)):
+        drop_submission(task, request.edition, submission_folder(request.output, task))
+    for name in predicted:
         task = task_named(name)
         try:
             submissions[name] = run_submit(

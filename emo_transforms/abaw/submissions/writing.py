@@ -268,6 +268,19 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
     return report
 
 
+def drop_submission(task: Task, edition: int, folder: str) -> None:
+    """Removes a submission whose predictions are gone: it would be taken for that of a later run.
+
+    Raises:
+        UsageError: the edition has no such task.
+    """
+    for form in task.forms_of(edition):
+        if form.key.per_video:
+            _drop_others(folder, form, ())
+        else:
+            storage.remove(storage.join(folder, form.file))
+
+
 def _template_places(
     rows: _Rows, names: Iterable[str], pairs: Sequence[tuple[str, str]]
 ) -> Mapping[str, tuple[str, str]]:

@@ -257,13 +257,24 @@ def test_no_submission_stays_of_predictions_that_are_gone(
     reference: Run, copy_of_features: Callable[[], Path], tmp_path: Path, pool: LocalPool
 ) -> None:
     features, output = copy_of_features(), tmp_path / "out"
-    predict(features, output, pool, only="nobody", edition=8)
+    predict(features, output, pool, only="talk", edition=8)
     submission = output / "submission" / "au" / "predictions.txt"
     assert submission.exists()
-    shard = next(row["shard"] for row in rows(features / "segments.parquet") if row["video"] == "nobody")
+    shard = next(row["shard"] for row in rows(features / "segments.parquet") if row["video"] == "talk")
     (features / "shards" / f"{shard}.parquet").write_bytes(b"PAR1 but no more")
     again = PredictConfig(max_gap=2.0)
-    result, told = predict(features, output, pool, only="nobody", edition=8, config=again)
-    assert set(result.failed) == {"nobody"}
+    result, told = predict(features, output, pool, only="talk", edition=8, config=again)
+    assert set(result.failed) == {"talk"}
     assert any("neither submission nor score" in text for text in told.warned)
     assert not submission.exists()
+
+
+def test_a_submission_that_says_nothing_is_none(reference: Run, tmp_path: Path, pool: LocalPool) -> None:
+    """Nobody was seen: the tables are there, and no file of neutral rows; the run isn't fine."""
+    result, told = predict(reference.features, tmp_path / "out", pool, only="nobody", edition=8)
+    assert (set(result.refused), result.fine, result.failed) == ({"au"}, False, {})
+    (text,) = [text for text in told.warned if "no submission of task au" in text]
+    assert "no face was seen in any video (nobody); what was there before stays as it was" in text
+    assert set(parts(tmp_path / "out")) == {name for name in parts(reference.output) if name.startswith("nobody")}
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["submissions"], text in record["warnings"]) == ({}, True)

@@ -10,6 +10,7 @@ from emobeam.emo_transforms.abaw.submissions.writing import (
     FramePredictions,
     OnlyNeutralRows,
     SubmissionReport,
+    drop_submission,
     write_submission,
 )
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -250,6 +251,18 @@ def test_a_submission_that_says_nothing_is_refused(
     with pytest.raises(OnlyNeutralRows):
         write()
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("task", "edition", "value"), [(VA, 3, [0.5, 0.5]), (VA, 8, [0.5, 0.5]), (VD, 9, [0.5])])
+def test_a_submission_goes_as_a_whole(tmp_path: Path, task: Task, edition: int, value: list[float]) -> None:
+    tables = {("a", ""): table([1], [value])}
+    write_submission(task, edition, str(tmp_path), predictions=lambda *at: tables.get(at), tables=tables)
+    mine = tmp_path / "predictions" / "notes.md"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("somebody's own")
+    for _ in range(2):
+        drop_submission(task, edition, str(tmp_path))
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
 def test_people_that_the_tables_do_not_tell_apart(tmp_path: Path) -> None:
