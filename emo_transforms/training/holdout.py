@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, Warn, label_sources, partitions, read_labels
+from emobeam.emo_transforms.abaw.labels.reading import (
+    VideoLabels,
+    Warn,
+    chosen_partition,
+    label_sources,
+    partitions,
+    read_labels,
+)
 from emobeam.emo_transforms.inputs.user_tables import read_table
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names, participant_of, without_side
@@ -187,7 +194,7 @@ def training_labels(
         EmobeamError: unusable labels, or names that are in the validation set too.
     """
     there = partitions(uri, task)
-    chosen = partition or ("train" if "train" in there else "")
+    chosen = chosen_partition(uri, task, partition, "train")[0] or ("train" if "train" in there else "")
     if not chosen and there != [""]:
         chosen = there[0] if len(there) == 1 else "train"
     official = chosen not in {"", "train"}

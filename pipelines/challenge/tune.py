@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.labels.reading import partitions
+from emobeam.emo_transforms.abaw.labels.reading import chosen_partition
 from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos
 from emobeam.emo_transforms.abaw.scoring.tuning import HALF_WINDOWS, THRESHOLDS, tune
 from emobeam.pipelines.challenge.score import edition_of, read_description
@@ -46,12 +46,10 @@ def run_tune(
     head = read_description(holdout_of, task, "--holdout-of") if holdout_of else None
     if head is not None and not head.tuned_on:
         raise UsageError(f"--holdout-of {holdout_of}: nothing was held out when it was trained")
-    there = partitions(truth, task)
-    chosen = partition or ("train" if len(there) > 1 and "train" in there else "")
-    if (chosen or there[0]) not in ("", "train"):
-        ui.warn(
-            f"{truth}: partition {chosen or there[0]} is an official one; no figure on it is evidence after this fit"
-        )
+    chosen, there = chosen_partition(truth, task, partition, "train")
+    if official := [part for part in there if part not in ("", "train")]:
+        some = " and ".join(official)
+        ui.warn(f"{truth}: {some} is an official partition, and no figure on it is evidence after this fit")
     config = tune(
         task,
         edition_of(task, edition),

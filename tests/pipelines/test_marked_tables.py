@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,20 @@ def test_a_submission_names_what_is_experimental(output: Path, tmp_path: Path) -
     assert "; AU23: unknown to the head, the neutral value in every row; AU6, AU15: experimental: not known" in told
     put(tmp_path, "va", "a", frame_table("va", "a"))
     assert submission_text(run_submit(str(tmp_path), TASKS["va"], 8, ui=Told())).endswith("neutral)")
+
+
+def test_notes_on_an_output_come_once_a_session(tmp_path: Path) -> None:
+    """The same two lines came with every study command of a notebook."""
+    footer = {"unknown": ["AU23"], "experimental": ["AU4"]}
+    for name in ("one", "two"):
+        put(tmp_path / name, "au", "a", frame_table("au", "a"), **footer)
+    jobs = (eb.events, eb.summarise, eb.events)
+    told = []
+    for name in ("one", "two"):
+        for job in jobs:
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                found = job(tmp_path / name)
+            told.append(sum("AU23 unknown" in str(each.message) for each in heard))
+            assert any("AU23 unknown" in text for text in found.summary["warnings"])
+    assert told == [1, 0, 0, 1, 0, 0]

@@ -112,13 +112,28 @@ def scored_partition(uri: str, task: Task, partition: str, warn: Warn) -> tuple[
     Returns:
         The partition for :func:`read_labels`, and the names of those it stands for, ``""`` being one nobody knows.
     """
-    there = partitions(uri, task)
-    if partition != ALL and (partition or (len(there) > 1 and "validation" in there)):
-        chosen = _partition_named(task, partition) or partition or "validation"
-        return chosen, [chosen]
+    if partition == ALL:
+        chosen, there = "", partitions(uri, task)
+    else:
+        chosen, there = chosen_partition(uri, task, partition, "validation")
     if len(there) > 1:
         warn(f"{uri}: the labels of {', '.join(there)} are pooled, and papers tell figures of one of them; --partition")
-    return "", there
+    return chosen, there
+
+
+def chosen_partition(uri: str, task: Task, partition: str, usual: str) -> tuple[str, list[str]]:
+    """The partition that is asked for, else the usual one where there are several; as :func:`scored_partition`.
+
+    Raises:
+        EmobeamError: no such partition.
+    """
+    there = partitions(uri, task)
+    if partition:
+        label_sources(uri, task, partition=partition)
+        chosen = _partition_named(task, partition) or partition
+    else:
+        chosen = usual if len(there) > 1 and usual in there else ""
+    return chosen, [chosen] if chosen else there
 
 
 def label_sources(uri: str, task: Task, *, partition: str = "") -> list[LabelSource]:

@@ -89,7 +89,7 @@ class Study:
             :meth:`traces` goes on.
         progress: called with every video that is done, and whether it could be read.
         warnings: what people have to be told.
-        standing: those of them that are true of the output whatever is made of it.
+        standing: those of them that say no more than what the output's own summary said: marks of single outputs.
         offsets: place of the first frame on the media's own clock in s by video, where it is known.
     """
 
@@ -214,10 +214,9 @@ def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, i
     baselines = make_baselines(source.task, read, needed, persons, config.baseline, neutral)
     if unread := [video for video in unread if video not in source.parts and video not in source.failed]:
         warnings.append(f"baselines are made without {', '.join(unread[:5])}, whose tables can't be read")
-    standing = source.marks.notes(source.task.name)
     if source.untrained:
-        text = f"task {source.task.name}: an untrained head made these predictions; the values mean nothing"
-        standing = [text, *standing]
+        warnings.append(f"task {source.task.name}: an untrained head made these predictions; the values mean nothing")
+    standing = source.marks.notes(source.task.name)
     warnings += standing
     if not source.heads and rules.rules and not config.thresholds:
         warnings.append(

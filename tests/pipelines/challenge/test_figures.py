@@ -108,7 +108,14 @@ def test_tuning_on_what_a_head_was_trained_on(files: tuple[str, str], tmp_path: 
     config = run_tune(AU, truth, [out], str(tmp_path / "p.json"), holdout_of=head, half_windows=(0,), ui=told)
     assert (config.tuned_on, told.warned) == (("video1",), [])
     run_tune(AU, truth, [out], str(tmp_path / "p.json"), partition="validation", half_windows=(0,), ui=told)
-    assert "partition validation is an official one" in told.warned[0]
+    assert "validation is an official partition" in told.warned[0]
+    told = Told()
+    run_tune(
+        AU, truth, [out], str(tmp_path / "p.json"), partition="Train_Set", holdout_of=head, half_windows=(0,), ui=told
+    )
+    assert told.warned == []
+    with pytest.raises(EmobeamError, match=r"no partition 'trian' .*; did you mean 'train'\?"):
+        run_tune(AU, truth, [out], str(tmp_path / "p.json"), partition="trian", ui=told)
     bare = write_head(tmp_path / "bare", AU, trained_on=("video0",))
     with pytest.raises(UsageError, match="nothing was held out when it was trained"):
         run_tune(AU, truth, [out], str(tmp_path / "p.json"), holdout_of=bare, ui=told)

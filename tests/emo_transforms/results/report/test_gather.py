@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_uri
-from emobeam.emo_transforms.results.report.gather import gather, seconds_by_step, warnings_of
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, part_uri
+from emobeam.emo_transforms.results.report.gather import Gathered, gather, seconds_by_step, warnings_of
 from emobeam.emo_transforms.results.report.truth import labels_at, read_truth, truth_of_metrics
 from emobeam.emo_transforms.storage import make_folder, write_json
 from emobeam.schemas.records import EmobeamError
@@ -66,6 +66,17 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     write_table(tmp_path, "va", "a", table_of("a", "va", 2))
     with pytest.raises(EmobeamError, match="no video called zzz"):
         gather(str(tmp_path), only="a,zzz")
+
+
+def test_warnings_of_all_that_made_the_page_are_told_once() -> None:
+    """Those of stage 2 (which hold stage 1's after annotate), of the cache's last run, and of the figures."""
+    found = Gathered(
+        *("out", "", (), {}, {}, Listing("out")),
+        run={"warnings": ["slow", "task au: untrained"], "heads": {}},
+        extracts=[{"warnings": ["of before"]}, {"warnings": ["no raw video", "slow"]}],
+        metrics={"au": {"warnings": ["pooled"]}},
+    )
+    assert warnings_of(found)[1] == ["slow", "no raw video", "pooled"]
 
 
 def test_a_damaged_table_is_told_and_the_others_are_there(tmp_path: Path) -> None:
