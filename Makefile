@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup links demo options test test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
+.PHONY: setup links demo options test test-thorough test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
 
 setup: $(READY)
 
@@ -54,8 +54,14 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest $(PARALLEL)
 
+# What is dear of the same: other pages' examples, trainings to their end, further networks and signals (ten minutes).
+test-thorough: export OMP_NUM_THREADS := 1
+test-thorough: $(READY)
+	$(BIN)/pytest -m "thorough and not slow and not engines" $(PARALLEL)
+
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m hypothesis --hypothesis-profile thorough
 
 # Job servers, and a Flink and a Spark cluster to test with: once, into .engines/ (Java 17 and Maven, about 700 MB).
 engines: $(READY)

@@ -28,10 +28,11 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 # What was prepared stays from run to run, in the folder that pytest keeps for that, and all of its processes share it.
 os.environ.setdefault("EMOBEAM_PREPARED", str(Path(__file__).parents[1] / ".pytest_cache" / "prepared"))
 
-# Chance finds new cases at everybody's desk; where a change is judged, the same ones every time. How long an example
-# takes says how busy a machine is.
-settings.register_profile("desk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Chance finds new cases at everybody's desk; where a change is judged, the same ones every time. make test-slow takes
+# ten times as many. How long an example takes says how busy a machine is.
+settings.register_profile("desk", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("desk"), max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 

@@ -226,7 +226,9 @@ print(*(module.__file__ for name, module in sys.modules.items() if name.split(".
 """
 
 
-@pytest.mark.parametrize("kind", ["from_wheel", pytest.param("editable", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("from_wheel", marks=pytest.mark.thorough), pytest.param("editable", marks=pytest.mark.slow)]
+)
 def test_every_module_has_one_name_and_comes_from_one_place(
     kind: str, users_folder: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from emobeam.emo_transforms.video.decoding_process import Decoders
+
 Report = Callable[[str, Mapping[str, Any]], None]
 """Takes the name of an event and its data: ``start``, ``frames``, ``done``, ``failed`` of an element (by ``key``),
 ``retry`` of one that was in flight when its process died, ``died`` of a process. ``done`` may carry a ``result``, plain
@@ -15,8 +17,11 @@ JSON data, and ``failed`` a ``message``."""
 class Job(Protocol):
     """What a child process does; a small record that travels by pickle."""
 
-    def open(self) -> Callable[[Any, Report], None]:
+    def open(self, decoders: Decoders) -> Callable[[Any, Report], None]:
         """Loads what is needed, in the child, and gives what treats one element and reports on it.
+
+        Args:
+            decoders: what the jobs of a child decode with; looking at clips and extracting them share one process.
 
         Both may raise :class:`emobeam.schemas.records.EmobeamError` where the whole run has to stop.
         """

@@ -12,7 +12,7 @@ from emobeam.emo_transforms.cache.segment_codec import compacted, encode_segment
 from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.resume_plan import look_at, looked, note_failure
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
-from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import from_text, to_text
 from emobeam.schemas.records import Looked, PlannedSegment, VideoTask
@@ -34,9 +34,9 @@ class PlanJob:
     features: str
     exchange: Exchange | None = None
 
-    def open(self) -> Callable[[VideoTask, Report], None]:
+    def open(self, decoders: Decoders) -> Callable[[VideoTask, Report], None]:
         """What looks at one input, with a decoding process for all of them."""
-        decoder = DecoderProcess(self.config.decoder)
+        decoder = decoders.get(self.config.decoder)
 
         def plan(task: VideoTask, report: Report) -> None:
             report("start", {"key": task.video.id})

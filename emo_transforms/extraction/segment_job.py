@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from emobeam.emo_transforms.cache.segment_codec import decode_segment
 from emobeam.emo_transforms.extraction.child_work import Report
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import PlannedSegment
 
@@ -24,7 +25,7 @@ class SegmentJob:
     features: str
     threads: int = 1
 
-    def open(self) -> Callable[[PlannedSegment, Report], None]:
+    def open(self, decoders: Decoders) -> Callable[[PlannedSegment, Report], None]:
         """What makes the shard of one segment, or writes why there is none."""
         from emobeam.emo_transforms.extraction.segments import Tools, do_segment
 
@@ -32,7 +33,7 @@ class SegmentJob:
             import torch
 
             torch.set_num_threads(self.threads)
-        tools = Tools(self.config)
+        tools = Tools(self.config, decoders)
 
         def extract(planned: PlannedSegment, report: Report) -> None:
             do_segment(decode_segment(planned.data), tools, self.features, report)

@@ -40,7 +40,7 @@ from emobeam.emo_transforms.inputs.crop_folders import read_crop
 from emobeam.emo_transforms.inputs.people_folders import people_pictures
 from emobeam.emo_transforms.networks.backbones import Backbone, load_backbone
 from emobeam.emo_transforms.storage.downloads import video_copy
-from emobeam.emo_transforms.video.decoding_process import DecoderProcess
+from emobeam.emo_transforms.video.decoding_process import DecoderProcess, Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import to_text
 from emobeam.schemas.records import Failure, InputError, Segment, ShardRecord
@@ -55,9 +55,12 @@ class Tools:
     """What a worker loads once: the decoding process, the detector, the backbone; each where it is needed.
 
     Not for several threads at once; ``lock`` is there to be held.
+
+    Args:
+        decoders: where others may have a decoding process already.
     """
 
-    def __init__(self, config: ExtractConfig) -> None:
+    def __init__(self, config: ExtractConfig, decoders: Decoders | None = None) -> None:
         self.config = config
         self.lock = threading.Lock()
         self.backbone: Backbone | None = None
@@ -67,7 +70,7 @@ class Tools:
             self.backbone = load_backbone(config.backbone, config.device, config.engine)
         if config.source == "video" and not config.origin.cache_id:
             self.detector = make_detector(config.detector, config.engine, config.device)
-            self.decoder = DecoderProcess(config.decoder)
+            self.decoder = (decoders or Decoders()).get(config.decoder)
 
     def close(self) -> None:
         """Ends the decoding process."""

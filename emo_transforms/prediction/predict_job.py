@@ -8,6 +8,7 @@ from typing import Any
 
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.extraction.child_work import Report
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import VideoFeatures
 
@@ -44,7 +45,7 @@ class VideoJob:
     config: PredictConfig
     threads: int = 1
 
-    def open(self) -> Callable[[VideoFeatures, Report], Any]:
+    def open(self, _: Decoders) -> Callable[[VideoFeatures, Report], Any]:
         """What writes the tables of one video."""
         from emobeam.emo_transforms.networks.engines import check_engine
         from emobeam.emo_transforms.prediction.video_parts import do_video, load_tools

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Pipe
 from types import TracebackType
 from typing import IO, Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +160,20 @@ class DecoderProcess:
                     reason="timeout",
                     permanent=False,
                 )
+
+
+class Decoders:
+    """Decoding processes that several of their users have in common: one for each config, while somebody holds it."""
+
+    def __init__(self) -> None:
+        self._held: WeakValueDictionary[DecoderConfig, DecoderProcess] = WeakValueDictionary()
+
+    def get(self, config: DecoderConfig) -> DecoderProcess:
+        """The process of this config."""
+        found = self._held.get(config)
+        if found is None:
+            found = self._held[config] = DecoderProcess(config)
+        return found
 
 
 class _Child:

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, NoReturn
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.storage.lean_imports import arrow_without_pandas
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
@@ -79,22 +80,25 @@ def main() -> None:
     inbox: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), daemon=True).start()
     opened: dict[int, Callable[[Any, Report], None]] = {}
+    decoders = Decoders()
     while True:
         data = inbox.get()
         try:
-            _treat(pickle.loads(data), opened, report)
+            _treat(pickle.loads(data), opened, decoders, report)
         except EmobeamError as error:
             report("fatal", {"message": str(error)[:2000], "usage": isinstance(error, UsageError)})
         except Exception:  # noqa: BLE001 - unpacking a job runs imports and constructors, which may raise anything
             _die()
 
 
-def _treat(message: tuple[Any, ...], opened: dict[int, Callable[[Any, Report], None]], report: Report) -> None:
+def _treat(
+    message: tuple[Any, ...], opened: dict[int, Callable[[Any, Report], None]], decoders: Decoders, report: Report
+) -> None:
     what, number, *rest = message
     if what == "drop":
         opened.pop(number, None)
     elif what == "job":
-        opened[number] = rest[0].open()
+        opened[number] = rest[0].open(decoders)
         report("ready", {})
     else:
         for element in rest[0]:

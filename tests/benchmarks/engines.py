@@ -32,7 +32,9 @@ from typing import Any
 
 from emobeam.runners.engines.jars import versions_in
 from tests.benchmarks.figures import table
+from tests.benchmarks.material import several_faces
 from tests.benchmarks.measure import machine_facts
+from tests.benchmarks.runs import PeakMemory
 from tests.clips import face, portrait
 from tests.engines.clusters import Cluster, flink_cluster, running, spark_cluster
 from tests.engines.install import ROOT, cluster_version, install, job_server_jar
@@ -85,6 +87,23 @@ def seconds_of(command: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
+def memory_on(cluster: Cluster, inputs: Path, features: Path) -> PeakMemory:
+    """Peaks of one worker of a cluster while it extracts: Beam's process, its child, the decoding process."""
+    with PeakMemory(lambda: [one for worker, below in cluster.with_children() for one in (worker, *below)]) as peaks:
+        extract_with(inputs, features, running(cluster, workers=1))
+    return peaks
+
+
+def memory_table(found: Mapping[str, PeakMemory]) -> str:
+    """Memory of a worker by engine, in MB."""
+    rows = [
+        [name, *(f"{mb:.0f}" for mb in (one.beam, one.worker, one.beam + one.worker, one.decoder))]
+        for name, one in found.items()
+    ]
+    heads = ["", "Beam's process", "its child", "both", "decoding process"]
+    return table("Peak memory of a worker at 1080p with several faces, MB", heads, rows)
+
+
 def extract_with(inputs: Path, features: Path, options: Sequence[str]) -> float:
     """One run of ``emobeam extract`` into a fresh folder."""
     try:
@@ -93,8 +112,11 @@ def extract_with(inputs: Path, features: Path, options: Sequence[str]) -> float:
         shutil.rmtree(features, ignore_errors=True)
 
 
-def measure(folder: Path, clips: int, seconds: float, repeats: int) -> dict[str, float]:
-    """Median wall seconds by name: ``loop``, and ``direct 1`` ... ``spark 2``; ``... start``: one short clip."""
+def measure(folder: Path, clips: int, seconds: float, repeats: int) -> tuple[dict[str, float], dict[str, PeakMemory]]:
+    """Median wall seconds by name: ``loop``, and ``direct 1`` ... ``spark 2``; ``... start``: one short clip.
+
+    And what a worker takes, by engine.
+    """
     inputs, one = write_clips(folder / "clips", clips, seconds), write_clips(folder / "one", 1, 1.0)
     found: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as stack:
@@ -113,7 +135,9 @@ def measure(folder: Path, clips: int, seconds: float, repeats: int) -> dict[str,
                     found[f"{name} {workers}"].append(extract_with(inputs, folder / "out", options))
                 found[f"{name} start"].append(extract_with(one, folder / "out", options))
                 print(f"{name}: {found[f'{name} 1'][-1]:.0f} s, {found[f'{name} 2'][-1]:.0f} s", file=sys.stderr)
-    return {name: statistics.median(values) for name, values in found.items()}
+        street = several_faces(folder, seconds=min(seconds, 4.2))
+        memory = {name: memory_on(one, street, folder / "out") for name, one in clusters.items() if one is not None}
+    return {name: statistics.median(values) for name, values in found.items()}, memory
 
 
 def recovery(folder: Path) -> dict[str, dict[str, float]]:
@@ -219,8 +243,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     install()
     report = Report(machine_facts(), write_docs if options.write else None)
     with tempfile.TemporaryDirectory(prefix="emobeam-engines-") as folder:
-        found = measure(Path(folder), options.clips, options.seconds, options.repeats)
+        found, memory = measure(Path(folder), options.clips, options.seconds, options.repeats)
         report.add(work_table(found, f"{options.clips} clips of {options.seconds:g} s, 320x240, 6 frames per second"))
+        report.add(memory_table(memory))
         if options.faults:
             report.add(fault_table(recovery(Path(folder))))
         elif options.noted:

@@ -22,6 +22,7 @@ from typing import Any
 from emobeam.emo_transforms.cache.segment_codec import encode_segment
 from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.emo_transforms.video.sampling import plan_segments
 from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.children.settings import LocalConfig
@@ -39,7 +40,7 @@ class PlannedBefore:
 
     pieces: tuple[tuple[str, int, bytes], ...]
 
-    def open(self) -> Callable[[VideoTask, Report], None]:
+    def open(self, _: Decoders) -> Callable[[VideoTask, Report], None]:
         def plan(task: VideoTask, report: Report) -> None:
             name = task.video.id
             segments = [[f"{shard[:40]}{name:0>24}", n, b64encode(data).decode()] for shard, n, data in self.pieces]
@@ -56,7 +57,7 @@ class DoNothing:
 
     features: str = ""
 
-    def open(self) -> Callable[[PlannedSegment, Report], None]:
+    def open(self, _: Decoders) -> Callable[[PlannedSegment, Report], None]:
         row: dict[str, Any] = dict.fromkeys(("start", "first_time", "last_time"), 12345.678901)
         row |= dict.fromkeys(("segment", "count", "frames", "sampled", "lost", "with_face", "rows", "clipped"), 360)
         row |= {"first_frame": 1, "last_frame": 1800, "width": 1920, "height": 1080, "size": 1 << 30, "bytes": 1 << 24}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,17 +80,37 @@ def whole_run(path: Path, features: Path, dataset: Dataset, pool: LocalPool) -> 
     return timed(work)
 
 
+KINDS = {
+    "decoder": "emobeam.emo_transforms.video.decoding_child",
+    "worker": "emobeam.runners.children.child",
+    "beam": "apache_beam.runners.worker.sdk_worker_main",
+    "launcher": "bin/emobeam ",
+}
+"""What a process is, by what stands in its command line."""
+
+
+def below() -> list[psutil.Process]:
+    """The processes that this one has started, and theirs."""
+    return psutil.Process().children(recursive=True)
+
+
 @dataclass
 class PeakMemory:
-    """Peak resident memory of workers and their decoding processes while the block runs, in MB (10^6 bytes).
+    """Peak resident memory of the processes of a run while the block runs, in MB (10^6 bytes).
 
     On Linux the kernel's own high-water mark of each process is read, so no peak is missed; elsewhere the largest
-    sample. ``together`` adds the two peaks: an upper bound, in which the pictures on their way between
-    the two (up to 64 MB) count twice. Libraries count in full, though all processes share one copy.
+    sample. ``together`` adds the peaks of a worker and its decoding process: an upper bound, in which the pictures on
+    their way between the two (up to 64 MB) count twice. Libraries count in full, though all processes share one copy.
+
+    Attributes:
+        processes: those that are watched, where :data:`KINDS` knows them.
     """
 
+    processes: Callable[[], Sequence[psutil.Process]] = below
+    launcher: float = 0.0
     worker: float = 0.0
     decoder: float = 0.0
+    beam: float = 0.0
     _end: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -109,17 +129,13 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._end.wait(0.05):
-            for child in psutil.Process().children():
+        while not self._end.wait(0.02):
+            for process in self.processes():
                 with contextlib.suppress(psutil.Error):
-                    if "emobeam.runners.children.child" not in child.cmdline():
-                        continue  # the launcher's own probing
-                    self.worker = max(self.worker, peak_mb(child))
-                    for grandchild in child.children():
-                        # Between fork and exec it still is its parent, peak and all.
-                        if "emobeam.emo_transforms.video.decoding_child" not in grandchild.cmdline():
-                            continue
-                        self.decoder = max(self.decoder, peak_mb(grandchild))
+                    # Between fork and exec a process still is its parent, peak and all.
+                    line = " ".join(process.cmdline())
+                    for kind in (kind for kind, words in KINDS.items() if words in line):
+                        setattr(self, kind, max(getattr(self, kind), peak_mb(process)))
 
 
 def peak_mb(process: psutil.Process) -> float:

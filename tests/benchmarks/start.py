@@ -8,21 +8,16 @@ compiled loops) by a run before, save where the first command ever is measured, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from emobeam.schemas.records import EmobeamError
 from tests.benchmarks.figures import Figure, Goal, Section, median_figure, ratio_figure
@@ -30,7 +25,7 @@ from tests.benchmarks.growth import many_clips
 from tests.benchmarks.material import REAL, carphone, loop_clip, one_face, scale_clip, several_faces, video_seconds
 from tests.benchmarks.measure import MODE_TEXT, Spent, as_worker, interleaved, parser, run, walls
 from tests.benchmarks.plain_script import PLAIN
-from tests.benchmarks.runs import peak_mb
+from tests.benchmarks.runs import PeakMemory
 
 CACHES = ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
 """Where a machine keeps what it prepares once; the first command ever finds them empty."""
@@ -38,17 +33,8 @@ CACHES = ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
 EMOBEAM = [str(Path(sys.executable).with_name("emobeam"))]
 
 
-@dataclass
-class Peaks:
-    """Highest resident memory in MB (10^6 bytes): of the command itself, and of a worker with its decoding process."""
-
-    launcher: float = 0.0
-    worker: float = 0.0
-    decoder: float = 0.0
-
-
-def command(arguments: Sequence[str], cores: int, peaks: Peaks | None = None, **environment: str) -> Spent:
-    """Runs a command on so many cores and waits; its memory is watched where ``peaks`` is given.
+def command(arguments: Sequence[str], cores: int, **environment: str) -> Spent:
+    """Runs a command on so many cores and waits.
 
     Raises:
         EmobeamError: it failed; the message is the end of what it said.
@@ -62,9 +48,6 @@ def command(arguments: Sequence[str], cores: int, peaks: Peaks | None = None, **
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(arguments, stdout=said, stderr=said, env=everything, preexec_fn=fewer)
-        watcher = threading.Thread(target=_watch, args=(process.pid, peaks), daemon=True)
-        if peaks is not None:
-            watcher.start()
         code = process.wait()
         seconds = time.perf_counter() - began
         if code:
@@ -73,33 +56,18 @@ def command(arguments: Sequence[str], cores: int, peaks: Peaks | None = None, **
     return Spent(seconds, 0.0)
 
 
-def _watch(pid: int, peaks: Peaks) -> None:
-    with contextlib.suppress(psutil.Error):
-        launcher = psutil.Process(pid)
-        while True:
-            peaks.launcher = max(peaks.launcher, peak_mb(launcher))
-            for child in launcher.children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    line = child.cmdline()
-                    if "emobeam.emo_transforms.video.decoding_child" in line:
-                        peaks.decoder = max(peaks.decoder, peak_mb(child))
-                    elif "emobeam.runners.children.child" in line:
-                        peaks.worker = max(peaks.worker, peak_mb(child))
-            time.sleep(0.02)
-
-
 def plain(clip: Path, folder: Path, cores: int) -> Callable[[], Spent]:
     script = [sys.executable, "-m", "tests.benchmarks.plain_script", str(clip), str(folder / "maps.npz")]
     return lambda: command(script, cores, OMP_NUM_THREADS=str(cores))
 
 
-def annotate(clip: Path, folder: Path, cores: int, *flags: str, peaks: Peaks | None = None) -> Callable[[], Spent]:
+def annotate(clip: Path, folder: Path, cores: int, *flags: str) -> Callable[[], Spent]:
     """The main job into an empty folder."""
 
     def work() -> Spent:
         output = folder / "annotated"
         shutil.rmtree(output, ignore_errors=True)
-        return command([*EMOBEAM, "annotate", str(clip), "--output", str(output), "--quiet", *flags], cores, peaks)
+        return command([*EMOBEAM, "annotate", str(clip), "--output", str(output), "--quiet", *flags], cores)
 
     return work
 
@@ -210,12 +178,13 @@ def many_short(folder: Path, repeats: int, count: int) -> Figure:
 
 def memory(folder: Path, seconds: float) -> list[Figure]:
     """Peaks of the command's own process, and of its worker together with the decoding process."""
-    peaks = Peaks()
-    annotate(several_faces(folder, seconds=seconds), folder, 2, "--workers", "1", peaks=peaks)()
+    clip = several_faces(folder, seconds=seconds)
+    with PeakMemory() as peaks:
+        annotate(clip, folder, 2, "--workers", "1")()
     both = f"worker {peaks.worker:.0f} MB, decoding {peaks.decoder:.0f} MB"
     return [
         Figure("start.memory.worker", "memory at 1080p: worker and decoding process", "", "MB",
-               peaks.worker + peaks.decoder, goal=Goal(at_most=650), note=both),
+               peaks.together, goal=Goal(at_most=650), note=both),
         Figure("start.memory.launcher", "memory at 1080p: launcher", "", "MB", peaks.launcher, goal=Goal(at_most=250)),
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -49,7 +49,6 @@ def test_ratio_interval_covers_what_it_says() -> None:
 
 
 @given(st.lists(POSITIVE, min_size=2, max_size=8), POSITIVE)
-@settings(deadline=None, max_examples=50)
 def test_ratio_interval_follows_the_unit(ratios: list[float], scale: float) -> None:
     low, high = ratio_interval(ratios)
     assert low <= high

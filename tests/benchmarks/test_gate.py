@@ -28,8 +28,9 @@ def test_collages_are_the_same_every_time_and_differ(side: Side) -> None:
     assert next(collages(side, 1, 5, 216)).shape == (216, 384, 3)
 
 
-def test_a_fitted_gate_opens_what_it_was_shown_and_little_else() -> None:
+def test_a_fitted_gate_opens_what_it_was_shown_and_little_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faces here are places whose four shifts point inward; the logit says nothing."""
+    monkeypatch.setattr(gate, "_STEPS", 400)
     rng = np.random.default_rng(0)
     answers = rng.normal(0, 1, (4000, 5)).astype(np.float32)
     answers[:, 0] = HOPELESS + 1

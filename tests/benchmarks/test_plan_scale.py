@@ -38,6 +38,7 @@ def test_memory_of_children_is_counted() -> None:
     assert tree_bytes(root) == 0
 
 
+@pytest.mark.thorough
 def test_a_plan_is_measured_and_ends_in_1_beyond_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_scale, "LENGTHS", (2, 3))
     make_videos(tmp_path, 4)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -33,7 +33,6 @@ def found(*rows: tuple[float, float, float, float, float]) -> Found:
 
 
 @given(BOX, BOX)
-@settings(deadline=None, max_examples=50)
 def test_overlap_by_counting_pixels(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     masks = []
     for left, top, width, height in (a, b):
@@ -46,7 +45,6 @@ def test_overlap_by_counting_pixels(a: tuple[int, ...], b: tuple[int, ...]) -> N
 
 
 @given(st.lists(BOX, max_size=4), st.lists(BOX, max_size=4))
-@settings(deadline=None, max_examples=50)
 def test_matching_is_the_best_of_all(first: list[tuple[int, ...]], second: list[tuple[int, ...]]) -> None:
     theirs, ours = (found(*((x, y, x + w, y + h, 1.0) for x, y, w, h in boxes)) for boxes in (first, second))
     table = overlaps(theirs.boxes, ours.boxes)
@@ -144,7 +142,6 @@ def test_the_command_prints_and_draws(
 
 
 @given(st.floats(0.1, 5), st.floats(0.1, 5), st.floats(0.05, 0.9))
-@settings(deadline=None, max_examples=30)
 def test_what_a_run_costs_once(once: float, rate: float, share: float) -> None:
     sizes = [1.0, 1.0, 10.0, 100.0]
     seconds = [once + rate * size for size in sizes]

@@ -146,12 +146,19 @@ EXAMPLES = sorted(
 )
 """In the order of each page: what follows may need what stands before."""
 
+FIRST_READ = "README.md"
+"""Its examples run every time."""
+
 
 NAMES: dict[str, dict[str, object]] = {}
 """What the Python of each page has defined so far."""
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(each, marks=() if each.page == FIRST_READ else pytest.mark.thorough) for each in EXAMPLES],
+    ids=str,
+)
 def test_an_example_works(
     example: Command | Block,
     workplace: Callable[[str], Path],

@@ -60,6 +60,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_the_python_page_runs(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     shutil.copy(clip, tmp_path / "videos")
@@ -78,6 +79,7 @@ def test_the_python_page_runs(clip: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
+@pytest.mark.thorough
 def test_the_export_page_runs(reference: Run, tmp_path: Path) -> None:
     shutil.copytree(reference.output / "predictions", tmp_path / "out" / "predictions")
     shutil.copy(reference.output / "run.json", tmp_path / "out")

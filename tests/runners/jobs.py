@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emobeam.emo_transforms.extraction.child_work import Report
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.records import EmobeamError
 
 
@@ -28,7 +29,7 @@ class ElementsJob:
 
     folder: str
 
-    def open(self) -> Callable[[Element, Report], None]:
+    def open(self, _: Decoders) -> Callable[[Element, Report], None]:
         return self._treat
 
     def _treat(self, element: Element, report: Report) -> None:
@@ -55,7 +56,7 @@ class LoadingJob:
 
     folder: str
 
-    def open(self) -> Callable[[Element, Report], None]:
+    def open(self, _: Decoders) -> Callable[[Element, Report], None]:
         with open(Path(self.folder) / "loads", "a") as file:
             file.write(f"{os.getpid()}\n")
 
@@ -70,7 +71,7 @@ class LoadingJob:
 class BrokenStartJob:
     """Can't begin anything, as where a library is missing."""
 
-    def open(self) -> Callable[[Any, Report], None]:
+    def open(self, _: Decoders) -> Callable[[Any, Report], None]:
         raise ModuleNotFoundError("No module named 'a_library_that_is_missing'")
 
 
@@ -80,7 +81,7 @@ class SlowToLoad:
 
     folder: str
 
-    def open(self) -> Callable[[Any, Report], None]:
+    def open(self, _: Decoders) -> Callable[[Any, Report], None]:
         raise AssertionError
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -96,7 +97,7 @@ def _load_for_ever(folder: str) -> None:
 class Unloadable:
     """Can be sent, but not be received."""
 
-    def open(self) -> Callable[[Any, Report], None]:
+    def open(self, _: Decoders) -> Callable[[Any, Report], None]:
         raise AssertionError
 
     def __reduce__(self) -> tuple[Any, ...]:

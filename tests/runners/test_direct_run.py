@@ -129,7 +129,9 @@ cli.main(["work"])
 
 
 @pytest.mark.parametrize("where", ["children", "step"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.thorough)]
+)
 def test_a_signal_in_a_graph_ends_it_without_a_word(
     number: signal.Signals, code: int, where: str, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_worker_that_was_forgotten_leaves_with_its_children(tmp_path: Path) ->
         wait_for(lambda: not psutil.pid_exists(child), 30)
 
 
+@pytest.mark.thorough
 def test_a_worker_that_has_something_to_do_stays(tmp_path: Path) -> None:
     with forgotten(tmp_path, "busy") as process:
         assert not gone([process], 2)
@@ -78,6 +79,7 @@ def test_a_worker_that_has_something_to_do_stays(tmp_path: Path) -> None:
         assert gone([process], 30)
 
 
+@pytest.mark.thorough
 def test_a_process_that_is_more_than_a_worker_stays(tmp_path: Path) -> None:
     with forgotten(tmp_path, "launcher") as process:
         assert not gone([process], 2)

@@ -85,7 +85,10 @@ def listening(process: subprocess.Popen[bytes]) -> set[str]:
     return {each.laddr.ip.removeprefix("::ffff:") for each in found if each.status == psutil.CONN_LISTEN}
 
 
-@pytest.mark.parametrize(("given", "addresses"), [([], {"127.0.0.1"}), (["--host=0.0.0.0"], {"0.0.0.0", "::"})])
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [([], {"127.0.0.1"}), pytest.param(["--host=0.0.0.0"], {"0.0.0.0", "::"}, marks=pytest.mark.thorough)],
+)
 def test_a_pool_is_open_to_its_own_machine_only_unless_told(given: list[str], addresses: set[str]) -> None:
     """Whoever reaches it can run programs there."""
     command = [sys.executable, "-m", "emobeam.runners.worker_boot", "--worker_pool", "--service_port=0", *given]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from apache_beam.coders import registry
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders)
@@ -40,7 +40,6 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(deadline=None, max_examples=40)
 def test_records_come_back(kind: type, data: st.DataObject) -> None:
     record = data.draw(KINDS[kind])
     assert from_text(kind, to_text(record)) == record

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.schemas.records import EmobeamError
@@ -100,13 +100,11 @@ def test_format_key_refuses_what_has_no_key() -> None:
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1).filter(lambda name: name == name.strip())
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.sampled_from(FRAME_TASKS), NAMES, st.integers(1, 2**31 - 2), st.sampled_from(["", ",", ",1", ",0.25,-1"]))
 def test_frame_keys_round_trip(task: Task, name: str, frame: int, tail: str) -> None:
     assert parse_key(task, row_key(task, format_key(task, name, frame) + tail)) == (name, frame)
 
 
-@settings(deadline=None, max_examples=100)
 @given(NAMES.filter(lambda name: "," not in name and not name.endswith(".jpg")), st.sampled_from(["", ",", ",.1,.2"]))
 def test_clip_keys_round_trip(name: str, tail: str) -> None:
     assert parse_key(EMI, row_key(EMI, format_key(EMI, name, None) + tail)) == (name, None)
@@ -176,7 +174,6 @@ def test_missing_names_keep_their_order() -> None:
 PATHS = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map("/".join)
 
 
-@settings(deadline=None, max_examples=150)
 @given(PATHS, st.lists(PATHS, unique=True, max_size=8))
 def test_match_names_against_components(name: str, videos: list[str]) -> None:
     wanted = name.split("/")
@@ -197,7 +194,6 @@ def test_many_videos_of_one_file_name() -> None:
     assert len(matches.found) == 20_000
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.sampled_from(list(TASKS.values())),
     st.text("ab._/", min_size=1).filter(lambda video: not video.endswith(("/", "left", "right"))),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from apache_beam.coders import registry
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.cache.segment_codec import LIMIT, compacted, decode_segment, encode_segment, expanded
@@ -115,7 +115,6 @@ def segments(draw: st.DrawFn) -> Segment:
 
 
 @given(segments())
-@settings(deadline=None, max_examples=150)
 def test_every_segment_comes_back_bit_by_bit(segment: Segment) -> None:
     back = decode_segment(encode_segment(segment))
     assert back == segment
@@ -128,7 +127,6 @@ def test_every_segment_comes_back_bit_by_bit(segment: Segment) -> None:
     st.sampled_from([(1, 600), (1001, 30000), (1, 90000), (1, 1000), (3, 7)]),
     st.integers(-(10**9), 10**9),
 )
-@settings(deadline=None, max_examples=60)
 def test_planned_segments_come_back(stamps: list[int], time_base: tuple[int, int], offset: int) -> None:
     for segment in planned([offset + stamp for stamp in stamps], time_base):
         assert decode_segment(encode_segment(segment)) == segment

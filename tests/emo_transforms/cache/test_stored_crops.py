@@ -154,7 +154,6 @@ boxes = st.tuples(st.floats(-20, 500), st.floats(-20, 300), st.floats(60, 240), 
 )
 
 
-@settings(deadline=None, max_examples=40)
 @given(box=boxes, size=st.sampled_from([112, 224]), narrower=st.booleans())
 def test_a_stored_crop_is_the_face_but_for_less_than_a_pixel(
     box: NDArray[np.float32], size: int, narrower: bool

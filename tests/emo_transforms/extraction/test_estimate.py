@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.extraction.estimate import FIGURES, Measured, Probed, draw, estimate, wall_seconds
@@ -86,7 +86,6 @@ def test_without_a_measurement_the_figures_of_the_docs_stand_in() -> None:
     assert wall_seconds(found, 4, 10.0) == pytest.approx(10 + found.longest)  # one segment is nobody's to share
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(-1, 10**10), min_size=1, max_size=200), st.integers(1, 40), st.integers(0, 3))
 def test_a_sample_is_of_its_size_and_has_everything_once(sizes: list[int], count: int, seed: int) -> None:
     stratum, chosen = draw(sizes, count, seed)

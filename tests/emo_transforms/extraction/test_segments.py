@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,21 +11,34 @@ import pytest
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.failures import read_failures
-from emobeam.emo_transforms.extraction.segments import do_segment
+from emobeam.emo_transforms.extraction.plan_job import PlanJob
+from emobeam.emo_transforms.extraction.segments import Tools, do_segment
 from emobeam.emo_transforms.prediction import video_parts
 from emobeam.emo_transforms.storage import OutputError, object_stores
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.predict_config import PredictConfig
-from emobeam.schemas.records import Failure, Fingerprint, Segment, Video, VideoFeatures
+from emobeam.schemas.records import Failure, Fingerprint, Segment, Video, VideoFeatures, VideoTask
 from tests.object_stores import google_store
 
 CONFIG = ExtractConfig(store=("crops",), maps=())
+CLIPS = Callable[[str], Path]
 SEGMENT = Segment(Video("a", "/in/a.mp4"), Fingerprint(10, "dd"), 0, 1, 0.0, (1, 2), (0.0, 0.1), (1,), shard="ab12")
 
 
 def do(segment: Segment, features: str, told: list[str]) -> Any:
     tools: Any = SimpleNamespace(config=CONFIG, backbone=None)
     return do_segment(segment, tools, features, lambda event, data: told.append(event))
+
+
+def test_a_clip_is_extracted_by_the_process_that_looked_at_it(clips: CLIPS, tmp_path: Path) -> None:
+    config, decoders = ExtractConfig(store=(), maps=()), Decoders()
+    plan = PlanJob(config, str(tmp_path)).open(decoders)
+    plan(VideoTask(Video("a", str(clips("portrait.mp4")))), lambda event, data: None)
+    tools = Tools(config, decoders)
+    assert tools.decoder is not None
+    assert tools.decoder.pid is not None
+    tools.close()
 
 
 def test_a_store_that_is_out_fails_the_segment_and_not_the_worker(

@@ -62,7 +62,6 @@ def test_a_crop_keeps_its_shape_and_is_not_changed_itself(seed: int, height: int
     assert np.array_equal(apply(picture, augmentation), result)
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     degrees=st.floats(-15, 15),
     shift=st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)),

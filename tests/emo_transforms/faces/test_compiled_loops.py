@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,44 @@ sys.path.insert(0, {folder!r})
 {before}
 from loops import twice
 import numpy as np
-print(twice(np.arange(3)).tolist(), sum(twice.stats.cache_hits.values()))
+print(twice(np.arange(3)).tolist(), sum(twice.stats.cache_hits.values()), flush=True)
+"""
+
+# Numba's import and first compilation take far longer than these loops: one process has had them, and every program is
+# a fork of it.
+NURSERY = """
+import json, os, sys
+sys.dont_write_bytecode = True
+import numba
+import numpy as np
+import emobeam.emo_transforms.faces.compiled_loops
+
+def first(values):
+    out = np.empty_like(values)
+    for k in range(len(values)):
+        out[k] = 3 * values[k]
+    return out
+
+numba.njit(first, nogil=True, error_model="numpy")(np.arange(3))
+for line in sys.stdin:
+    order = json.loads(line)
+    inside, outside = os.pipe()
+    child = os.fork()
+    if not child:
+        os.dup2(outside, 1)
+        os.dup2(outside, 2)
+        os.close(inside)
+        os.environ.update(order["environment"])
+        sys.dont_write_bytecode = order["forgets"]
+        try:
+            exec(order["program"], {"__name__": "__main__"})
+        except BaseException as error:
+            print(repr(error), flush=True)
+        os._exit(0)
+    os.close(outside)
+    said = open(inside).read()
+    os.waitpid(child, 0)
+    print(json.dumps(said), flush=True)
 """
 
 LOOPS = """
@@ -40,7 +80,32 @@ def twice(values):
 """
 
 
-def run(folder: Path, cache: Path, before: str = "", loops: str = LOOPS, changed: int | None = None) -> str:
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def run(nursery: subprocess.Popen[str]) -> Run:
+    """See :func:`run_in`."""
+    return partial(run_in, nursery)
+
+
+def run_in(
+    nursery: subprocess.Popen[str],
+    folder: Path,
+    cache: Path,
+    before: str = "",
+    loops: str = LOOPS,
+    changed: int | None = None,
+) -> str:
     """What a process of its own finds, and how often it found the loop on disk.
 
     Args:
@@ -48,22 +113,26 @@ def run(folder: Path, cache: Path, before: str = "", loops: str = LOOPS, changed
             with them as long as length and this second are the same; by default it always reads the file.
     """
     (folder / "loops.py").write_text(loops)
-    settings = {"HOME": str(cache), "XDG_CACHE_HOME": str(cache), "PATH": "/usr/bin:/bin"}
-    if changed is None:
-        settings["PYTHONDONTWRITEBYTECODE"] = "1"
-    else:
+    if changed is not None:
         os.utime(folder / "loops.py", (changed, changed))
-    program = PROGRAM.format(folder=str(folder), before=before)
-    found = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
+    order = {
+        "environment": {"HOME": str(cache), "XDG_CACHE_HOME": str(cache)},
+        "forgets": changed is None,
+        "program": PROGRAM.format(folder=str(folder), before=before),
+    }
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    nursery.stdin.write(json.dumps(order) + "\n")
+    nursery.stdin.flush()
+    said: str = json.loads(nursery.stdout.readline())
+    return said.strip()
 
 
 def kept(folder: Path) -> list[Path]:
     return list(folder.rglob("*.nbc"))
 
 
-def test_a_loop_is_kept_on_disk_until_its_file_changes(tmp_path: Path) -> None:
+def test_a_loop_is_kept_on_disk_until_its_file_changes(run: Run, tmp_path: Path) -> None:
     assert run(tmp_path, tmp_path) == "[0, 2, 4] 0"
     assert run(tmp_path, tmp_path) == "[0, 2, 4] 1"
     changed = LOOPS.replace("FACTOR = 2", "FACTOR = 5")
@@ -87,7 +156,7 @@ CALLED = LOOPS.replace("FACTOR * values[k]", "of_one(values[k])").replace(
     ids=["a constant", "an instruction", "a loop that it calls"],
 )
 def test_what_is_kept_is_never_that_of_an_older_file(
-    tmp_path: Path, loops: str, old: str, new: str, finds: str
+    run: Run, tmp_path: Path, loops: str, old: str, new: str, finds: str
 ) -> None:
     """Python goes on with the instructions of a file that was changed within a second; what it runs must not stay."""
     changed = loops.replace(old, new)
@@ -96,7 +165,7 @@ def test_what_is_kept_is_never_that_of_an_older_file(
     assert run(tmp_path, tmp_path, loops=changed, changed=10**9 + 60) == f"{finds} 0"
 
 
-def test_what_is_kept_may_be_damaged(tmp_path: Path) -> None:
+def test_what_is_kept_may_be_damaged(run: Run, tmp_path: Path) -> None:
     run(tmp_path, tmp_path)
     (file,) = kept(tmp_path)
     whole = file.read_bytes()
@@ -107,7 +176,7 @@ def test_what_is_kept_may_be_damaged(tmp_path: Path) -> None:
     assert run(tmp_path, tmp_path) == "[0, 2, 4] 1"
 
 
-def test_a_loop_runs_where_no_folder_can_be_written(tmp_path: Path) -> None:
+def test_a_loop_runs_where_no_folder_can_be_written(run: Run, tmp_path: Path) -> None:
     """As in an image that is read only: a file stands where the folders of caches would be made."""
     package, nowhere = tmp_path / "package", tmp_path / "file"
     package.mkdir()
@@ -117,7 +186,7 @@ def test_a_loop_runs_where_no_folder_can_be_written(tmp_path: Path) -> None:
     assert not kept(tmp_path)
 
 
-def test_a_loop_runs_from_a_zip_file(tmp_path: Path) -> None:
+def test_a_loop_runs_from_a_zip_file(run: Run, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
         archive.writestr("loops.py", LOOPS)
     other = tmp_path / "other"
@@ -126,7 +195,7 @@ def test_a_loop_runs_from_a_zip_file(tmp_path: Path) -> None:
     assert run(other, tmp_path, before) == "[0, 2, 4] 0"
 
 
-def test_a_loop_runs_where_the_disk_is_full(tmp_path: Path) -> None:
+def test_a_loop_runs_where_the_disk_is_full(run: Run, tmp_path: Path) -> None:
     full = "import resource, signal; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
     assert run(tmp_path, tmp_path, full + "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)") == "[0, 2, 4] 0"
     assert not list(tmp_path.rglob("*.nbc*"))

@@ -119,7 +119,6 @@ def test_the_square_about_a_box(corner: tuple[float, float], size: tuple[float, 
 points = st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500)), min_size=5, max_size=5).map(np.array)
 
 
-@settings(deadline=None, max_examples=60)
 @given(source=points, target=points)
 def test_similarity_is_that_of_scikit_image(source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
     covariance = (target - target.mean(0)).T @ (source - source.mean(0))
@@ -134,7 +133,6 @@ def test_similarity_is_that_of_scikit_image(source: NDArray[np.float64], target:
     assert np.linalg.det(rotation) == pytest.approx(1.0)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     source=points.filter(lambda p: np.linalg.svd(p - p.mean(0), compute_uv=False)[1] > 1),
     angle=st.floats(-3.1, 3.1),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,7 +23,6 @@ def pillow(frame: NDArray[np.uint8], left: float, top: float, edge: float, size:
     return np.asarray(padded.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + edge, top + edge)))
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     left=st.floats(-60, 100),

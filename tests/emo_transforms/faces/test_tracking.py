@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -140,7 +140,6 @@ _edges = st.integers(0, 400)
 _frame = st.lists(st.tuples(_edges, _edges, st.integers(10, 120), st.integers(0, 10)), max_size=5, unique=True)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(_frame, min_size=1, max_size=8), st.integers(0, 2**32 - 1))
 def test_order_of_detections_plays_no_part(frames: list[list[tuple[int, int, int, int]]], seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.extraction.video_plans import find_videos, plan_people
@@ -86,7 +86,6 @@ def test_rows_that_make_no_sense(rows: list[tuple[int, int, int, float | None]],
         clips_of(keys(rows), "FILE")
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(1, 9)), unique=True), st.booleans())
 def test_every_row_is_in_one_clip_whatever_their_order(found: list[tuple[int, int, int]], timed: bool) -> None:
     rows: list[Any] = [(person, clip, frame, frame / 6 if timed else None) for person, clip, frame in found]

@@ -10,7 +10,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.inputs.listing import uri_of
@@ -306,7 +306,6 @@ def test_only_from_a_file_that_is_missing_or_fits_nothing(tmp_path: Path) -> Non
 _parts = st.text("abc01 -_é", min_size=1, max_size=4).filter(lambda text: text == text.strip())
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.sets(st.lists(_parts, min_size=1, max_size=3).map("/".join), min_size=1, max_size=6), st.randoms())
 def test_order_of_inputs_plays_no_part_and_full_ids_select(names: set[str], random: Random) -> None:
     videos = [Video(id=name, uri=f"/videos/{name}.mp4") for name in names]

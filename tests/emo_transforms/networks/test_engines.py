@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -102,7 +102,6 @@ def test_what_this_machine_resolves_to_runs_here() -> None:
         check_engine(engine)
 
 
-@settings(deadline=None, max_examples=40)
 @given(count=st.integers(0, 17), batch=st.integers(1, 6), edge=st.integers(1, 3))
 def test_batches_have_one_size_and_each_sample_its_own_output(count: int, batch: int, edge: int) -> None:
     values = np.arange(count * edge * 2, dtype=np.float32).reshape(count, edge, 2) + 1

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.prediction.face_roles import assign_faces, face_stretches, main_face
@@ -70,7 +70,6 @@ def brute_force(frame: list[int], person: list[int], gain: list[float], cost: fl
     )
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.sets(st.tuples(st.integers(1, 6), st.integers(0, 2)), min_size=1, max_size=12),
     st.randoms(use_true_random=False),
@@ -167,7 +166,6 @@ def test_stretches() -> None:
     assert sum(row["sampled"] for row in rows if row["subject"] == "") == len(sightings)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.sets(st.tuples(st.integers(1, 40), st.integers(0, 4)), min_size=1, max_size=80),
     st.integers(0, 2**32 - 1),

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.prediction.interpolation import carry
@@ -32,7 +32,6 @@ def run(times: np.ndarray, seen: np.ndarray, values: np.ndarray, max_gap: float)
 
 
 @given(videos())
-@settings(deadline=None, max_examples=150)
 def test_equals_the_rule_applied_frame_by_frame(video: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
     times, seen, values, max_gap = video
     carried, source = run(*video)
@@ -55,7 +54,6 @@ def test_equals_the_rule_applied_frame_by_frame(video: tuple[np.ndarray, np.ndar
 
 
 @given(videos())
-@settings(deadline=None, max_examples=150)
 def test_invariants(video: tuple[np.ndarray, np.ndarray, np.ndarray, float]) -> None:
     times, seen, values, max_gap = video
     carried, source = run(*video)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -32,7 +32,6 @@ def windows(rows: int, half: int) -> list[slice]:
     return [slice(max(0, row - half), row + half + 1) for row in range(rows)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(2, 30), st.integers(1, 40), st.sampled_from(["box", "median"]))
 def test_filters_see_their_window_cut_at_the_ends(rows: int, half: int, kind: str) -> None:
     values = noise(rows)

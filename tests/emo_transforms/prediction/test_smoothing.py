@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter1d
 
@@ -16,7 +16,6 @@ def times_of(steps: list[float]) -> np.ndarray:
 
 
 @given(STEPS, st.integers(0, 6), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=60)
 def test_equals_a_naive_loop(steps: list[float], half: int, seed: int) -> None:
     times = times_of(steps)
     values = np.random.default_rng(seed).uniform(-1, 1, (len(times), 3)).astype(np.float32)

@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -125,7 +125,6 @@ _people = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(_people, min_size=1, max_size=4), st.integers(1, 9), st.randoms(use_true_random=False), st.booleans())
 def test_one_person_once_per_frame_whatever_tracks_are_called(
     people: list[Person], segment: int, random: Random, with_looks: bool

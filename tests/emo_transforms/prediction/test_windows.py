@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.networks.heads.fresh_heads import new_head, untrained_head
@@ -79,7 +79,6 @@ def expected_windows(rows: list[Row], key: int, length: int, step: int, gap: flo
 
 
 @given(streams(), st.integers(1, 8), st.integers(0, 8))
-@settings(deadline=None, max_examples=100)
 def test_windows_are_those_of_the_whole_stream(rows: list[Row], length: int, stride: int) -> None:
     stride = min(stride, length)
     windows = list(windows_of(rows, length, stride, 0.5))
@@ -94,7 +93,6 @@ def test_windows_are_those_of_the_whole_stream(rows: list[Row], length: int, str
 
 
 @given(streams(), st.integers(1, 8), st.integers(0, 8))
-@settings(deadline=None, max_examples=100)
 def test_invariants_of_windows(rows: list[Row], length: int, stride: int) -> None:
     windows = list(windows_of(rows, length, min(stride, length), 0.5))
     covered = {(w.key, frame) for w in windows for frame in w.frames}
@@ -177,7 +175,6 @@ def test_results_are_those_of_the_plain_module() -> None:
 
 
 @given(streams(), st.integers(1, 6), st.integers(0, 6), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=50)
 def test_overlaps_are_averaged(rows: list[Row], length: int, stride: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     windows = windows_of(rows, length, min(stride, length), 0.5)

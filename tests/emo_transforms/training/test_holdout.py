@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.training.holdout import (
@@ -54,7 +54,6 @@ def test_what_is_held_out_together_is_called_what_it_is(task: str, by: str) -> N
     assert grouped_by(TASKS[task]) == by
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     sizes=st.dictionaries(st.integers(0, 60), st.integers(0, 500), min_size=2, max_size=40),
     groups=st.integers(2, 20),

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from emobeam.emo_transforms.video.decoding_process import RING_SLOTS, DecoderProcess
+from emobeam.emo_transforms.video.decoding_process import RING_SLOTS, DecoderProcess, Decoders
 from emobeam.emo_transforms.video.frames import decode_frames, probe_video
 from emobeam.emo_transforms.video.sampling import plan_segments
 from emobeam.schemas.config import DecoderConfig, SamplingConfig
@@ -82,6 +82,19 @@ def test_pictures_belong_to_the_caller(decoder: DecoderProcess, clips: Clips) ->
     assert len(rest) > RING_SLOTS  # every slot was used again
     assert np.array_equal(first, kept)
     first[:] = 0
+
+
+def test_those_who_decode_alike_have_one_process_while_somebody_holds_it(clips: Clips) -> None:
+    decoders = Decoders()
+    first = decoders.get(DecoderConfig())
+    first.probe(str(clips("portrait.mp4")))
+    pid = first.pid
+    assert pid is not None
+    assert decoders.get(DecoderConfig()) is first
+    assert decoders.get(DecoderConfig(timeout=31)) is not first
+    del first
+    assert wait_until_gone(pid)
+    assert decoders.get(DecoderConfig()).pid is None
 
 
 def test_decord_works_in_the_child(clips: Clips) -> None:

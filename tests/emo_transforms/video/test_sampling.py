@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.video.sampling import CROPS_PER_SEGMENT, plan_crop_segments, plan_segments, sample_frames
@@ -29,7 +29,6 @@ def plan(pts: list[int], fps: float = 6.0, seconds: float = 2.0) -> list[Segment
     return plan_segments(VIDEO, FINGERPRINT, probe, SamplingConfig(fps, seconds), "cache")
 
 
-@settings(deadline=None, max_examples=60)
 @given(milliseconds, rates)
 def test_takes_the_nearest_frame_to_each_target(steps: list[int], fps: float) -> None:
     times = [stamp / 1000 for stamp in ascending(steps)]
@@ -43,7 +42,6 @@ def test_takes_the_nearest_frame_to_each_target(steps: list[int], fps: float) ->
     assert set(sampled) == {index + 1 for index in nearest}
 
 
-@settings(deadline=None, max_examples=40)
 @given(milliseconds, rates)
 def test_error_is_at_most_half_a_local_interval(steps: list[int], fps: float) -> None:
     times = [stamp / 1000 for stamp in ascending(steps)]
@@ -87,7 +85,6 @@ def test_impossible_rates_are_refused(fps: float) -> None:
         sample_frames([0.0], fps)
 
 
-@settings(deadline=None, max_examples=60)
 @given(milliseconds, rates, st.sampled_from([0.5, 2.0, 60.0]), st.integers(-5000, 10**9))
 def test_segments_hold_every_frame_once_and_dont_depend_on_the_first_stamp(
     steps: list[int], fps: float, seconds: float, shift: int
@@ -168,7 +165,6 @@ def test_crops_that_make_no_sense() -> None:
     assert crops([]) == []
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.sets(st.integers(1, 8000), max_size=60))
 def test_every_crop_is_in_one_segment(frames: set[int]) -> None:
     segments = crops(sorted(frames))

@@ -202,7 +202,10 @@ def outage(patch: pytest.MonkeyPatch, what: Exception, then: BaseException | Non
 
 
 @pytest.mark.parametrize("what", [OSError(errno.EIO, "the store failed"), EmobeamError("the second error")])
-@pytest.mark.parametrize("then", [RunStopped("the first error"), KeyboardInterrupt("the first error")])
+@pytest.mark.parametrize(
+    "then",
+    [RunStopped("the first error"), pytest.param(KeyboardInterrupt("the first error"), marks=pytest.mark.thorough)],
+)
 def test_an_outage_does_not_hide_what_stopped_the_run(
     what: Exception, then: BaseException, reference: Run, tmp_path: Path, pool: LocalPool
 ) -> None:

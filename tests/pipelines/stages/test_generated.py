@@ -52,6 +52,7 @@ def test_a_twin_shows_the_same_frames_and_asks_for_the_opposite() -> None:
     np.testing.assert_array_equal(twin.labels, clip.labels[::-1])
 
 
+@pytest.mark.thorough
 def test_what_every_frame_shows_is_learned_by_all(tmp_path: Path) -> None:
     features, labels = write_affect(tmp_path, "look", pairs=10, rows=48, noise=0.1)
     same = ["--levels", "1", "--holdout", "0.2", "--set", "lr=0.003"]
@@ -68,6 +69,7 @@ def test_what_every_frame_shows_is_learned_by_all(tmp_path: Path) -> None:
 # --- from video to the figure ------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("in_pool")
 def test_action_units_of_a_painted_face(tmp_path: Path) -> None:
     videos, labels = write_faces(tmp_path, clips=9, validation=2)
@@ -182,7 +184,7 @@ def test_three_tasks_at_once_where_each_row_knows_some(tmp_path: Path) -> None:
     assert 0.6 < rows / (9 * 40) < 0.8, "rows without an expression take no part in its loss"
 
 
-@pytest.mark.parametrize("recipe", ["hsemotion", "emobeam"])
+@pytest.mark.parametrize("recipe", ["hsemotion", pytest.param("emobeam", marks=pytest.mark.thorough)])
 def test_whole_clips(tmp_path: Path, recipe: str) -> None:
     task = TASKS["emi"]
     intensities = np.random.default_rng(1).uniform(0, 1, (40, 6))

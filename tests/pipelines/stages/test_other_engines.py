@@ -91,6 +91,7 @@ def test_predictions_and_submission_are_the_same(there: tuple[Path, Told], refer
     assert not [path for path in output.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.thorough
 def test_a_second_run_does_what_has_changed(reference: Run, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -159,6 +160,7 @@ def test_a_run_without_word_of_a_video_has_not_ended_well(
         extract_there([reference.inputs], tmp_path / "features")
 
 
+@pytest.mark.thorough
 def test_a_run_that_left_nothing_of_a_video_has_not_ended_well(
     reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

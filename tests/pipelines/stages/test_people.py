@@ -87,7 +87,13 @@ def test_a_second_run_has_nothing_to_do_and_new_people_are_added(tmp_path: Path,
     assert len(list((tmp_path / "features" / "shards").iterdir())) == 2
 
 
-@pytest.mark.parametrize("network", [["--levels", "3"], ["--levels", "1"], ["--architecture", "frame"]])
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["--levels", "3"],
+        *(pytest.param(each, marks=pytest.mark.thorough) for each in (["--levels", "1"], ["--architecture", "frame"])),
+    ],
+)
 def test_training_on_activations(
     network: list[str], clips: Path, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

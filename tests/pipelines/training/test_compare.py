@@ -63,6 +63,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     return Compared(features, labels, made.output, json.loads((made.output / "results.json").read_text()))
 
 
+@pytest.mark.thorough
 def test_motion_is_seen_by_those_that_look_at_several_frames(compared: Compared) -> None:
     for kind in ("tam-clip", "tam-frame", "tcn"):
         cell = compared.cell(kind)
@@ -188,6 +189,7 @@ def test_no_figure_is_a_number_that_is_none(compared: Compared) -> None:
         assert all(math.isfinite(seed["holdout"]) for seed in cell["seeds"])
 
 
+@pytest.mark.thorough
 def test_several_caches_share_the_hold_out(
     compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

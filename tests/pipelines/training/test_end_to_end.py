@@ -94,6 +94,7 @@ def trained(cropped: Cropped, tmp_path_factory: pytest.TempPathFactory) -> EndTo
     )
 
 
+@pytest.mark.thorough
 def test_it_learns_and_only_the_stem_stays(cropped: Cropped, trained: EndToEndResult) -> None:
     history = trained.result.history
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
@@ -106,6 +107,7 @@ def test_it_learns_and_only_the_stem_stays(cropped: Cropped, trained: EndToEndRe
     assert trained.config.weights_sha256 != cropped.backbone.config.weights_sha256
 
 
+@pytest.mark.thorough
 def test_head_and_new_cache_give_what_training_saw(
     cropped: Cropped, trained: EndToEndResult, tmp_path: Path, pool: LocalPool
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_broken_run_ends_the_same(cropped: Cropped, tmp_path: Path) -> None:
         assert torch.equal(tensor, again.backbone[name]), name
 
 
+@pytest.mark.thorough
 def test_workers_change_nothing(cropped: Cropped, tmp_path: Path) -> None:
     setup = replace(cropped.setup, recipe=replace(RECIPE, epochs=1), train=(0, 1))
     done = [
@@ -216,6 +219,7 @@ def test_windows_skip_what_nobody_labelled(cropped: Cropped) -> None:
     assert [faces[0].frame[rows].tolist() for rows in held.rows] == [list(range(n, n + 8)) for n in (1, 9, 17)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("freeze", ["all_but_final", "none"])
 def test_other_freezes(cropped: Cropped, tmp_path: Path, freeze: str) -> None:
     setup = replace(cropped.setup, recipe=replace(RECIPE, epochs=1), train=(0, 1), held=())
@@ -247,6 +251,7 @@ def test_what_makes_no_sense_is_refused(cropped: Cropped, tmp_path: Path) -> Non
         EndToEnd(cropped.backbone.network, None, "stems")  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 def test_another_backbone_is_another_run(cropped: Cropped, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "labels" / "Training"
     folder.mkdir(parents=True)

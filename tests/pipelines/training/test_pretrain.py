@@ -140,6 +140,7 @@ class Break(Exception):
     """Stands for a power cut."""
 
 
+@pytest.mark.thorough
 def test_a_broken_run_ends_with_the_same_weights(faces: Path, tmp_path: Path) -> None:
     few = ("epochs=2", "head_epochs=1", "batch=32")
     start = tmp_path / "start.safetensors"

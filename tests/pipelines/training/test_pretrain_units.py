@@ -30,6 +30,7 @@ def _pretrain(*args: str) -> Any:
     return CliRunner().invoke(cli, ["pretrain", *args], catch_exceptions=True)
 
 
+@pytest.mark.thorough
 def test_learns_the_unit_and_goes_on_from_its_own_weights(people: str, tmp_path: Path) -> None:
     first = tmp_path / "first"
     done = _pretrain(people, "--output", str(first), *ARGS, "--epochs", "6", "--set", "lr=0.01", "--set", "ema=0")

@@ -26,6 +26,7 @@ def call(*args: object) -> dict[str, object]:
     return data
 
 
+@pytest.mark.thorough
 def test_people_are_made_once_and_the_same_by_any_number_of_workers(model: Path, tmp_path: Path) -> None:
     options = ("--pictures", 3, "--size", 48)
     done = call(model, "--output", tmp_path / "a", "--people", 2, "--workers", 1, *options)

@@ -206,6 +206,7 @@ main(sys.argv[1:])
 """The command line in a process that is killed after the first epoch: from outside, all may be over by then."""
 
 
+@pytest.mark.thorough
 def test_killed_and_run_again_it_ends_in_the_same_weights(
     data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,6 +226,7 @@ def test_a_worker_whose_launcher_dies_while_it_loads_goes_at_once(tmp_path: Path
     assert process.wait(120) == 0
 
 
+@pytest.mark.thorough
 def test_deaths_before_work_may_add_up_over_a_long_run(tmp_path: Path) -> None:
     elements = [Element(f"once{number}", "abort once") for number in range(5)]
     heard = Heard()

@@ -9,7 +9,7 @@ from operator import add
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -20,7 +20,6 @@ from torchmetrics.functional.classification import multiclass_f1_score, multilab
 from emobeam.emo_transforms.abaw.scoring.partial_sums import THRESHOLDS, ApCurve, BinarySums, ConfusionSums, MomentSums
 
 GRID = st.integers(-8, 8).map(lambda step: step / 8)  # coarse, so that ties and constants come up
-fast = settings(deadline=None, max_examples=60)
 
 
 def pairs(elements: st.SearchStrategy[float], columns: int, rows: int = 40) -> st.SearchStrategy[np.ndarray]:
@@ -34,7 +33,6 @@ def by_definition(truth: np.ndarray, prediction: np.ndarray) -> float:
     return 2 * covariance[0, 1] / bottom if bottom > 1e-15 else 0.0
 
 
-@fast
 @given(pairs(GRID, 2))
 def test_ccc_and_pearson_equal_independent_ones(values: np.ndarray) -> None:
     sums = MomentSums.of(values[0], values[1])
@@ -76,7 +74,6 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         MomentSums.of([[value]], [[0.0]])
 
 
-@fast
 @given(pairs(GRID, 2), st.data())
 def test_merging_in_any_order_is_the_same(values: np.ndarray, data: st.DataObject) -> None:
     truth, prediction = values
@@ -102,7 +99,6 @@ def test_merging_keeps_its_digits_far_from_zero() -> None:
     assert forward.ccc()[0] == pytest.approx(backward.ccc()[0], abs=1e-9)
 
 
-@fast
 @given(st.lists(pairs(GRID, 2, rows=6), min_size=1, max_size=5), st.data())
 def test_drawing_videos_repeats_their_rows(videos: list[np.ndarray], data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 3), min_size=len(videos), max_size=len(videos)))
@@ -116,7 +112,6 @@ def test_drawing_videos_repeats_their_rows(videos: list[np.ndarray], data: st.Da
     np.testing.assert_allclose(drawn.pearson()[0], direct.pearson(), atol=1e-9)
 
 
-@fast
 @given(pairs(st.integers(0, 1).map(float), 3))
 def test_binary_f1_equals_scikit_learn_and_torchmetrics(values: np.ndarray) -> None:
     truth, prediction = values.astype(int)
@@ -127,7 +122,6 @@ def test_binary_f1_equals_scikit_learn_and_torchmetrics(values: np.ndarray) -> N
     np.testing.assert_allclose(ours, other.numpy(), atol=1e-6)
 
 
-@fast
 @given(pairs(st.integers(0, 6).map(float), 1))
 def test_class_f1_equals_scikit_learn_and_torchmetrics_with_absent_classes(values: np.ndarray) -> None:
     truth, prediction = values[:, :, 0].astype(int)
@@ -158,7 +152,6 @@ def by_thresholds(truth: np.ndarray, scores: np.ndarray) -> float:
     return float(auc(recall, precision))
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), min_size=2, max_size=40))
 def test_average_precision_equals_the_walk_over_thresholds(rows: list[tuple[bool, int]]) -> None:
     truth = np.array([row[0] for row in rows], int)
@@ -176,7 +169,6 @@ def test_a_score_on_a_threshold_reaches_it() -> None:
     assert float(ApCurve.of(truth, THRESHOLDS).average_precision()) == pytest.approx(by_thresholds(truth, THRESHOLDS))
 
 
-@fast
 @given(st.lists(pairs(st.integers(0, 1).map(float), 2, rows=5), min_size=1, max_size=5), st.data())
 def test_drawing_counts_repeats_rows(videos: list[np.ndarray], data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 3), min_size=len(videos), max_size=len(videos)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.abaw.submissions.row_formats import format_rows
@@ -38,7 +38,6 @@ def test_probabilities_sum_to_exactly_one(decimals: int) -> None:
 VALUES = st.one_of(st.floats(-6, 6, width=32), st.sampled_from([NAN, math.inf, -5.0, -1.0, -0.0, 1e-30]))
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.data(), st.sampled_from([VA, AU, EMI, AH]))
 def test_every_row_is_filled_and_in_range(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, task: Task

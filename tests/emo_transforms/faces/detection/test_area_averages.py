@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
@@ -45,7 +45,6 @@ pictures = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=80)
 @given(frame=pictures, level=st.tuples(edges, edges), edge=st.integers(1, 42))
 def test_levels_are_those_of_adaptive_pooling_and_repeat_beyond_their_edge(
     frame: Picture, level: tuple[int, int], edge: int
@@ -80,7 +79,6 @@ def test_windows_of_any_area_are_exact(kind: type, frame: tuple[int, int], level
     np.testing.assert_allclose(found, wanted(picture, level), rtol=0, atol=TOLERANCE)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     frame=st.builds(lambda size, seed: noise(size, seed), st.tuples(edges, edges), st.integers(1, 9)),
     level=st.tuples(edges, edges),
@@ -118,7 +116,6 @@ def bitwise(frame: Picture, size: tuple[int, int]) -> NDArray[np.float32]:
     return found
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     level=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -173,7 +170,6 @@ def pictures_with_boxes(draw: st.DrawFn) -> tuple[Picture, NDArray[np.int64]]:
     return frame, np.array(boxes, np.int64).reshape(-1, 4)
 
 
-@settings(deadline=None, max_examples=80)
 @given(case=pictures_with_boxes(), size=st.sampled_from([1, 5, 24, 48]))
 def test_crops_are_those_of_adaptive_pooling_whatever_their_neighbours(
     case: tuple[Picture, NDArray[np.int64]], size: int

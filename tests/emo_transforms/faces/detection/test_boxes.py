@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from facenet_pytorch.models.utils.detect_face import nms_numpy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
@@ -27,7 +27,6 @@ def boxes_with_scores(draw: st.DrawFn) -> Case:
     return boxes.astype(np.float32), scores.astype(np.float32)
 
 
-@settings(deadline=None)
 @given(case=boxes_with_scores(), overlap=st.sampled_from([0.3, 0.5, 0.7]))
 def test_suppression_is_that_of_torchvision(case: Case, overlap: float) -> None:
     boxes, scores = case
@@ -35,7 +34,6 @@ def test_suppression_is_that_of_torchvision(case: Case, overlap: float) -> None:
     np.testing.assert_array_equal(suppress(boxes, scores, overlap), wanted)
 
 
-@settings(deadline=None)
 @given(case=boxes_with_scores())
 def test_suppression_of_what_others_contain_is_that_of_facenet_pytorch(case: Case) -> None:
     boxes, scores = case
@@ -45,7 +43,6 @@ def test_suppression_of_what_others_contain_is_that_of_facenet_pytorch(case: Cas
     np.testing.assert_array_equal(suppress_contained(boxes, scores), np.asarray(wanted, np.int64).reshape(-1))
 
 
-@settings(deadline=None)
 @given(one=boxes_with_scores(), two=boxes_with_scores())
 def test_overlaps_are_those_of_torchvision(one: Case, two: Case) -> None:
     boxes, others = (case[0][(case[0][:, 2:] > case[0][:, :2]).all(axis=1)] for case in (one, two))

@@ -245,6 +245,7 @@ def test_a_face_that_comes_back_to_its_place_is_found_at_once(mtcnn_networks: Ne
     assert [len(faces) for faces in found] == [1] * 8 + [0] * 4 + [1] * 4
 
 
+@pytest.mark.thorough
 def test_nothing_is_reported_that_the_cascade_would_refuse(mtcnn_networks: Networks) -> None:
     networks = mtcnn_networks("torch")
     frames = story()[:20]

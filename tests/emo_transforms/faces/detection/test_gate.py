@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -45,7 +45,6 @@ def some_answers(seed: int = 0, size: tuple[int, int] = (40, 60)) -> Answers:
 # --- evidence -----------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
 @given(answers=maps)
 def test_evidence_is_what_scipy_finds_about_every_place(answers: Answers) -> None:
     values, likely = evidence(answers)
@@ -142,7 +141,6 @@ def test_decisions_about_frames_are_those_of_torch() -> None:
     assert 500 < opened < looked - 500
 
 
-@settings(deadline=None, max_examples=60)
 @given(answers=maps)
 def test_scores_are_those_of_torch(answers: Answers) -> None:
     own = shipped_gate()

@@ -182,9 +182,9 @@ def threads() -> Iterator[Callable[[int], None]]:
     [
         (MAPS, 224, ("maps", "embedding", "scores"), (1, 2)),
         ("tf_efficientnet_b0", 96, (), (1, 2)),
-        ("mobilevitv2_050", 128, (), (1, 2)),
-        ("mobilefacenet", 112, (), (1, 2)),
-        ("ddamfn", 112, (), (1,)),
+        pytest.param("mobilevitv2_050", 128, (), (1, 2), marks=pytest.mark.thorough),
+        pytest.param("mobilefacenet", 112, (), (1, 2), marks=pytest.mark.thorough),
+        pytest.param("ddamfn", 112, (), (1,), marks=pytest.mark.thorough),
     ],
 )
 def test_a_crop_gives_the_same_bits_whoever_stands_beside_it(

@@ -103,9 +103,7 @@ plain = st.recursive(
 )
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=plain, protocol=st.sampled_from([2, 3, 4, 5]), new=st.booleans())
 def test_plain_data_is_what_python_reads(content: Any, protocol: int, new: bool, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=new)
@@ -116,9 +114,7 @@ TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int6
 TYPES += [torch.bool, torch.int16]
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     shape=st.lists(st.integers(0, 4), max_size=4), kind=st.sampled_from(TYPES), turn=st.booleans(), new=st.booleans()
 )
@@ -138,9 +134,7 @@ def test_tensors_are_what_torch_reads(
         assert torch.equal(mine, theirs)
 
 
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), new=st.booleans())
 def test_damage_is_refused_or_harmless(place: int, value: int, new: bool, tmp_path: Path) -> None:
     path = tmp_path / f"w{new}.pt"

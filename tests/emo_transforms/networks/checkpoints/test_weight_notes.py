@@ -108,6 +108,7 @@ def test_a_published_file_is_known_wherever_it_lies(model: Entry, folder: str) -
         assert source.score_names == model.score_names
 
 
+@pytest.mark.thorough
 def test_published_files_by_path_give_named_scores(tmp_path: Path) -> None:
     """mobilevitv2_150 as timm has it sees 256 px without normalisation, HSEmotion's 224 with ImageNet's."""
     model = timm.create_model("mobilevitv2_150", num_classes=10)

@@ -35,17 +35,19 @@ import numpy as np
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.backbones import describe_backbone, named
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec, VideoJob
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.predict_config import PredictConfig
 described = describe_backbone(*named("", ""), engine="openvino-f32")
 dataset = Dataset(ExtractConfig(backbone=described.config, store=("maps",)), dict(described.map_shapes))
 specs = (HeadSpec("au", "shipped"),)
-VideoJob(specs, dataset, "features", "out", PredictConfig(engine="openvino-f32")).open()
+VideoJob(specs, dataset, "features", "out", PredictConfig(engine="openvino-f32")).open(Decoders())
 """
 
 STAGE_1 = """
 from emobeam.emo_transforms.extraction.segment_job import SegmentJob
 from emobeam.emo_transforms.networks.engines import resolve_engine
+from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.pipelines.stages.extract import resolve_config
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from emobeam.emo_transforms.networks.backbones import named
@@ -53,7 +55,7 @@ name, weights = named("", "")
 asked = ExtractConfig(backbone=BackboneConfig(name=name, weights=weights, input_size=0))
 from dataclasses import replace
 resolved = resolve_config(replace(asked, engine=resolve_engine("auto", "cpu"))).config
-SegmentJob(resolved, "features").open()
+SegmentJob(resolved, "features").open(Decoders())
 """
 
 DEVICE = """

@@ -33,7 +33,7 @@ pytest.importorskip("openvino", reason="OpenVINO isn't installed")
 OPENVINO = "openvino-f32"
 SMALL = "mobilenetv4_conv_small_050"
 ARCHITECTURES = sorted({entry.architecture for entry in CATALOGUE})
-QUICK = {SMALL, "mobilefacenet", "tf_efficientnet_b0"}
+DEARER = {SMALL: (), "mobilefacenet": pytest.mark.thorough, "tf_efficientnet_b0": pytest.mark.thorough}
 """One of each family; the others take minutes."""
 FIXED = {"mobilefacenet", "ddamfn"}
 
@@ -87,7 +87,7 @@ def compiled_directly(backbone: TorchBackbone) -> Callable[[NDArray[np.uint8]], 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("vectors", [False, True], ids=["maps", "vectors"])
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
+    "name", [pytest.param(name, marks=DEARER.get(name, pytest.mark.slow)) for name in ARCHITECTURES]
 )
 def test_the_numbers_are_those_of_the_network_compiled_directly(name: str, vectors: bool, folder: Path) -> None:
     if not vectors and not name.startswith("mobilenetv4"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.results.exports.names import FileNames
@@ -30,7 +30,6 @@ def test_equal_names_are_told_apart_and_stay() -> None:
     assert names.of("X_LEFT") not in (plain, side)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(IDS, unique=True, max_size=12))
 def test_no_two_are_alike_and_none_leaves_the_folder(ids: list[tuple[str, str]]) -> None:
     names = FileNames(".csv")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_part
@@ -36,7 +36,6 @@ def slow(
     return found
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     steps=st.lists(st.floats(0.01, 0.4), min_size=1, max_size=40),
     picked=st.sets(st.integers(0, 39), max_size=12),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.results.report.pack import STEP, TIME_UNIT, Packer, read_array, unpack
@@ -18,7 +18,6 @@ def through(add: str, values: object) -> object:
     return read_array(document["a"], data)
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.one_of(st.none(), st.floats(-60, 60)), max_size=60))
 def test_values(values: list[float | None]) -> None:
     given_values = np.array([np.nan if value is None else value for value in values], np.float32)
@@ -28,7 +27,6 @@ def test_values(values: list[float | None]) -> None:
     assert (np.abs(found[known] - given_values[known]) <= STEP / 2 + 1e-6).all()
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(-(2**30), 2**30), max_size=60))
 def test_whole_numbers_and_bytes(values: list[int]) -> None:
     np.testing.assert_array_equal(through("add_whole", np.array(values, np.int64)), values)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_uri
@@ -81,7 +81,6 @@ def test_nobody_ever() -> None:
     assert [(s.first, s.last, s.source) for s in found.stretches] == [(0, 3 / 25, ABSENT)]
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.text("sina", min_size=1, max_size=80))
 def test_kept_rows_are_rows_of_the_table_and_every_other_row_is_explained(text: str) -> None:
     found = series(text)

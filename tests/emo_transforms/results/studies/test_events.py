@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -71,7 +71,6 @@ def slow_events(
 
 
 @given(traces(), st.sampled_from([0.0, 0.04, 0.2, 0.5]), st.sampled_from([0.0, 0.1, 0.3]))
-@settings(deadline=None, max_examples=200)
 def test_the_same_as_the_loop(
     trace: tuple[NDArray[np.float64], NDArray[np.float64]], shortest: float, gap: float
 ) -> None:
@@ -83,7 +82,6 @@ def test_the_same_as_the_loop(
 
 
 @given(traces(), st.sampled_from([0.0, 0.1, 0.3]))
-@settings(deadline=None, max_examples=100)
 def test_invariants(trace: tuple[NDArray[np.float64], NDArray[np.float64]], gap: float) -> None:
     times, values = trace
     events = find_events(times, values, on=0.5, off=0.3, merge_gap=gap)
@@ -108,7 +106,6 @@ def test_invariants(trace: tuple[NDArray[np.float64], NDArray[np.float64]], gap:
 
 
 @given(traces())
-@settings(deadline=None, max_examples=50)
 def test_time_shifts_and_stretches_carry_over(trace: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
     times, values = trace
     plain = find_events(times, values, on=0.5, off=0.3)
@@ -194,7 +191,6 @@ def test_times_that_do_not_ascend_are_refused(times: list[float]) -> None:
     st.sampled_from([0.0, 0.1, 0.2]),
     st.sampled_from([0.0, 0.2, 0.5]),
 )
-@settings(deadline=None, max_examples=100)
 def test_class_spans_are_disjoint_and_won(rows: list[list[float]], shortest: float, gap: float) -> None:
     values = np.array(rows, float).reshape(-1, 3)
     times = np.arange(len(values)) / 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.results.studies.weighted_figures import mean_sd, quantile, robust_spread
@@ -15,7 +15,6 @@ _pairs = st.lists(st.tuples(st.integers(-5, 5), st.integers(0, 4)), min_size=1, 
 
 
 @given(_pairs, st.sampled_from([0.1, 0.25, 0.5, 0.9]))
-@settings(deadline=None, max_examples=100)
 def test_quantiles_of_weighted_values_are_those_of_repeated_ones(pairs: list[tuple[int, int]], q: float) -> None:
     values, weights = np.array(pairs, float).T
     repeated = np.repeat(values, weights.astype(int))
@@ -25,7 +24,6 @@ def test_quantiles_of_weighted_values_are_those_of_repeated_ones(pairs: list[tup
 
 
 @given(_pairs)
-@settings(deadline=None, max_examples=50)
 def test_mean_spread_and_robust_spread(pairs: list[tuple[int, int]]) -> None:
     values, weights = np.array(pairs, float).T
     repeated = np.repeat(values, weights.astype(int))

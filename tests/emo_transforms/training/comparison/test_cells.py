@@ -89,6 +89,7 @@ def test_spread_is_that_of_a_sample() -> None:
     assert [count_text(count) for count in (12, 1500, 2.5e6, 3e9)] == ["12", "1.5 k", "2.5 M", "3 G"]
 
 
+@pytest.mark.thorough
 def test_costs_are_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     from emobeam.emo_transforms.networks.heads.files import save_head
     from emobeam.emo_transforms.networks.heads.fresh_heads import new_head

@@ -39,7 +39,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module", params=["va", "expr", "au"])
+@pytest.fixture(scope="module", params=["va", pytest.param("expr", marks=pytest.mark.thorough), "au"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     clips = [*some_clips(9, 60), Clip("gappy", 50, seed=50, gaps=(3, 20, 21, 22, 23, 24, 40), invalid=(7, 8))]
     folder, task = tmp_path_factory.mktemp("made"), request.param
@@ -146,7 +146,13 @@ def break_at(at: int, seconds: float = 0.0) -> Any:
     return tell
 
 
-@pytest.mark.parametrize(("resident", "at", "each_step"), [(True, 9, False), (False, 9, False), (False, 4, True)])
+@pytest.mark.parametrize(
+    ("resident", "at", "each_step"),
+    [
+        (True, 9, False),
+        *(pytest.param(False, at, each, marks=pytest.mark.thorough) for at, each in ((9, False), (4, True))),
+    ],
+)
 def test_a_broken_off_run_ends_in_the_same_bits(
     tmp_path: Path, resident: bool, at: int, each_step: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

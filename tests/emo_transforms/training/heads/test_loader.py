@@ -214,6 +214,7 @@ print(loader.resident, rows * source.row_bytes, peak_bytes() - before)
 """
 
 
+@pytest.mark.thorough
 def test_memory_is_bounded_by_the_buffer(tmp_path: Path) -> None:
     """A cache of 240 MB read through 64 MB: beyond that only what libraries take when they are first used."""
     from unittest.mock import patch

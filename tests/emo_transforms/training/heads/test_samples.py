@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels
@@ -87,7 +87,6 @@ def test_frames_without_a_label_are_not_valid() -> None:
     assert values[[1, 3], 0].tolist() == [1.0, 2.0]
 
 
-@settings(deadline=None, max_examples=80)
 @given(
     steps=st.lists(st.sampled_from([1, 1, 1, 2, 4]), min_size=1, max_size=40),
     length=st.integers(1, 9),
@@ -107,7 +106,6 @@ def test_windows_are_those_of_stage_2(steps: list[int], length: int, stride: int
         assert (window[real:] == window[real - 1]).all(), "the last row is repeated"
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     keep=st.lists(st.booleans(), min_size=1, max_size=60),
     length=st.integers(1, 8),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.training.images.face_images import (
@@ -282,7 +282,6 @@ def test_classes() -> None:
         choose_classes("sad", [])
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6)), min_size=6, max_size=60), st.integers(0, 5))
 def test_the_holdout_parts_groups_and_covers_classes(rows: list[tuple[int, int]], seed: int) -> None:
     count = len(rows)

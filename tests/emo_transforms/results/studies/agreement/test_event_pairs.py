@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.results.studies.agreement.event_pairs import EventPair, Known, pair_events, rest, shared
@@ -23,7 +23,6 @@ def stretches(draw: st.DrawFn) -> list[Interval]:
 
 
 @given(stretches(), stretches())
-@settings(deadline=None, max_examples=100)
 def test_time_in_both_and_all_other_time(one: list[Interval], other: list[Interval]) -> None:
     def held(intervals: list[Interval]) -> np.ndarray:
         moments = np.arange(0.5, 40)
@@ -35,7 +34,6 @@ def test_time_in_both_and_all_other_time(one: list[Interval], other: list[Interv
 
 
 @given(stretches(), stretches(), stretches(), stretches())
-@settings(deadline=None, max_examples=200)
 def test_only_known_time_decides(
     human: list[Interval], program: list[Interval], coded: list[Interval], seen: list[Interval]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.results.studies.agreement.matching import MatchConfig, intersection_over_union, match_events
@@ -22,7 +22,6 @@ def events(draw: st.DrawFn) -> Events:
 
 
 @given(events(), events(), st.sampled_from([0.3, 0.5, 0.51, 0.8]))
-@settings(deadline=None, max_examples=150)
 def test_pairs_by_overlap(human: Events, program: Events, iou: float) -> None:
     pairs = match_events(human, program, MatchConfig(iou=iou))
     assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
@@ -42,7 +41,6 @@ def test_pairs_by_overlap(human: Events, program: Events, iou: float) -> None:
 
 
 @given(events(), events(), st.sampled_from([0.0, 1.0, 4.0]))
-@settings(deadline=None, max_examples=100)
 def test_pairs_by_onset(human: Events, program: Events, tolerance: float) -> None:
     pairs = match_events(human, program, MatchConfig(by="onset", tolerance=tolerance))
     assert all(abs(human[i][0] - program[j][0]) <= tolerance for i, j in pairs)

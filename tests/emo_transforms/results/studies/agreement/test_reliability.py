@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pingouin
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score, precision_score, recall_score
 
@@ -22,7 +22,6 @@ from emobeam.emo_transforms.results.studies.agreement.reliability import (
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
-@settings(deadline=None, max_examples=100)
 def test_binary_figures(rows: list[tuple[bool, bool]]) -> None:
     human, program = np.array(rows, int).T
     found = binary_figures(BinarySums.of(human[:, None], program[:, None]).counts[0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.training.material.labelling.landmarks import EYE_CORNERS, SIXTY_EIGHT, eye_distance
@@ -45,7 +45,6 @@ def test_shapes_get_the_names_of_ict_facekit() -> None:
     assert ict_shapes({"jawOpen": 1.2, "noseSneerLeft": -0.1}) == {"jawOpen": 1.0, "noseSneer_L": 0.0}
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.floats(-80, 80), st.floats(-80, 80), st.floats(-170, 170), st.floats(0.5, 3))
 def test_angles_are_those_that_renders_are_turned_by(yaw: float, pitch: float, roll: float, scale: float) -> None:
     _, rotation = _turn(np.zeros((1, 3), np.float32), Pose(yaw, pitch, roll, 3))

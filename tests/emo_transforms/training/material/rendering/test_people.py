@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -57,7 +57,6 @@ def test_a_unit_on_one_side_counts() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
 def test_expressions_are_what_a_face_can_do(seed: int) -> None:
     weights = draw_expression(np.random.default_rng(seed))
     assert all(0 < weight <= 1 for weight in weights.values())
@@ -66,7 +65,6 @@ def test_expressions_are_what_a_face_can_do(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.sampled_from([6.0, 25.0]))
-@settings(max_examples=30, deadline=None)
 def test_motions_have_their_length_and_move_smoothly(seed: int, frames: int, fps: float) -> None:
     motion = draw_motion(np.random.default_rng(seed), frames, fps)
     assert len(motion.weights) == frames == len(motion.turns)
@@ -89,7 +87,6 @@ def test_clips_number_their_frames(ball: FaceModel) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(20, 90), st.integers(20, 90))
-@settings(max_examples=30, deadline=None)
 def test_faults_keep_shape_and_type(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (height, width, 3), np.uint8)

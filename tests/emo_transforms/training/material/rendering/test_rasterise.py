@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.training.material.rendering.rasterise import rasterise
@@ -38,7 +38,6 @@ def slow(points: np.ndarray, triangles: np.ndarray, height: int, width: int) -> 
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
 def test_it_sees_what_a_slow_loop_sees(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     points = (rng.uniform(-4, 24, (3 * count, 3)) * (1, 1, 1)).astype(np.float32)
