@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import threading
@@ -39,7 +40,10 @@ class Ui(Protocol):
         """One line of warning; the same text again is no news."""
 
     def note(self, text: str, output: str) -> None:
-        """A warning that is true of an output folder, whatever is made of it; sessions of Python hear it once."""
+        """A warning that is true of an output folder, whatever is made of it: once a session.
+
+        That is one of Python, or of a terminal; logs hear it from each command.
+        """
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         """A stretch of work begins: so many frames (or another measure) in so many pieces."""
@@ -82,6 +86,11 @@ class _Quiet:
             self._print_warning(text)
 
     def note(self, text: str, output: str) -> None:
+        if self.console.is_terminal and text not in self.warned:  # a log is read from one command on
+            from emobeam.emo_transforms.storage.user_folders import heard_in_session
+
+            if heard_in_session(f"{os.path.abspath(output)}: {text}"):
+                self.warned.append(text)
         self.warn(text)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
