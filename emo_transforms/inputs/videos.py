@@ -22,7 +22,7 @@ from emobeam.emo_transforms.inputs.user_tables import read_table, refuse_spreads
 from emobeam.emo_transforms.storage import file_exists, locate, open_text, read_bytes
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
-from emobeam.schemas.wording import counted
+from emobeam.schemas.wording import counted, did_you_mean
 
 _WILDCARD = re.compile(r"[*?\[]")
 _TABLES = (".csv", ".tsv", ".parquet")
@@ -221,7 +221,8 @@ def keep_only(videos: Sequence[Video], only: str) -> list[Video]:
     matches = match_names(names, [video.id for video in videos])
     if not matches.found or (matches.missing and not listed):
         shown = ", ".join(matches.missing[:5]) + (" ..." if len(matches.missing) > 5 else "")
-        raise UsageError(f"--only {only}: " + (f"no input is called {shown}" if shown else "names nothing"))
+        meant = did_you_mean(shown, (video.id for video in videos))
+        raise UsageError(f"--only {only}: " + (f"no input is called {shown}{meant}" if shown else "names nothing"))
     kept = {identity for identity, _ in matches.found.values()}
     return [video for video in videos if video.id in kept]
 

@@ -54,6 +54,7 @@ from emobeam.runners.engines.checks import check_engine
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
+from emobeam.schemas.wording import did_you_mean
 
 if TYPE_CHECKING:
     from emobeam.emo_transforms.extraction.beam_records import Ends
@@ -169,7 +170,8 @@ def _wanted(request: PredictRequest, table: pa.Table) -> pa.Table:
             raise UsageError("--only names no video")
         matches = match_names(names, ids)
         if matches.missing:
-            raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}")
+            meant = did_you_mean(matches.missing[0], ids)
+            raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}{meant}")
         wanted = {video for video, _ in matches.found.values()}
     else:
         wanted = set(ids)

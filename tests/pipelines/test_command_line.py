@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from emobeam.emo_transforms.networks.heads.files import save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.pipelines.cli import cli, main
+from emobeam.schemas.tasks import task_named
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import emobeam
@@ -150,6 +151,28 @@ def test_help_is_fast_to_import() -> None:
     heavy = ("torch", "apache_beam", "av", "timm", "numba")
     code = f"import sys, emobeam.pipelines.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_who_and_what_stage_2_is_asked_for_is_known_before_stage_1(
+    capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path
+) -> None:
+    table, templates = tmp_path / "t.csv", [tmp_path / f"{task}.txt" for task in ("au", "va")]
+    table.write_text(f"video;path;subject\ntalk;{clip};Right\n")
+    for template in templates:
+        template.write_text(f"{task_named(template.stem).form.header}\ntalk/00001.jpg,\n")
+    out, tasks = ["--output", tmp_path / "out"], [*("--task", "au", "--task", "expr", "--head", "untrained")]
+    code, said = code_of(capsys, "annotate", table, *out)
+    assert (code, "unknown subject 'Right': left and right are known;" in said, "did you mean 'right'?" in said) == (
+        2, True, True,
+    )  # fmt: skip
+    asked = ["annotate", clip, *out, *tasks, "--edition", "8", "--template", templates[0]]
+    code, said = code_of(capsys, *asked)
+    assert (code, "name a --template for each, or a folder of them; or leave it out, and run emobeam submit" in said) == (
+        2, True,
+    )  # fmt: skip
+    code, said = code_of(capsys, *asked, "--template", templates[1])
+    assert (code, "is of task expr; name one file of it. There are several tasks" in said) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_path_with_blanks_and_without_quotes(

@@ -156,6 +156,20 @@ def test_bah_clips(tmp_path: Path) -> None:
     assert names(f"{uri}/video-level/split-1", AHV) == ["b.mp4"]
 
 
+def test_labels_one_level_lower_are_named(tmp_path: Path) -> None:
+    for task, kind in (
+        (VA, "VA_Estimation_Challenge/Train_Set/a.txt"),
+        (EMI, "train_split.csv"),
+        (AH, "annotation.yml"),
+    ):
+        root = put(tmp_path / f"{task.name} data" / "inner", {kind: ""})
+        with pytest.raises(EmobeamError, match=rf"they lie one level lower, name '{root}'"):
+            partitions(str(tmp_path / f"{task.name} data"), task)
+    with pytest.raises(EmobeamError, match=r"t\.xlsx: a spreadsheet program's own file; save it as CSV"):
+        (tmp_path / "t.xlsx").touch()
+        names(str(tmp_path / "t.xlsx"), VA)
+
+
 def by_name(header: str, columns: Sequence[str], row: Sequence[Any]) -> str:
     """A file as pandas saves it whose columns were sorted by name."""
     order = sorted(range(len(columns)), key=lambda place: columns[place])
