@@ -145,7 +145,8 @@ def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_
     console.print(f"[bold]{data['score']:.4f}[/bold]{spread}", highlight=False)
     if interval:
         console.print(f"  95 % bootstrap over {units['count']} {units['of']}, {interval['resamples']} resamples")
-    _print_of_what(data, console)
+    for text in of_what(data):
+        console.print(f"  {text}", style="red" if "no evidence" in text else None, highlight=False, markup=False)
     if data.get("unknown"):
         text = f"{', '.join(data['unknown'])}: no values (unknown to the head), counted as neutral"
         console.print(text, highlight=False)
@@ -156,21 +157,16 @@ def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_
     console.print(_published_table(data))
 
 
-def _print_of_what(data: Mapping[str, Any], console: Console) -> None:
-    """Which labels the figure is of, and whether the heads have seen them."""
-    names = " and ".join(filter(None, data["partitions"]))
-    console.print(f"  labels: partition {names or 'not known'}", highlight=False)
-    seen = False
+def of_what(data: Mapping[str, Any]) -> list[str]:
+    """Which labels a figure is of, and whether the heads have seen them: a few words each."""
+    told = [f"labels: partition {' and '.join(filter(None, data['partitions'])) or 'not known'}"]
     for key, verb in (("tuned_on_this_data", "tuned"), ("trained_on_this_data", "trained")):
         if data.get(key):
-            seen = True
-            text = f"{verb} on this data: {data[key]['videos']} of the labelled videos; this figure is no evidence"
-            console.print(f"  [red]{text}[/red]")
-    for why in data["fitted"]["unknown"]:
-        console.print(f"  trained or tuned on this data? not known: {why}", highlight=False, markup=False)
-    if not seen and not data["fitted"]["unknown"]:
-        heads = ", ".join(data["fitted"]["heads"]) or "no head"
-        console.print(f"  not trained or tuned on this data ({heads})", highlight=False, markup=False)
+            told.append(
+                f"{verb} on this data: {data[key]['videos']} of the labelled videos; this figure is no evidence"
+            )
+    told += [f"trained or tuned on this data? not known: {why}" for why in data["fitted"]["unknown"]]
+    return told if len(told) > 1 else [*told, "not trained or tuned on this data"]
 
 
 def _outputs_table(data: Mapping[str, Any]) -> Table:

@@ -102,12 +102,14 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     done = {item.video for item in items if item.video not in failed}
     settled = settle(request, tools, table, done, every, earlier)
     submissions, refused = _submissions(request, tools, ui)
-    scores = _scores(request, tools, ui)
+    figures = _scores(request, tools, ui)
     rows = {task: settled.rows[task] for task in tools.heads}
     notes = tuple(people_notes(request, tools, settled.listing, done))
     seconds = time.monotonic() - began
     weights = {"backbone": weights_data(dataset.config.backbone), "heads": heads_data(tools)}
-    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks, refused)
+    result = PredictResult(
+        table, rows, untrained, submissions, figures, failed, seconds, notes, weights, marks, refused
+    )
     write_record(request, dataset, specs, tools, result, settled, ui.warned, ran.metrics)
     sweep_output(request.output)
     return result
@@ -250,12 +252,13 @@ def _submissions(
     return submissions, refused
 
 
-def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, float | None]:
+def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, dict[str, Any]]:
+    """The figures of ``metrics.json`` by task, where labels were given."""
     if not request.truth:
         return {}
     scores = {}
     for name in _predicted(request, tools, ui):
-        data = run_score(
+        scores[name] = run_score(
             task_named(name),
             request.truth,
             [request.output],
@@ -264,7 +267,6 @@ def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, f
             partition=request.partition,
             thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
         )
-        scores[name] = data["score"]
     return scores
 
 

@@ -34,7 +34,7 @@ class PredictResult:
         rows: of the predictions tables by task, those of earlier runs included.
         untrained: tasks whose values come from an untrained head.
         submissions: report by task.
-        scores: the challenge's figure by task, where labels were given.
+        figures: what ``metrics.json`` says by task, where labels were given.
         failed: videos that could not be predicted, with the reason.
         notes: what is worth saying of the people in the videos, a line each.
         weights: what made the values: ``backbone``, and ``heads`` by task, each with name, weights and digest.
@@ -46,13 +46,18 @@ class PredictResult:
     rows: Mapping[str, int]
     untrained: tuple[str, ...]
     submissions: Mapping[str, SubmissionReport]
-    scores: Mapping[str, float | None]
+    figures: Mapping[str, Mapping[str, Any]]
     failed: Mapping[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
     weights: Mapping[str, Any] = field(default_factory=dict)
     marks: Mapping[str, Marks] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The challenge's figure by task."""
+        return {task: data["score"] for task, data in self.figures.items()}
 
     @property
     def fine(self) -> bool:
@@ -106,7 +111,7 @@ def write_record(
             task: {**submission_data(report), "weights": _told(tools, task)}
             for task, report in result.submissions.items()
         },
-        "scores": dict(result.scores),
+        "scores": result.scores,
         "runner": request.engine.runner if request.engine else "direct",
         "machine": machine(),
         "versions": versions(),

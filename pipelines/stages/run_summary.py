@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.shipped import shipped
+from emobeam.pipelines.challenge.score import of_what
 from emobeam.pipelines.challenge.submit import rows_text
 from emobeam.pipelines.console import command, duration_text
 from emobeam.pipelines.stages.annotate import AnnotateResult
@@ -53,7 +54,8 @@ def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
             for task, report in result.submissions.items()
         },
         "not_submitted": dict(result.refused),
-        "scores": dict(result.scores),
+        "scores": result.scores,
+        "scored": {task: of_what(data) for task, data in result.figures.items()},
         "record": storage.join(output, "run.json"),
         "untrained": [f"head of task {task}" for task in result.untrained],
         "weights": dict(result.weights),
@@ -101,6 +103,7 @@ def _lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"submission {task}: {destination}, {rows_text(**summary['submission_rows'][task])}")
     for task, value in summary.get("scores", {}).items():
         lines.append(f"score {task}: {'undefined' if value is None else f'{value:.4f}'} (metrics.json has it in full)")
+        lines += [f"  {text}" for text in summary["scored"][task]]
     if "features" in summary:
         lines.append(f"features: {summary['features']}")
     lines.append(f"weights: {weights_line(summary['weights'])}")

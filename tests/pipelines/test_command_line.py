@@ -167,9 +167,8 @@ def test_who_and_what_stage_2_is_asked_for_is_known_before_stage_1(
     )  # fmt: skip
     asked = ["annotate", clip, *out, *tasks, "--edition", "8", "--template", templates[0]]
     code, said = code_of(capsys, *asked)
-    assert (code, "name a --template for each, or a folder of them; or leave it out, and run emobeam submit" in said) == (
-        2, True,
-    )  # fmt: skip
+    hint = "name a --template for each, or a folder of them; or leave it out, and run emobeam submit"
+    assert (code, hint in said) == (2, True)
     code, said = code_of(capsys, *asked, "--template", templates[1])
     assert (code, "is of task expr; name one file of it. There are several tasks" in said) == (2, True)
     assert not (tmp_path / "out").exists()

@@ -87,7 +87,7 @@ def test_what_the_heads_were_fitted_on_is_known_without_naming_them(files: tuple
     other = write_head(tmp_path / "other", AU, trained_on=("video0",))
     record_heads(out, AU, other)
     told = Told()
-    assert "not trained or tuned on this data (h)" in printed(run_score(AU, truth, [out], resamples=0, ui=told))
+    assert "not trained or tuned on this data" in printed(run_score(AU, truth, [out], resamples=0, ui=told))
     assert told.warned == []
     (tmp_path / "other" / "head.json").unlink()
     unknown = run_score(AU, truth, [out], resamples=0, ui=Told())

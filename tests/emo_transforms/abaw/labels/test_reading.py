@@ -165,8 +165,8 @@ def test_labels_one_level_lower_are_named(tmp_path: Path) -> None:
         root = put(tmp_path / f"{task.name} data" / "inner", {kind: ""})
         with pytest.raises(EmobeamError, match=rf"they lie one level lower, name '{root}'"):
             partitions(str(tmp_path / f"{task.name} data"), task)
+    (tmp_path / "t.xlsx").touch()
     with pytest.raises(EmobeamError, match=r"t\.xlsx: a spreadsheet program's own file; save it as CSV"):
-        (tmp_path / "t.xlsx").touch()
         names(str(tmp_path / "t.xlsx"), VA)
 
 
