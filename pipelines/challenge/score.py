@@ -10,7 +10,7 @@ from rich.table import Table
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import unlabelled_text
-from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, fitted_by
 from emobeam.emo_transforms.abaw.scoring.scores import score
 from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_from_json
 from emobeam.pipelines.console import Ui
@@ -36,6 +36,7 @@ def run_score(
     post: str = "",
     gate: str = "",
     head: str = "",
+    fitted: FittedVideos | None = None,
     thresholds: Sequence[float] = (),
     output: str = "",
     resamples: int = 1000,
@@ -49,6 +50,7 @@ def run_score(
         post: JSON file of ``emobeam tune``.
         head: folder of the head that made the predictions, for its thresholds and the videos it was fitted on; without
             it the latter are those of the heads that ``run.json`` names.
+        fitted: the same, where the caller has the heads.
         output: folder for ``metrics.json``, where figures of other tasks are kept. Default: the output of
             ``emobeam predict`` if that is what ``predictions`` names, else nothing is written.
 
@@ -72,7 +74,7 @@ def run_score(
         post=read_post(post) if post else None,
         gate=gate,
         thresholds=thresholds or (known.thresholds if known else ()),
-        fitted=FittedVideos().with_head(known) if known else None,
+        fitted=fitted_by([known]) if known else fitted,
         resamples=resamples,
         seed=seed,
     )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.scoring.fitted_videos import fitted_videos
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, fitted_videos
 from emobeam.emo_transforms.abaw.scoring.predicted_series import Predictions, open_predictions, open_tables
 from emobeam.emo_transforms.abaw.submissions.column_spread import constant_note
 from emobeam.emo_transforms.abaw.submissions.reading import find_submissions
@@ -44,6 +44,7 @@ def run_submit(
     thresholds: Sequence[float] = (),
     post: str = "",
     gate: str = "",
+    fitted: FittedVideos | None = None,
 ) -> SubmissionReport:
     """Writes ``OUT/submission/<task>/predictions.txt``, or what else the edition wants.
 
@@ -53,6 +54,7 @@ def run_submit(
         thresholds: of binary outputs, one or one for each; default: those of ``post``, else 0.5.
         post: file of ``emobeam tune``: interpolate, smooth, then threshold.
         gate: output whose scores replace the others where they are confident.
+        fitted: what the heads were fitted on; None: what ``run.json`` says.
 
     Raises:
         EmobeamError: no predictions, or an unusable template.
@@ -83,11 +85,11 @@ def run_submit(
     except OnlyNeutralRows as error:
         why = _unasked(error.report, output, edition, template) or _strangers(error.report, predictions)
         raise RefusedSubmission(f"{error}: {why}; what was there before stays as it was") from None
-    fitted = fitted_videos([output], task).notes(report.names)
+    fitted = fitted_videos([output], task) if fitted is None else fitted
     for text in (
         *_notes(report, _unasked(report, output, edition, template)),
         strange_folders(task, report.names),
-        *fitted,
+        *fitted.notes(report.names),
     ):
         if text:
             ui.warn(f"{report.destination}: {text}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.reading import chosen_partition
-from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import fitted_by
 from emobeam.emo_transforms.abaw.scoring.tuning import HALF_WINDOWS, THRESHOLDS, tune
 from emobeam.pipelines.challenge.score import edition_of, read_description
 from emobeam.pipelines.console import Ui
@@ -58,7 +58,7 @@ def run_tune(
         warn=ui.warn,
         partition=chosen,
         only=head.tuned_on if head is not None else None,
-        fitted=FittedVideos().with_head(head) if head is not None else None,
+        fitted=fitted_by([head]) if head is not None else None,
         smoothing=smoothing,
         half_windows=half_windows,
         thresholds=thresholds,

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import fitted_by
 from emobeam.emo_transforms.abaw.submissions.templates import template_names, template_of
 from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
@@ -244,6 +245,7 @@ def _submissions(
                 request.edition,
                 ui=ui,
                 template=template_of(request.template, task, request.edition),
+                fitted=fitted_by(head.config for head in tools.heads[name]),
                 thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
             )
         except RefusedSubmission as error:  # the tables are there, and most of the work is done
@@ -265,6 +267,7 @@ def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, d
             ui=ui,
             edition=request.edition,
             partition=request.partition,
+            fitted=fitted_by(head.config for head in tools.heads[name]),
             thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
         )
     return scores

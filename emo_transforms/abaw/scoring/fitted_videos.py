@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,11 @@ class FittedVideos:
     unknown: tuple[str, ...] = ()
 
     def with_head(self, config: HeadConfig) -> FittedVideos:
-        """With what a head's description says."""
+        """With what a head's description says; a random head has seen nothing."""
+        if config.weights == UNTRAINED:
+            return self
+        if config.architecture == "ready":
+            return self.without(f"the values are {config.weights}, which name no videos")
         return replace(
             self,
             heads=(*self.heads, config.name),
@@ -72,6 +76,14 @@ def names_among(names: Sequence[str], used: Sequence[str]) -> list[str]:
         return sorted(match_names(names, used).found)
     except EmobeamError:  # ids of several data sets; only equal names can be told then
         return sorted(set(names) & set(used))
+
+
+def fitted_by(heads: Iterable[HeadConfig]) -> FittedVideos:
+    """What is known of heads that are at hand."""
+    found = FittedVideos()
+    for config in heads:
+        found = found.with_head(config)
+    return found
 
 
 def fitted_videos(places: Sequence[str], task: Task) -> FittedVideos:
