@@ -35,7 +35,7 @@ class FittedVideos:
 
     def with_head(self, config: HeadConfig) -> FittedVideos:
         """With what a head's description says; a random head has seen nothing."""
-        if config.weights == UNTRAINED:
+        if config.weights == UNTRAINED and not (config.trained_on or config.tuned_on):
             return self
         if config.architecture == "ready":
             return self.without(f"the values are {config.weights}, which name no videos")
