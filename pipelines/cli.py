@@ -30,7 +30,7 @@ from emobeam.pipelines.commands import (
     train,
 )
 from emobeam.pipelines.commands.help_text import finish
-from emobeam.pipelines.commands.invocation import Invocation
+from emobeam.pipelines.commands.invocation import Invocation, outlive_readers, unquoted_path
 from emobeam.pipelines.printing import echo, open_closed_streams, scarce
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     if argv is None:
         open_closed_streams()
+        outlive_readers()
     args = list(sys.argv[1:] if argv is None else argv)
     split = args.index("--") if "--" in args else len(args)
     ours, beam_args = args[:split], args[split + 1 :]
@@ -123,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown = io.StringIO()
         error.show(shown)
         echo(shown.getvalue(), err=True, nl=False)
+        _tell_unquoted(ours)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         echo("stopped; the same command goes on where this one ended", err=True)
@@ -132,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except EmobeamError as error:
         code = _exit_code(error)
         echo(f"error: {error}" if code else str(error), err=True)
+        if code == _SENSELESS:
+            _tell_unquoted(ours)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -142,6 +146,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv is None:
         _leave(code or 0)
     sys.exit(code or 0)
+
+
+_SENSELESS = 2
+
+
+def _tell_unquoted(words: Sequence[str]) -> None:
+    if hint := unquoted_path(words):
+        echo(hint, err=True)
 
 
 def _leave(code: int) -> NoReturn:
@@ -161,4 +173,4 @@ def _exit_code(error: EmobeamError) -> int:
 
     if isinstance(error, Detached):
         return 0
-    return 1 if isinstance(error, (OutputError, RunStopped, NotPrinted)) else 2
+    return 1 if isinstance(error, (OutputError, RunStopped, NotPrinted)) else _SENSELESS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emobeam.pipelines.job_options import CropsOptions
 from emobeam.runners.engines.dataflow import DataflowConfig
-from emobeam.runners.engines.presets import EngineConfig, worker_environment
+from emobeam.runners.engines.presets import EngineConfig, check_master, worker_environment
 from emobeam.schemas.config import MAKE_CROPS, AlignConfig, ExtractConfig
 from emobeam.schemas.options import from_options, options_of, values_of
 from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
@@ -38,11 +38,12 @@ def extract_request(
     Raises:
         UsageError, EmobeamError: the options contradict each other, or an input can't be found.
     """
-    return _extract_request(args, output, beam_args, named, _found(args, output, named))
+    videos, notes = _found(args, output, named)
+    return _extract_request(args, output, beam_args, named, videos, notes)
 
 
-def _found(args: Mapping[str, Any], output: str, named: Collection[str]) -> list[Video]:
-    """The videos that are meant. Mistakes in the inputs are told before anything heavy is loaded."""
+def _found(args: Mapping[str, Any], output: str, named: Collection[str]) -> tuple[list[Video], list[str]]:
+    """The videos that are meant, and what to tell of them. Mistakes are told before anything heavy is loaded."""
     from emobeam.emo_transforms.cache.stored_crops import same_place
     from emobeam.emo_transforms.extraction.video_plans import find_videos
     from emobeam.emo_transforms.storage.object_stores import check_endpoint
@@ -54,11 +55,12 @@ def _found(args: Mapping[str, Any], output: str, named: Collection[str]) -> list
         raise UsageError("--crops-fps: the rows of a people folder hold their own times; leave it out")
     for place in (*args["inputs"], output):
         check_endpoint(place)
-    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+    notes: list[str] = []
+    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"], warn=notes.append)
     _check_files(args["inputs"], videos)
     if _stored(videos):
         _check_stored(args["inputs"][0], same_place(output, args["inputs"]), named)
-    return videos
+    return videos, notes
 
 
 def _stored(videos: Sequence[Video]) -> bool:
@@ -67,7 +69,12 @@ def _stored(videos: Sequence[Video]) -> bool:
 
 
 def _extract_request(
-    args: Mapping[str, Any], output: str, beam_args: Sequence[str], named: Collection[str], videos: list[Video]
+    args: Mapping[str, Any],
+    output: str,
+    beam_args: Sequence[str],
+    named: Collection[str],
+    videos: list[Video],
+    notes: Sequence[str],
 ) -> ExtractRequest:
     crops, store, stored = args["crops"], args["store"] or (), _stored(videos)
     if store == ("crops",) and {"backbone", "backbone_weights", "input_size"} & set(named):
@@ -113,6 +120,7 @@ def _extract_request(
         output=_place(output, engine),
         dataset=resolve_config(settings, _silent if args.get("quiet") else on_stderr),
         inputs=args["inputs"],
+        notes=tuple(notes),
         local=local_config(args["workers"], verbose=args["verbose"], stall_timeout=args["stall_timeout"]),
         beam_args=tuple(beam_args),
         engine=engine,
@@ -197,13 +205,13 @@ def annotate_requests(
 ) -> tuple[ExtractRequest, PredictRequest]:
     """What both stages are asked for, see :func:`extract_request` and :func:`predict_request`."""
     features = cache_of(args)
-    videos = _found(args, features, named)
+    videos, notes = _found(args, features, named)
 
     from emobeam.pipelines.stages.predict_request import check_request
 
     second = predict_request(args, features, beam_args, named=named)
     check_request(second)  # before a backbone is looked at, which may have to be prepared
-    return _extract_request(args, features, beam_args, named, videos), second
+    return _extract_request(args, features, beam_args, named, videos, notes), second
 
 
 def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
@@ -220,6 +228,7 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
     if runner == "dataflow":
         return replace(from_options(EngineConfig, here), dataflow=from_options(DataflowConfig, args))
     config = from_options(EngineConfig, here)
+    check_master(config)  # first: what else is missing depends on which cluster it is
     environment = worker_environment(args["worker_environment"], embedded=config.embedded)
     return replace(config, environment=environment)
 

@@ -1,11 +1,13 @@
-"""How things are put for people: counts in sentences, and other people's text without what must not be shown.
+"""How things are put for people: counts in sentences, what may have been meant, other people's text.
 
-That is passwords and tokens, and what would steer a terminal.
+The latter without what must not be shown: passwords and tokens, and what would steer a terminal.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 HIDDEN = "***"
@@ -97,3 +99,10 @@ def counted(count: int, singular: str, plural: str = "") -> str:
 def noun(count: int, singular: str, plural: str = "") -> str:
     """The noun alone, as a sentence about so many wants it."""
     return singular if count == 1 else plural or f"{singular}s"
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """``; did you mean 'train'?`` where something known is spelled nearly so, capitals aside; else nothing."""
+    plain = {name.lower(): name for name in known if name}
+    close = get_close_matches(text.lower(), plain, n=1)
+    return f"; did you mean {plain[close[0]]!r}?" if close else ""

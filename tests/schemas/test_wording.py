@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from emobeam.schemas.records import InputError, UsageError
-from emobeam.schemas.wording import counted, data_without_secrets, noun, told, without_secrets
+from emobeam.schemas.wording import counted, data_without_secrets, did_you_mean, noun, told, without_secrets
 
 SECRETS = {
     "https://ann:pa55@host/a.mp4": "https://ann:***@host/a.mp4",
@@ -62,3 +62,10 @@ def test_what_steers_a_terminal_is_spelt_out() -> None:
     assert told("tabs\tand lines\n ünïcode 한 \u200d") == "tabs\tand lines\n ünïcode 한 \u200d"
     document = {"video": text, "uri": 'https://h/a?sig=x"y\\z', "more": "https://u:p\\@h"}
     assert json.loads(told(json.dumps(document, ensure_ascii=False)))["video"] == text, "JSON means what it meant"
+
+
+def test_what_somebody_may_have_meant() -> None:
+    known = ("train", "validation", "")
+    assert did_you_mean("Validaton", known) == "; did you mean 'validation'?"
+    assert did_you_mean("TRAIN", known) == "; did you mean 'train'?"
+    assert did_you_mean("joy", known) == did_you_mean("", known) == ""
