@@ -154,18 +154,23 @@ def score(
 
     The other options are those of the command, see ``emobeam score --help``.
 
+    Warns:
+        EmobeamWarning: labels of several partitions in one figure, videos that the heads were trained or tuned on.
+
     Raises:
         UsageError, EmobeamError: see ``emobeam.pipelines.challenge.score.run_score``.
     """
     args, _ = checked("score", given(locals()))
     from emobeam.pipelines.challenge.score import run_score
     from emobeam.schemas.tasks import task_named
+    from emobeam.telling import Telling
 
     keys = ("partition", "post", "gate", "head", "thresholds", "output", "resamples", "seed")
     data = run_score(
         task_named(args["task"]),
         args["truth"],
         list(args["predictions"]),
+        ui=Telling(),
         edition=args["edition"] or 0,
         **{key: args[key] for key in keys},
     )

@@ -69,7 +69,7 @@ class PredictOptions(TypedDict, total=False):
     window_gap: float
     stride: int
     edition: int | None
-    template: Place
+    template: Place | Sequence[Place]
     truth: Place
     partition: str
     runner: Literal["direct", "flink", "spark", "dataflow"]
@@ -127,7 +127,7 @@ class AnnotateOptions(TypedDict, total=False):
     window_gap: float
     stride: int
     edition: int | None
-    template: Place
+    template: Place | Sequence[Place]
     truth: Place
     partition: str
     runner: Literal["direct", "flink", "spark", "dataflow"]

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from emobeam.pipelines.results.agree import AgreeResult
     from emobeam.pipelines.results.events import StudyResult
     from emobeam.pipelines.results.report import ReportResult
-    from emobeam.telling import Telling
 
 Limits = Mapping[str, float] | Sequence[str] | float
 """Thresholds: by output, as texts ``AU12=0.6``, or one number."""
@@ -124,7 +123,7 @@ def events(
 
     ui = Telling(progress=progress)
     done = run_events(args["output"], study_config(args), destination=args["destination"] or "", ui=ui)
-    return _findings(done, ui)
+    return _findings(done)
 
 
 def summarise(
@@ -164,7 +163,7 @@ def summarise(
         destination=args["destination"] or "",
         ui=ui,
     )
-    return _findings(done, ui)
+    return _findings(done)
 
 
 def agree(
@@ -202,7 +201,7 @@ def agree(
     from emobeam.telling import Telling
 
     ui = Telling(progress=progress)
-    done = run_agree(
+    return run_agree(
         args["output"],
         args["human"],
         study_config(args),
@@ -213,14 +212,9 @@ def agree(
         destination=args["destination"],
         ui=ui,
     )
-    for text in done.summary["warnings"]:
-        ui.warn(text)
-    return done
 
 
-def _findings(done: StudyResult, ui: Telling) -> Findings:
-    for text in done.summary["warnings"]:
-        ui.warn(text)
+def _findings(done: StudyResult) -> Findings:
     return Findings(done.table, done.summary, done.failed)
 
 

@@ -34,8 +34,10 @@ class _Run:
 
     @property
     def ok(self) -> bool:
-        """Whether no input failed or was damaged: the command would end with exit code 0."""
-        return not any(entry["outcome"] != "no_face" for entry in self.summary["not_ok"])
+        """Whether the command would end with exit code 0: no input failed, and submissions say something."""
+        failed = any(entry["outcome"] != "no_face" for entry in self.summary["not_ok"])
+        neutral = any(2 * rows["neutral"] > rows["rows"] for rows in self.summary.get("submission_rows", {}).values())
+        return not (failed or neutral or self.summary.get("not_submitted"))
 
     @property
     def untrained(self) -> tuple[str, ...]:

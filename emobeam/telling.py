@@ -1,9 +1,8 @@
-"""What a job tells a program: warnings as Python warnings, information as log records, a bar only if asked for."""
+"""What a job tells a program: warnings as Python warnings, the rest only where progress is asked for."""
 
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,8 @@ from emobeam.pipelines.quiet_imports import quiet_imports as quiet_imports
 
 _PACKAGES = ("emobeam", "pipelines", "runners", "emo_transforms", "schemas", "contextlib")
 
-_LOG = logging.getLogger("emobeam")
+_NOTED: set[tuple[str, str]] = set()
+"""Notes on output folders that this session has heard: what stays true of a folder is told once, not by every job."""
 
 
 class EmobeamWarning(UserWarning):
@@ -32,8 +32,7 @@ class Telling:
         self.warned: list[str] = []
 
     def say(self, text: str) -> None:
-        """A log record of level INFO, and a line where progress is shown."""
-        _LOG.info("%s", text)
+        """A line where progress is shown."""
         if self._shown is not None:
             self._shown.say(text)
 
@@ -43,16 +42,22 @@ class Telling:
             self.warned.append(text)
             warnings.warn(text, EmobeamWarning, stacklevel=_depth())
 
+    def note(self, text: str, output: str) -> None:
+        """A warning that is true of an output folder whatever is made of it: once a session."""
+        if (output, text) not in _NOTED:
+            _NOTED.add((output, text))
+            self.warn(text)
+        elif text not in self.warned:
+            self.warned.append(text)
+
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         """Begins a bar where progress is shown."""
         if self._shown is not None:
             self._shown.start(name, total, items, unit, measure)
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
-        """Moves the bar; a worker process that died is a log record in any case."""
-        if event == "died":
-            _LOG.warning("a worker process died (exit status %s); its work goes to another", data["code"])
-        elif self._shown is not None:
+        """Moves the bar."""
+        if self._shown is not None:
             self._shown.event(event, data)
 
     def finish(self) -> None:

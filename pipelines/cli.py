@@ -29,7 +29,7 @@ from emobeam.pipelines.commands import (
     train,
 )
 from emobeam.pipelines.commands.help_text import finish
-from emobeam.pipelines.commands.invocation import Invocation
+from emobeam.pipelines.commands.invocation import Invocation, outlive_readers, unquoted_path
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
 from emobeam.runners.own_version import own_version
@@ -89,6 +89,8 @@ finish(cli)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
+    if argv is None:
+        outlive_readers()
     args = list(sys.argv[1:] if argv is None else argv)
     split = args.index("--") if "--" in args else len(args)
     ours, beam_args = args[:split], args[split + 1 :]
@@ -109,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
     except click.ClickException as error:
         error.show()
+        _tell_unquoted(ours)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on where this one ended", err=True)
@@ -118,9 +121,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     except EmobeamError as error:
         code = _exit_code(error)
         click.echo(f"error: {error}" if code else str(error), err=True)
+        if code == _SENSELESS:
+            _tell_unquoted(ours)
     if argv is None:
         _leave(code or 0)
     sys.exit(code or 0)
+
+
+_SENSELESS = 2
+
+
+def _tell_unquoted(words: Sequence[str]) -> None:
+    if hint := unquoted_path(words):
+        click.echo(hint, err=True)
 
 
 def _leave(code: int) -> NoReturn:
@@ -139,4 +152,4 @@ def _exit_code(error: EmobeamError) -> int:
 
     if isinstance(error, Detached):
         return 0
-    return 1 if isinstance(error, (OutputError, RunStopped)) else 2
+    return 1 if isinstance(error, (OutputError, RunStopped)) else _SENSELESS

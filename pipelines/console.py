@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import threading
@@ -21,13 +22,28 @@ _WINDOW = 6
 
 
 class Ui(Protocol):
-    """What a job tells people. Nothing of it goes to standard output."""
+    """What a job tells people. Nothing of it goes to standard output.
+
+    Whatever makes a result different from what its user will believe is told by :meth:`warn`, and by nothing else: so
+    it is on the screen, in ``warned``, in the record of the run that keeps those, and in the report that shows them.
+
+    Attributes:
+        warned: all warnings so far, in order, each once.
+    """
+
+    warned: list[str]
 
     def say(self, text: str) -> None:
         """One line of information."""
 
     def warn(self, text: str) -> None:
-        """One line of warning."""
+        """One line of warning; the same text again is no news."""
+
+    def note(self, text: str, output: str) -> None:
+        """A warning that is true of an output folder, whatever is made of it: once a session.
+
+        That is one of Python, or of a terminal; logs hear it from each command.
+        """
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         """A stretch of work begins: so many frames (or another measure) in so many pieces."""
@@ -59,22 +75,36 @@ def make_ui(*, quiet: bool, fps: float = 0.0) -> Ui:
 class _Quiet:
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.warned: list[str] = []
 
     def say(self, text: str) -> None:
         pass
 
     def warn(self, text: str) -> None:
-        self.console.print(f"warning: {text}", markup=False)
+        if text not in self.warned:
+            self.warned.append(text)
+            self._print_warning(text)
+
+    def note(self, text: str, output: str) -> None:
+        if self.console.is_terminal and text not in self.warned:  # a log is read from one command on
+            from emobeam.emo_transforms.storage.user_folders import heard_in_session
+
+            if heard_in_session(f"{os.path.abspath(output)}: {text}"):
+                self.warned.append(text)
+        self.warn(text)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         pass
 
     def event(self, event: str, data: Mapping[str, Any]) -> None:
-        if event == "died":
-            self.warn(f"a worker process died (exit status {data['code']}); its work goes to another")
+        if event == "died":  # results stay the same, so it is no matter for the record
+            self._print_warning(f"a worker process died (exit status {data['code']}); its work goes to another")
 
     def finish(self) -> None:
         pass
+
+    def _print_warning(self, text: str) -> None:
+        self.console.print(f"warning: {text}", markup=False)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emobeam.pipelines.job_options import CropsOptions
 from emobeam.runners.engines.dataflow import DataflowConfig
-from emobeam.runners.engines.presets import EngineConfig, worker_environment
+from emobeam.runners.engines.presets import EngineConfig, check_master, worker_environment
 from emobeam.schemas.config import MAKE_CROPS, AlignConfig, ExtractConfig
 from emobeam.schemas.options import from_options, options_of, values_of
 from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
@@ -47,7 +47,8 @@ def extract_request(
         raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
     if crops == "people" and args["crops_fps"]:
         raise UsageError("--crops-fps: the rows of a people folder hold their own times; leave it out")
-    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"])
+    notes: list[str] = []
+    videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"], warn=notes.append)
     _check_files(args["inputs"], videos)
     stored = bool(videos) and videos[0].kind == "cache"
     if stored:
@@ -95,6 +96,7 @@ def extract_request(
         output=_place(output, engine),
         dataset=resolve_config(settings, _silent if args.get("quiet") else on_stderr),
         inputs=args["inputs"],
+        notes=tuple(notes),
         local=local_config(args["workers"], verbose=args["verbose"], stall_timeout=args["stall_timeout"]),
         beam_args=tuple(beam_args),
         engine=engine,
@@ -191,6 +193,7 @@ def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:
     if runner == "dataflow":
         return replace(from_options(EngineConfig, here), dataflow=from_options(DataflowConfig, args))
     config = from_options(EngineConfig, here)
+    check_master(config)  # first: what else is missing depends on which cluster it is
     environment = worker_environment(args["worker_environment"], embedded=config.embedded)
     return replace(config, environment=environment)
 

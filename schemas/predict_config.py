@@ -77,9 +77,9 @@ class ChallengeOptions:
 
     Attributes:
         edition: 0 writes no submission.
-        template: organisers' template; ``""`` for none.
+        template: organisers' templates, or folders of them: of several the one with a task's header is the task's.
         truth: labels to score the predictions with, ``""`` for none.
-        partition: of the labels, where they hold several.
+        partition: of the labels, where they hold several; default: the official validation part if there is one.
     """
 
     edition: Annotated[
@@ -87,12 +87,19 @@ class ChallengeOptions:
         Option("ABAW edition; writes the submission.", Section.CHALLENGE, unset=None, least=3, most=11),
     ] = 0
     template: Annotated[
-        str, Option("Organisers' rows for the submission.", Section.CHALLENGE, metavar="FILE", place=True)
-    ] = ""
+        Sequence[str],
+        Option(
+            "Organisers' rows for the submission; of several tasks repeatable, or a folder.",
+            Section.CHALLENGE,
+            flag="--template",
+            metavar="FILE",
+            place=True,
+        ),
+    ] = ()
     truth: Annotated[
         str,
         Option("Organisers' annotations; writes metrics.json.", Section.CHALLENGE, metavar="LABELS", place=True),
     ] = ""
-    partition: Annotated[str, Option("With --truth: train, validation or test.", Section.CHALLENGE, metavar="NAME")] = (
-        ""
-    )
+    partition: Annotated[
+        str, Option("With --truth: train, validation, test or all.", Section.CHALLENGE, metavar="NAME")
+    ] = ""

@@ -14,6 +14,7 @@ Files of one video each (edition 3, VD) are named after it and have no keys.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import Task
+from emobeam.schemas.wording import counted
 
 SUBJECTS = ("left", "right")
 """Ends of a name (after ``_``) that mean the person on that side of the frame."""
@@ -87,12 +89,40 @@ def format_key(task: Task, name: str, frame: int | None) -> str:
 def format_name(task: Task, video: str, subject: str) -> str:
     """The name under which a video's subject appears in keys; :func:`match_names` leads back.
 
-    Without a template that is the video's id, then ``_left`` or ``_right``, then the extension the task keeps.
+    Without a template that is the video's id without the folders of the data sets' own layouts, then ``_left`` or
+    ``_right``, then the extension the task keeps.
     """
     style = task.form.key
+    video = without_layout(video)
     name = f"{video}_{subject}" if subject else video
     name = name if name.startswith(style.folder) else style.folder + name
     return name if name.endswith(style.extension) else name + style.extension
+
+
+_LAYOUT = re.compile(
+    r"(?:cropped(?:_aligned)?(?:_faces|_new_50_vids)?|face_images|raw|videos|batch_?\d|new_vids|(?:test|train)_data"
+    r"|(?:test|train|validation)_set|abaw.*_data)/"
+)
+"""Folders in which the data sets hand out videos and crops; none of them is part of a name."""
+
+
+def without_layout(video: str) -> str:
+    """An id without the folders above it that are the data sets' own: an input that was named one level too high."""
+    while _LAYOUT.match(re.sub("[- ]", "_", video.lower())):
+        video = video.partition("/")[2]
+    return video
+
+
+def strange_folders(task: Task, names: Iterable[str]) -> str:
+    """What to warn of names with folders that no template of the task has; ``""`` where there are none."""
+    style = task.form.key
+    strange = [name for name in names if name.removeprefix(style.folder).count("/") > style.depth]
+    if not strange:
+        return ""
+    return (
+        f"{counted(len(strange), 'name')} with folders that no template of task {task.name} has, for example "
+        f"{strange[0]!r}; was INPUT named one level too high? A template gives the right ones"
+    )
 
 
 def row_key(task: Task, row: str) -> str:
@@ -147,7 +177,8 @@ def match_names(names: Iterable[str], videos: Iterable[str], *, strict: bool = T
         strict: raise where a name is unclear; else list it.
 
     Raises:
-        EmobeamError: several videos fit a name equally well.
+        EmobeamError: several videos fit a name equally well, or a name is the number of a video but for its zeros
+            (``12`` for ``00012``), which spreadsheets and pandas take away.
     """
     index = _Index(videos)
     found: dict[str, tuple[str, str]] = {}
@@ -161,7 +192,12 @@ def match_names(names: Iterable[str], videos: Iterable[str], *, strict: bool = T
                 raise
             unclear[name] = str(error)
             continue
-        if match is None:
+        if match is None and (whole := index.by_number(name)):
+            text = f"{name!r} means no video, but is it {whole!r}? Programs that read names as numbers drop their zeros"
+            if strict:
+                raise EmobeamError(f"{text}; write the names as text (pandas: dtype=str)")
+            unclear[name] = text
+        elif match is None:
             missing.append(name)
         else:
             found[name] = match
@@ -171,16 +207,29 @@ def match_names(names: Iterable[str], videos: Iterable[str], *, strict: bool = T
 class _Index:
     """Video ids by each of their path suffixes, the whole id included: ``x/a/b`` under x/a/b, a/b and b."""
 
-    def __init__(self, videos: Iterable[str]) -> None:
+    def __init__(self, ids: Iterable[str]) -> None:
+        videos = list(dict.fromkeys(ids))
         self.as_is: defaultdict[str, list[str]] = defaultdict(list)
         self.without_extension: defaultdict[str, list[str]] = defaultdict(list)
-        for video in dict.fromkeys(videos):
+        for video in videos:
             for suffix in _path_suffixes(video):
                 self.as_is[suffix].append(video)
             stem = _without_extension(video)
             if stem != video:
                 for suffix in _path_suffixes(stem):
                     self.without_extension[suffix].append(video)
+        self.numbered = {
+            int(last): video for video in videos if _is_number(last := _without_extension(video).rpartition("/")[2])
+        }
+
+    def by_number(self, name: str) -> str:
+        """The video whose number is that of the name, zeros aside; ``""`` where there is none."""
+        stem = _without_extension(name)
+        return self.numbered.get(int(stem), "") if _is_number(stem) else ""
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 def without_side(name: str) -> str:

@@ -24,6 +24,7 @@ class KeyStyle:
         digits: the number is padded with zeros to this length (longer numbers stay as they are).
         first: number of a video's first frame; frames themselves always count from 1.
         folder, extension: what names begin and end in where the organisers keep a folder or a file's extension.
+        depth: how many folders a name has, ``folder`` left out.
     """
 
     kind: KeyKind = "image"
@@ -33,6 +34,7 @@ class KeyStyle:
     first: int = 1
     folder: str = ""
     extension: str = ""
+    depth: int = 0
 
     @property
     def per_video(self) -> bool:

@@ -44,7 +44,7 @@ _IMAGE = KeyStyle()
 _PER_VIDEO = "predictions/{name}.txt"
 _FOLDERS = (("train", ("Train_Set",)), ("validation", ("Validation_Set",)))
 _SPLITS = (("train", ("train.txt",)), ("validation", ("val.txt",)), ("test", ("test.txt",)))
-_BAH_CLIP = KeyStyle(kind="clip", folder="Videos/", extension=".mp4")
+_BAH_CLIP = KeyStyle(kind="clip", folder="Videos/", extension=".mp4", depth=2)
 
 
 def _aff_wild2(
@@ -160,7 +160,7 @@ _ALL = (
         title="ambivalence/hesitancy recognition, frame level",
         groups=(_AH_GROUP,),
         scope="frame",
-        forms=(SubmissionForm((8,), None, KeyStyle(prefix="frame-", digits=1, first=0, extension=".mp4")),),
+        forms=(SubmissionForm((8,), None, KeyStyle(prefix="frame-", digits=1, first=0, extension=".mp4", depth=2)),),
         labels=LabelLayout("bah-frames", None, _SPLITS, folders=("ABAW-8th-BAH-train-data",), subjects="folder"),
     ),
     Task(

@@ -52,6 +52,18 @@ WITH_BEAM = {
 }
 """The files of ``emo_transforms`` that may import Beam."""
 
+WITH_LOGGING = {
+    "pipelines/cli.py",
+    "pipelines/quiet_imports.py",
+    "runners/beam_noise.py",
+    "runners/beam_options.py",
+    "runners/children/child.py",
+    "runners/engines/job_server.py",
+    "runners/idle_exit.py",
+}
+"""The files that may import ``logging``: those that make libraries quiet or loud, and processes that only an engine's
+own log hears."""
+
 MOST_FILES = 13
 """Python files in a folder, its ``__init__`` among them."""
 
@@ -292,3 +304,16 @@ def test_json_is_read_one_way() -> None:
     """What is nested too deeply ends another reader with a ``RecursionError``, which nobody expects."""
     own = {"schemas/plain_json.py", "runners/images/flex_template/launch.py"}
     assert lines_with(r"\bjson\.loads?\((?!json\.dumps)", but=own) == []
+
+
+def test_people_are_told_by_warnings_not_by_loggers() -> None:
+    """A logger's warnings are lost without ``-v``; what a user has to know goes through ``Ui.warn`` (or ``note``)."""
+    users = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in files_of(package)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(each.name.partition(".")[0] == "logging" for each in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "logging")
+    }
+    assert users == WITH_LOGGING

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.inputs.user_tables import refuse_spreadsheet
 from emobeam.emo_transforms.storage.object_stores import reading
 from emobeam.schemas.records import EmobeamError
 
@@ -17,8 +18,9 @@ def read_lines(uri: str, *, strip: bool = True) -> Iterator[tuple[int, str]]:
         strip: remove blanks around a line; else only its end.
 
     Raises:
-        EmobeamError: the file can't be read, or isn't UTF-8; names file and line.
+        EmobeamError: the file can't be read, or isn't UTF-8 (a spreadsheet program's own); names file and line.
     """
+    refuse_spreadsheet(uri)
     try:
         with storage.open_text(uri, errors="surrogateescape") as file:
             for line, text in enumerate(file, start=1):

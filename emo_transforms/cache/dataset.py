@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.heads.offer import Offer
-from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, extract_config_from_json, to_json
+from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, digest_of, extract_config_from_json, to_json
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tables import MESH, VECTORS
 
@@ -33,16 +33,17 @@ class Dataset:
     @property
     def offer(self) -> Offer:
         """What it offers to heads."""
-        lengths = {"embedding": self.embedding, "scores": self.scores}
+        lengths, backbone = {"embedding": self.embedding, "scores": self.scores}, self.config.backbone
         return Offer(
             features_id=self.config.features_id,
             map_shapes=dict(self.map_shapes),
             vectors={name: length for name, length in lengths.items() if length},
-            score_names=self.config.backbone.score_names,
+            score_names=backbone.score_names,
             rate=self.config.sampling.fps,
             crop_style=self.config.crop_style,
-            backbone=self.config.backbone.name,
-            backbone_weights=self.config.backbone.weights,
+            backbone=backbone.name,
+            backbone_weights=backbone.weights,
+            maps_id=digest_of(replace(backbone, vectors=False, classes=0, score_names=()).identity()),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,14 @@ Prober = Callable[[str], Probe]
 """Takes a local path; see ``emobeam.emo_transforms.video.frames.probe_video``."""
 
 
-def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "", videos: str = "") -> list[Video]:
+def find_videos(
+    inputs: Sequence[str],
+    source: str = "video",
+    *,
+    only: str = "",
+    videos: str = "",
+    warn: Callable[[str], None] = lambda text: None,
+) -> list[Video]:
     """The videos that inputs name, sorted by id.
 
     Inputs that are feature caches stand for the videos whose crops they store (see ``stored_crops``).
@@ -28,6 +35,7 @@ def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "",
         source: ``video``, or the layout of folders of crops.
         only: names, or a file of names, that restrict them.
         videos: of crops: a folder with the raw videos that supply time.
+        warn: told of folders of crops that give less than they seem to; who looks for known videos needs no word of it.
 
     Raises:
         UsageError: two inputs have one id, or an input can't be listed (see ``inputs`` and ``crops``).
@@ -44,7 +52,7 @@ def find_videos(inputs: Sequence[str], source: str = "video", *, only: str = "",
             raise UsageError("--videos: the rows of a people folder hold their own times; leave it out")
         found = resolve_people(inputs)
     else:
-        found = resolve_crops(inputs, source, videos=videos)
+        found = resolve_crops(inputs, source, videos=videos, warn=warn)
     return keep_only(found, only) if only else found
 
 

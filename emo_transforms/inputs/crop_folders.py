@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import posixpath
-import re
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from emobeam.emo_transforms.inputs.crop_layouts import LAYOUTS, CropLayout, is_image
 from emobeam.emo_transforms.inputs.listing import (
     below,
     file_sizes,
     has_video_extension,
+    leaf_folders,
     uri_of,
     walk_files,
 )
@@ -36,31 +36,10 @@ from emobeam.emo_transforms.storage import read_bytes
 from emobeam.schemas.records import Fingerprint, InputError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tables import LAST_FRAME
-
-IMAGE_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png"))
-
-
-@dataclass(frozen=True)
-class CropLayout:
-    """How images are named. ``stem`` has one group, the number; ``first`` is the number of native frame 1."""
-
-    stem: re.Pattern[str]
-    first: int
-    example: str
+from emobeam.schemas.wording import counted, noun
 
 
-# Strict about padding: an EMI folder read as Aff-Wild2, or the reverse, would be off by one frame throughout.
-LAYOUTS = {
-    "affwild2": CropLayout(re.compile(r"(\d{5,})"), 1, "00001.jpg"),
-    "emi": CropLayout(re.compile(r"(0|[1-9]\d*)"), 0, "0.jpg"),
-    "bah": CropLayout(re.compile(r"frame-(\d+)"), 0, "frame-0.jpg"),
-}
-"""The known layouts by name, as ``--crops`` takes them."""
-
-_log = logging.getLogger(__name__)
-
-
-def resolve_crops(inputs: Sequence[str], layout: str, *, videos: str = "") -> list[Video]:
+def resolve_crops(inputs: Sequence[str], layout: str, *, warn: Callable[[str], None], videos: str = "") -> list[Video]:
     """The videos whose face crops lie below some folders, sorted by id.
 
     A folder that directly holds images is a video; its id is its path below the root that was named, less
@@ -69,20 +48,21 @@ def resolve_crops(inputs: Sequence[str], layout: str, *, videos: str = "") -> li
     Args:
         inputs: folders (paths or URIs). One that itself holds images is a video called like the folder.
         layout: a key of :data:`LAYOUTS`.
+        warn: told of folders without a raw video, and of those without images.
         videos: folder, glob or table of the raw videos, which supply presentation times; ``""`` if there
             are none. The raw video of a crop folder is found by unique path suffix, ``_left`` or ``_right``
             at the end of the name being dropped where no raw video is called so.
 
     Raises:
-        UsageError: an unknown layout, a folder that doesn't exist or holds no images, or two folders with
-            one id.
+        UsageError: an unknown layout, a folder that doesn't exist or holds no images, two folders with one id, or no
+            folder of which there is a raw video.
         EmobeamError: a folder can't be read, or several raw videos fit one crop folder.
     """
     _layout(layout)
     if not inputs:
         raise UsageError("no input: name a folder of face crops")
-    found = unique_videos(video for each in inputs for video in _crop_folders(each))
-    return _with_times(found, videos) if videos else found
+    found = unique_videos(video for each in inputs for video in _crop_folders(each, warn))
+    return _with_times(found, videos, warn) if videos else found
 
 
 def _layout(name: str) -> CropLayout:
@@ -91,11 +71,14 @@ def _layout(name: str) -> CropLayout:
     return LAYOUTS[name]
 
 
-def _crop_folders(text: str) -> list[Video]:
+def _crop_folders(text: str, warn: Callable[[str], None]) -> list[Video]:
     fs, root, paths = walk_files(text)
-    folders = {posixpath.dirname(path) for path in paths if _is_image(path)}
+    folders = {posixpath.dirname(path) for path in paths if is_image(path)}
     if not folders:
         raise UsageError(f"{text}: holds no images (jpg, jpeg, png)")
+    if bare := sorted(below(root, folder) for folder in leaf_folders(fs, root, paths) - folders):
+        some = counted(len(bare), "folder")
+        warn(f"{text}: {some} without images, which {noun(len(bare), 'gives', 'give')} no rows: {_some(bare)}")
     videos = []
     for folder in sorted(folders):
         name = below(root, folder) or posixpath.basename(root)
@@ -104,11 +87,11 @@ def _crop_folders(text: str) -> list[Video]:
     return videos
 
 
-def _is_image(path: str) -> bool:
-    return posixpath.splitext(path)[1].lower() in IMAGE_EXTENSIONS
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
-def _with_times(crops: Sequence[Video], videos: str) -> list[Video]:
+def _with_times(crops: Sequence[Video], videos: str, warn: Callable[[str], None]) -> list[Video]:
     raw = {video.id: video.uri for video in resolve_inputs([videos])}
     times: dict[str, str] = {}
     # The crops' root may lie higher than the raw videos': then only the end of an id is a raw video's. Longer
@@ -120,9 +103,14 @@ def _with_times(crops: Sequence[Video], videos: str) -> list[Video]:
         shorter = {crop: name.partition("/")[2] for crop, name in pending.items() if name not in found}
         pending = {crop: name for crop, name in shorter.items() if name}
     missing = [crop.id for crop in crops if crop.id not in times]
+    if not times:
+        raise UsageError(
+            f"--videos {videos}: no video there is called as one of the {counted(len(crops), 'folder')} of crops "
+            f"({_some(missing)}); it holds {_some(list(raw))}. Name the raw videos, or leave it out, and have no times"
+        )
     if missing:
-        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        _log.warning("%s: no raw video for %d of %d crop folders (%s)", videos, len(missing), len(crops), shown)
+        lacking = f"{len(missing)} of {counted(len(crops), 'crop folder')}"
+        warn(f"--videos {videos}: no raw video, so no times, for {lacking}: {_some(missing)}")
     return [replace(crop, time_uri=times.get(crop.id, "")) for crop in crops]
 
 
@@ -138,7 +126,7 @@ def list_crops(video: Video, layout: str) -> list[tuple[int, str]]:
     form = _layout(layout)
     frames: dict[int, str] = {}
     for name in _sizes(video):
-        if not _is_image(name):
+        if not is_image(name):
             continue
         match = form.stem.fullmatch(posixpath.splitext(name)[0])
         frame = int(match[1]) - form.first + 1 if match else 0

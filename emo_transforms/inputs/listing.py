@@ -179,6 +179,23 @@ def walk_files(uri: str) -> tuple[AbstractFileSystem, str, list[str]]:
     return fs, root, sorted(path for path in paths if not is_hidden(below(root, path)))
 
 
+def leaf_folders(fs: AbstractFileSystem, root: str, paths: Sequence[str]) -> set[str]:
+    """The visible folders below a root that hold no other folder; empty ones are known of a local root alone.
+
+    Args:
+        paths: of the files below it, as :func:`walk_files` gives them.
+    """
+    folders = {posixpath.dirname(path) for path in paths}
+    if isinstance(fs, LocalFileSystem):
+        for folder, inside, _ in os.walk(root, onerror=_refuse):
+            inside[:] = [name for name in inside if not name.startswith(".")]
+            folders.add(folder)
+    above = {posixpath.dirname(folder) for folder in folders}
+    while wider := {posixpath.dirname(folder) for folder in above} - above:
+        above |= wider
+    return {folder for folder in folders if folder not in above and folder != root.rstrip("/")}
+
+
 def _walk_local(root: str) -> list[str]:
     # fsspec's own walk stats every file, skips linked folders and swallows refusals.
     paths = []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from emobeam.emo_transforms.inputs.crop_layouts import LAYOUTS, is_image, layout_of
 from emobeam.emo_transforms.inputs.listing import (
     asked,
     below,
@@ -18,12 +17,14 @@ from emobeam.emo_transforms.inputs.listing import (
     uri_of,
     walk_files,
 )
-from emobeam.emo_transforms.storage import file_exists, locate, open_text, read_bytes
+from emobeam.emo_transforms.inputs.user_tables import read_table, refuse_spreadsheet
+from emobeam.emo_transforms.storage import file_exists, locate, open_text
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
+from emobeam.schemas.wording import counted, did_you_mean
 
 _WILDCARD = re.compile(r"[*?\[]")
-_TABLES = (".csv", ".parquet")
+_TABLES = (".csv", ".tsv", ".parquet")
 
 
 def resolve_inputs(inputs: Sequence[str], *, only: str = "") -> list[Video]:
@@ -56,6 +57,7 @@ def resolve_inputs(inputs: Sequence[str], *, only: str = "") -> list[Video]:
 
 def _resolve(text: str) -> list[Video]:
     fs, path = locate(text)
+    refuse_spreadsheet(path, text)
     if _WILDCARD.search(path) and not asked(text, lambda: fs.exists(path)):
         return _from_glob(text)
     if path.lower().endswith(_TABLES):
@@ -80,8 +82,20 @@ def _from_folder(text: str) -> list[Video]:
     fs, root, paths = walk_files(text)
     videos = [Video(id=_stem(below(root, path)), uri=uri_of(fs, path)) for path in paths if has_video_extension(path)]
     if not videos:
-        raise UsageError(f"{text}: holds no video (known extensions: mp4, mov, avi, mkv, webm ...)")
+        raise UsageError(
+            f"{text}: holds no video (known extensions: mp4, mov, avi, mkv, webm ...){_crops_there(paths)}"
+        )
     return videos
+
+
+def _crops_there(paths: Sequence[str]) -> str:
+    """What to say of a folder that holds pictures instead."""
+    images = [path for path in paths if is_image(path)]
+    if not images:
+        return ""
+    layout = layout_of(images)
+    way = f"add --crops {layout}" if layout else f"--crops {'|'.join(LAYOUTS)} takes them if they are named so"
+    return f", but {counted(len(images), 'picture')} like {posixpath.basename(images[0])}: for crops of faces {way}"
 
 
 def _from_glob(text: str) -> list[Video]:
@@ -114,8 +128,7 @@ def _from_table(text: str) -> list[Video]:
     fs, path = locate(text)
     folder = posixpath.dirname(path)
     try:
-        of_parquet = path.lower().endswith(".parquet")
-        columns, rows = _parquet_rows(text) if of_parquet else _csv_rows(io.BytesIO(read_bytes(text)))
+        columns, rows = _parquet_rows(text) if path.lower().endswith(".parquet") else _csv_rows(text)
     except FileNotFoundError as error:
         raise UsageError(f"{text}: no such table") from error
     except (OSError, ValueError) as error:
@@ -146,13 +159,8 @@ def _beside(folder: str, path: str) -> tuple[object, str]:
     return locate(path if absolute else f"{folder.rstrip('/')}/{path}")
 
 
-def _csv_rows(file: Iterable[bytes]) -> tuple[list[str], list[dict[str, str]]]:
-    lines = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(file))
-    reader = csv.DictReader(lines, skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = columns
-    rows = [{key: (value or "").strip() for key, value in row.items() if key in columns} for row in reader]
-    return columns, rows
+def _csv_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:
+    return ["video"], read_table(uri, "", ("video",))
 
 
 def _parquet_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:
@@ -212,7 +220,8 @@ def keep_only(videos: Sequence[Video], only: str) -> list[Video]:
     matches = match_names(names, [video.id for video in videos])
     if not matches.found or (matches.missing and not listed):
         shown = ", ".join(matches.missing[:5]) + (" ..." if len(matches.missing) > 5 else "")
-        raise UsageError(f"--only {only}: " + (f"no input is called {shown}" if shown else "names nothing"))
+        meant = did_you_mean(shown, (video.id for video in videos))
+        raise UsageError(f"--only {only}: " + (f"no input is called {shown}{meant}" if shown else "names nothing"))
     kept = {identity for identity, _ in matches.found.values()}
     return [video for video in videos if video.id in kept]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from emobeam.emo_transforms import storage
-from emobeam.schemas.records import EmobeamError, UsageError, Video
-from emobeam.schemas.row_keys import match_names
+from emobeam.emo_transforms.inputs.user_tables import read_table
+from emobeam.schemas.records import UsageError, Video
+from emobeam.schemas.row_keys import SUBJECTS, match_names
+from emobeam.schemas.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def gather_subjects(
 
     Raises:
         EmobeamError: a name may mean several videos.
+        UsageError: somebody is asked for of whom nobody says who it is.
     """
     found: dict[str, set[str]] = defaultdict(set)
     for video in inputs:
@@ -51,6 +52,12 @@ def gather_subjects(
     for name, (video_id, _) in match_names((overrides or {}).keys(), videos).found.items():
         persons[video_id].update((overrides or {})[name])
         found[video_id].update((overrides or {})[name])
+    for video_id in sorted(found):
+        for name in sorted(found[video_id] - {"", *SUBJECTS, *persons[video_id]}):
+            raise UsageError(
+                f"{video_id}: unknown subject '{name}': left and right are known; --subjects FILE says who other names "
+                f"mean{did_you_mean(name, SUBJECTS)}"
+            )
     return {
         video: Subjects(tuple(sorted(found[video])) or ("",), tuple(sorted(persons[video].items()))) for video in videos
     }
@@ -65,22 +72,10 @@ def read_overrides(uri: str) -> dict[str, dict[str, int]]:
         UsageError: it is no CSV file, a column is missing, or a person is no number.
         EmobeamError: there is no such file.
     """
-    import pandas as pd  # a second that few runs need
-
-    try:
-        data = io.BytesIO(storage.read_bytes(uri))
-        table = pd.read_csv(data, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise EmobeamError(f"--subjects {uri}: no such file") from error
-    except ValueError as error:  # pandas' own exceptions and wrong encodings
-        raise UsageError(f"--subjects {uri}: not a CSV file ({error})") from error
-    missing = [column for column in ("video", "subject", "person") if column not in table.columns]
-    if missing:
-        raise UsageError(f"--subjects {uri}: no column {', '.join(missing)}; it needs video, subject and person")
     overrides: dict[str, dict[str, int]] = defaultdict(dict)
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    for row in read_table(uri, "--subjects", ("video", "subject", "person")):
         if not (row["person"].isascii() and row["person"].isdecimal()):
-            text = f"--subjects {uri}, line {line}: person '{row['person']}' is not a number of faces.parquet"
+            text = f"--subjects {uri}, line {row['']}: person '{row['person']}' is not a number of faces.parquet"
             if any(letter.isalpha() for letter in row["person"]):
                 text += "; this looks like a file of people's names, which is for --persons of events and summarise"
             raise UsageError(text)

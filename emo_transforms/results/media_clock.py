@@ -12,10 +12,6 @@ import pyarrow as pa
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 
-MEDIA_OFFSET = "media_offset"
-"""Column of tables that have times in s from the first frame: its place on the media's own clock. A table that is read
-has such times where it has this column, else those of a player."""
-
 _PRECISION = 9
 """Decimal places of seconds that are kept: sums of floats must not move an edge across a frame."""
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, label_sources, partitions, read_labels
+from emobeam.emo_transforms.abaw.labels.reading import (
+    VideoLabels,
+    Warn,
+    chosen_partition,
+    label_sources,
+    partitions,
+    read_labels,
+)
+from emobeam.emo_transforms.inputs.user_tables import read_table
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names, participant_of, without_side
 from emobeam.schemas.tasks import Task
@@ -164,17 +169,7 @@ def read_persons(uri: str, names: Iterable[str]) -> dict[str, str]:
         UsageError: no CSV file, or a column is missing.
         EmobeamError: no such file, or it lists none of the names.
     """
-    try:
-        table = pd.read_csv(io.BytesIO(storage.read_bytes(uri)), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise EmobeamError(f"--subjects {uri}: no such file") from error
-    except OSError as error:
-        raise EmobeamError(f"--subjects {uri}: can't be read ({error})") from error
-    except ValueError as error:  # pandas' own exceptions and wrong encodings
-        raise UsageError(f"--subjects {uri}: not a CSV file ({error})") from error
-    if missing := [column for column in ("video", "subject") if column not in table.columns]:
-        raise UsageError(f"--subjects {uri}: no column {', '.join(missing)}; it needs video and subject")
-    person = dict(zip(table["video"], table["subject"], strict=True))
+    person = {row["video"]: row["subject"] for row in read_table(uri, "--subjects", ("video", "subject"))}
     wanted = list(names)
     found = {name: person[name] for name in wanted if name in person}
     rest = [name for name in wanted if name not in found]
@@ -185,11 +180,12 @@ def read_persons(uri: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def training_labels(
-    uri: str, task: Task, *, partition: str = "", allow_official: bool = False
+    uri: str, task: Task, *, warn: Warn, partition: str = "", allow_official: bool = False
 ) -> tuple[list[VideoLabels], str]:
     """The labels to train on, and their partition.
 
     Args:
+        warn: as for ``read_labels``.
         partition: ``""`` takes ``train``, or all there is where nothing says what is what.
         allow_official: labels of the official validation (or test) set may be trained on.
 
@@ -198,7 +194,7 @@ def training_labels(
         EmobeamError: unusable labels, or names that are in the validation set too.
     """
     there = partitions(uri, task)
-    chosen = partition or ("train" if "train" in there else "")
+    chosen = chosen_partition(uri, task, partition, "train")[0] or ("train" if "train" in there else "")
     if not chosen and there != [""]:
         chosen = there[0] if len(there) == 1 else "train"
     official = chosen not in {"", "train"}
@@ -207,7 +203,7 @@ def training_labels(
             f"{uri}: partition {chosen!r} is an official one, and a head trained or selected on it can't be judged by "
             "it; name the training labels, or --allow-official-validation"
         )
-    labels = list(read_labels(uri, task, partition=chosen))
+    labels = list(read_labels(uri, task, partition=chosen, warn=warn))
     if not allow_official:
         _check_apart(uri, task, there, {entry.name for entry in labels})
     return labels, chosen
@@ -233,7 +229,7 @@ def _names_of(uri: str, task: Task, partition: str) -> set[str]:
         elif source.only is not None:
             names |= source.only
         else:
-            names |= {entry.name for entry in read_labels(uri, task, partition=partition)}
+            names |= {entry.name for entry in read_labels(uri, task, partition=partition, warn=lambda text: None)}
     return names
 
 

@@ -10,8 +10,10 @@ from rich.table import Table
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import unlabelled_text
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, fitted_by
 from emobeam.emo_transforms.abaw.scoring.scores import score
-from emobeam.emo_transforms.networks.heads.config import config_from_json
+from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_from_json
+from emobeam.pipelines.console import Ui
 from emobeam.schemas.post_config import PostConfig, post_from_json
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import Task, task_named
@@ -28,11 +30,13 @@ def run_score(
     truth: str,
     predictions: Sequence[str],
     *,
+    ui: Ui,
     edition: int = 0,
     partition: str = "",
     post: str = "",
     gate: str = "",
     head: str = "",
+    fitted: FittedVideos | None = None,
     thresholds: Sequence[float] = (),
     output: str = "",
     resamples: int = 1000,
@@ -41,36 +45,55 @@ def run_score(
     """Scores predictions and writes the figures; see :func:`emobeam.emo_transforms.abaw.scoring.scores.score`.
 
     Args:
+        ui: told of what makes the figure mean less than it seems to.
         edition: ABAW edition; 0 is 8 where that has the task, else the latest.
         post: JSON file of ``emobeam tune``.
-        head: folder of the head that made the predictions, for its thresholds and the videos it was fitted on.
+        head: folder of the head that made the predictions, for its thresholds and the videos it was fitted on; without
+            it the latter are those of the heads that ``run.json`` names.
+        fitted: the same, where the caller has the heads.
         output: folder for ``metrics.json``, where figures of other tasks are kept. Default: the output of
             ``emobeam predict`` if that is what ``predictions`` names, else nothing is written.
 
     Raises:
         EmobeamError, UsageError: see there.
     """
-    known = config_from_json(_bytes(storage.join(head, "head.json"), "--head")) if head else None
-    if known is not None and known.task != task.name:
-        raise UsageError(f"--head {head}: made for task {known.task}, not {task.name}")
+    known = read_description(head, task, "--head") if head else None
+    told: list[str] = []
+
+    def warn(text: str) -> None:
+        told.append(text)
+        ui.warn(text)
+
     result = score(
         task,
         edition_of(task, edition),
         truth,
         predictions,
+        warn=warn,
         partition=partition,
         post=read_post(post) if post else None,
         gate=gate,
         thresholds=thresholds or (known.thresholds if known else ()),
-        tuned_on=known.tuned_on if known else (),
-        trained_on=known.trained_on if known else (),
+        fitted=fitted_by([known]) if known else fitted,
         resamples=resamples,
         seed=seed,
     )
+    data = {**result.data, "warnings": told}
     destination = output or _own_output(predictions)
     if destination:
-        write_metrics(destination, task.name, result.data)
-    return result.data
+        write_metrics(destination, task.name, data)
+    return data
+
+
+def read_description(head: str, task: Task, option: str) -> HeadConfig:
+    """The description of a head of a task; raises :class:`UsageError` where it is none, or another task's."""
+    uri = storage.join(head, "head.json")
+    if not storage.exists(uri):
+        raise UsageError(f"{option}: there is no {uri}")
+    known = config_from_json(storage.read_bytes(uri))
+    if known.task != task.name:
+        raise UsageError(f"{option} {head}: made for task {known.task}, not {task.name}")
+    return known
 
 
 def edition_of(task: Task, edition: int) -> int:
@@ -110,12 +133,6 @@ def _own_output(predictions: Sequence[str]) -> str:
     return first if len(predictions) == 1 and storage.exists(storage.join(first, "predictions")) else ""
 
 
-def _bytes(uri: str, option: str) -> bytes:
-    if not storage.exists(uri):
-        raise UsageError(f"{option}: there is no {uri}")
-    return storage.read_bytes(uri)
-
-
 def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_video: bool = False) -> None:
     """Prints figures for people.
 
@@ -130,10 +147,8 @@ def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_
     console.print(f"[bold]{data['score']:.4f}[/bold]{spread}", highlight=False)
     if interval:
         console.print(f"  95 % bootstrap over {units['count']} {units['of']}, {interval['resamples']} resamples")
-    for key, verb in (("tuned_on_this_data", "tuned"), ("trained_on_this_data", "trained")):
-        if data.get(key):
-            text = f"{verb} on this data: {data[key]['videos']} of the labelled videos; this figure is no evidence"
-            console.print(f"[red]{text}[/red]")
+    for text in of_what(data):
+        console.print(f"  {text}", style="red" if "no evidence" in text else None, highlight=False, markup=False)
     if data.get("unknown"):
         text = f"{', '.join(data['unknown'])}: no values (unknown to the head), counted as neutral"
         console.print(text, highlight=False)
@@ -142,6 +157,18 @@ def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_
     if per_video:
         console.print(_videos_table(data))
     console.print(_published_table(data))
+
+
+def of_what(data: Mapping[str, Any]) -> list[str]:
+    """Which labels a figure is of, and whether the heads have seen them: a few words each."""
+    told = [f"labels: partition {' and '.join(filter(None, data['partitions'])) or 'not known'}"]
+    for key, verb in (("tuned_on_this_data", "tuned"), ("trained_on_this_data", "trained")):
+        if data.get(key):
+            told.append(
+                f"{verb} on this data: {data[key]['videos']} of the labelled videos; this figure is no evidence"
+            )
+    told += [f"trained or tuned on this data? not known: {why}" for why in data["fitted"]["unknown"]]
+    return told if len(told) > 1 else [*told, "not trained or tuned on this data"]
 
 
 def _outputs_table(data: Mapping[str, Any]) -> Table:

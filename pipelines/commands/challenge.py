@@ -9,7 +9,6 @@ import click
 
 from emobeam.pipelines.commands.help_text import SCORING, SectionedCommand
 from emobeam.pipelines.commands.options import FRACTION, task_option
-from emobeam.schemas.wording import counted, noun
 
 _edition = click.option(
     "--edition", type=click.IntRange(3, 11), required=True, help="ABAW edition whose rules to follow."
@@ -38,7 +37,10 @@ _partition = click.option(
     default="",
     show_default=False,
     metavar="NAME",
-    help="train, validation or test, where LABELS hold several.",
+    help="train, validation, test or all, where LABELS hold several.  [default: validation where there is one]",
+)
+_fit_partition = click.option(
+    "--partition", default="", show_default=False, metavar="NAME", help="Where LABELS hold several.  [default: train]"
 )
 
 
@@ -46,7 +48,9 @@ _partition = click.option(
 @click.argument("output", metavar="OUT")
 @task_option(required=True)
 @_edition
-@click.option("--template", default="", show_default=False, metavar="FILE", help="Organisers' rows, in their order.")
+@click.option(
+    "--template", default="", show_default=False, metavar="FILE", help="Organisers' rows, or a folder of such files."
+)
 @click.option("--threshold", "thresholds", type=FRACTION, multiple=True, help="Binary outputs: one or one each.")
 @click.option(
     "--post", default="", show_default=False, metavar="FILE", help="Post-processing as emobeam tune writes it."
@@ -54,7 +58,10 @@ _partition = click.option(
 @_gate
 @_as_json
 @_quiet
+@click.pass_context
 def submit(
+    ctx: click.Context,
+    /,
     output: str,
     task: str,
     edition: int,
@@ -67,27 +74,25 @@ def submit(
 ) -> None:
     """Writes OUT/submission/TASK/ from the tables in OUT, every row filled.
 
-    A row without a value takes the nearest one of its video, and the task's neutral value where there is none.
+    A row without a value takes the nearest one of its video, and the task's neutral value where there is none. A file
+    of neutral rows alone is refused, and an older one stays; where more than half are neutral, the exit code is 1.
 
     \b
     Example:
       emobeam submit out/ --task au --edition 8 --template CVPR_8th_ABAW_AU_test_set_sample.txt
     """
-    from emobeam.pipelines.challenge.submit import run_submit, submission_data, submission_text
+    from emobeam.pipelines.challenge.submit import keep_counts, run_submit, submission_data, submission_text
+    from emobeam.pipelines.console import make_ui
     from emobeam.schemas.tasks import task_named
 
-    report = run_submit(
-        output, task_named(task), edition, template=template, thresholds=thresholds, post=post, gate=gate
-    )
+    ui, known = make_ui(quiet=quiet), task_named(task)
+    report = run_submit(output, known, edition, ui=ui, template=template, thresholds=thresholds, post=post, gate=gate)
+    keep_counts(output, known, report)
     if as_json:
-        click.echo(json.dumps(submission_data(report), indent=2))
+        click.echo(json.dumps({**submission_data(report), "warnings": ui.warned}, indent=2))
     elif not quiet:
         click.echo(submission_text(report))
-    if report.videos_missing:
-        names = ", ".join(report.videos_missing[:5])
-        count = len(report.videos_missing)
-        text = f"warning: {counted(count, 'name')} {noun(count, 'has', 'have')} no predictions: {names}"
-        click.echo(text, err=True)
+    ctx.exit(1 if report.mostly_neutral else 0)
 
 
 @click.command(cls=SectionedCommand, sections=SCORING, short_help="Would an organiser's scorer read this submission?")
@@ -156,10 +161,11 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
       emobeam score --task va --truth "8th ABAW Annotations/" --partition validation --predictions out/
     """
     from emobeam.pipelines.challenge.score import print_score, run_score
+    from emobeam.pipelines.console import make_ui
     from emobeam.schemas.tasks import task_named
 
     task, truth, predictions = task_named(args.pop("task")), args.pop("truth"), list(args.pop("predictions"))
-    data = run_score(task, truth, predictions, edition=args.pop("edition") or 0, **args)
+    data = run_score(task, truth, predictions, ui=make_ui(quiet=True), edition=args.pop("edition") or 0, **args)
     if as_json:
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
@@ -174,7 +180,14 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
 @_predictions
 @click.option("--output", required=True, metavar="FILE", help="JSON file for --post of submit and score.")
 @_some_edition
-@_partition
+@_fit_partition
+@click.option(
+    "--holdout-of",
+    default="",
+    show_default=False,
+    metavar="HEAD",
+    help="Fit on the videos that this head, which made the predictions, held out of its training.",
+)
 @click.option(
     "--smoothing", type=click.Choice(["none", "box", "gaussian", "median"]), default="box", help="Kind of smoothing."
 )
@@ -184,19 +197,21 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
 def tune(as_json: bool, quiet: bool, **args: Any) -> None:
     """Fits post-processing by the task's own measure and notes the videos used, so that score can tell.
 
-    Fit on a hold-out cut from training data, never on the official validation set that you report.
+    Fit on what the head held out of its training data, never on the official validation set that you report.
 
     \b
     Example:
-      emobeam tune --task au --truth labels/ --partition train --predictions out/ --output au_post.json
+      emobeam tune --task au --truth labels/ --holdout-of heads/au --predictions out/ --output au_post.json
     """
     from emobeam.emo_transforms import storage
     from emobeam.pipelines.challenge.tune import run_tune, tune_summary
+    from emobeam.pipelines.console import make_ui
     from emobeam.schemas.tasks import task_named
 
     task, truth, predictions = task_named(args.pop("task")), args.pop("truth"), list(args.pop("predictions"))
     output = args.pop("output")
-    config = run_tune(task, truth, predictions, output, edition=args.pop("edition") or 0, **args)
+    ui = make_ui(quiet=True)
+    config = run_tune(task, truth, predictions, output, ui=ui, edition=args.pop("edition") or 0, **args)
     if as_json:
         click.echo(storage.read_bytes(output).decode().rstrip())
     elif not quiet:

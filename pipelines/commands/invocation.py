@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,3 +32,51 @@ class Invocation:
         arrow_without_pandas()
         if runner == "direct":
             beam_without_stores()
+
+
+def unquoted_path(words: Sequence[str]) -> str:
+    """What to say of a path with blanks that was typed without quotes, and so reached the command in pieces.
+
+    That is where some of a command's words are, put together by blanks, a path that is there; else ``""``.
+    """
+    for first, word in enumerate(words):
+        if word.startswith("-"):
+            continue
+        for end in range(first + 2, len(words) + 1):
+            path = " ".join(words[first:end])
+            if os.path.exists(path):
+                return f"is {path} meant? A path with blanks has to be quoted: {shlex.quote(path)}"
+    return ""
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> int:  # type: ignore[override]  # of text, which it never is
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(data)
+
+
+def outlive_readers() -> None:
+    """Makes standard output outlive whoever reads it, as ``head`` does: what is left to print goes nowhere then.
+
+    So the command goes on, and its exit code is that of what it did. Only where the output is the process's own.
+    """
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        return
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # Python runs without a buffer, too
+    if not isinstance(raw, io.FileIO):
+        return
+    stream.flush()
+    output = _Output(stream.fileno(), "wb", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        output if raw is stream.buffer else io.BufferedWriter(output),  # type: ignore[arg-type]
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from emobeam.pipelines.commands.help_text import JOBS, SectionedCommand
-from emobeam.pipelines.commands.invocation import Invocation
 from emobeam.pipelines.commands.options import declared, inputs, task_option
 from emobeam.pipelines.job_options import JOB_OPTIONS, PlanOptions
 from emobeam.schemas.options import values_of
@@ -44,7 +43,7 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
     ui = make_ui(quiet=args["quiet"], fps=stage1.dataset.config.sampling.fps)
     result = run_annotate(stage1, stage2, ui)
     show(annotate_summary(result, args["output"], cache_of(args)), as_json=args["as_json"], quiet=args["quiet"])
-    ctx.exit(1 if result.extract.some_failed or result.predict.failed else 0)
+    ctx.exit(1 if result.extract.some_failed or not result.predict.fine else 0)
 
 
 @click.command(cls=SectionedCommand, sections=JOBS, short_help="Stage 1: videos to a feature cache.")
@@ -103,7 +102,7 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     fps = read_dataset(request.features).config.sampling.fps
     result = run_predict(request, make_ui(quiet=args["quiet"], fps=fps))
     show(predict_summary(result, args["output"]), as_json=args["as_json"], quiet=args["quiet"])
-    ctx.exit(1 if result.failed or result.some_failed else 0)
+    ctx.exit(1 if not result.fine or result.some_failed else 0)
 
 
 @click.command("inspect", short_help="What a cache, a head, an output, annotations or people folders hold.")
@@ -114,12 +113,13 @@ def predict(ctx: click.Context, /, **args: Any) -> None:
     "--features", default="", show_default=False, metavar="FEATURES", help="Of a head: does it fit this cache?"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
-@click.pass_obj
-def inspect_(obj: Invocation, path: str, task: str | None, rebuild: bool, features: str, as_json: bool) -> None:
+@click.pass_context
+def inspect_(ctx: click.Context, /, path: str, task: str | None, rebuild: bool, features: str, as_json: bool) -> None:
     """Prints versions, settings, counts, outcomes, distributions and sizes, then what is missing, stale or failed.
 
-    Each problem comes with the command that mends it. Of annotations it prints what the data sets' papers tabulate,
-    of people folders (emobeam render) how many people and crops there are and how often each action unit is.
+    Each problem comes with the command that mends it; where one of them is an error, the exit code is 1. Of annotations
+    it prints what the data sets' papers tabulate, of people folders (emobeam render) how many people and crops there
+    are and how often each action unit is.
 
     \b
     Examples:
@@ -129,7 +129,7 @@ def inspect_(obj: Invocation, path: str, task: str | None, rebuild: bool, featur
       emobeam inspect shipped
       emobeam inspect "8th ABAW Annotations/" --task au
     """
-    obj.load_lightly()
+    ctx.obj.load_lightly()
     from emobeam.pipelines.inspect.describe import describe
     from emobeam.pipelines.inspect.text import print_description
 
@@ -138,6 +138,7 @@ def inspect_(obj: Invocation, path: str, task: str | None, rebuild: bool, featur
         click.echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         print_description(description)
+    ctx.exit(1 if any(problem["level"] == "error" for problem in description.get("problems", ())) else 0)
 
 
 @click.command(cls=SectionedCommand, sections=JOBS, short_help="What extract will take: hours, cache, memory.")
@@ -162,7 +163,7 @@ def plan(ctx: click.Context, /, **args: Any) -> None:
     ui = make_ui(quiet=args["quiet"])
     here = extract_request({**args, "runner": "direct", "verbose": False}, "", named=_named(ctx))
     result = run_plan(PlanRequest(here, **values_of(PlanOptions, args)), ui)
-    for warning in result.warnings:
+    for warning in (*here.notes, *result.warnings):
         ui.warn(warning)
     click.echo(json.dumps(result.to_json(), indent=2) if args["as_json"] else plan_text(result))
     ctx.exit(1 if result.problems else 0)

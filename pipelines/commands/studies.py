@@ -256,7 +256,7 @@ def agree(
     )
     for text in result.summary["unmatched"]:
         click.echo(f"not compared: {text}", err=True)
-    _warn(result.summary)
+    _tell_failed(result.summary)
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
@@ -272,15 +272,13 @@ def _config(args: Mapping[str, Any]) -> StudyConfig:
     return study_config(args)
 
 
-def _warn(summary: Mapping[str, Any]) -> None:
-    for text in summary["warnings"]:
-        click.echo(f"warning: {text}", err=True)
+def _tell_failed(summary: Mapping[str, Any]) -> None:
     for video, text in summary["failed"].items():
         click.echo(f"failed: {video}: {text}", err=True)
 
 
 def _finish(ctx: click.Context, result: StudyResult, lines: list[str], *, as_json: bool, quiet: bool) -> None:
-    _warn(result.summary)
+    _tell_failed(result.summary)
     if as_json:
         click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:

@@ -25,7 +25,7 @@ def describe(path: str, *, rebuild: bool = False, task: str = "", features: str 
 
     Returns:
         ``kind`` (``features``, ``head``, ``output``, ``people``, ``labels``), ``path``, and what there is to tell of
-        that kind; but for labels, ``problems``: what is missing, stale or failed, each with ``level`` (``error``,
+        that kind; ``problems``: what is missing, stale or failed, each with ``level`` (``error``,
         ``warning``, ``note``), ``kind``, ``what``, ``mend`` (a command, or empty) and ``about`` (videos or files).
 
     Raises:

@@ -119,14 +119,7 @@ def _fit(path: str, config: HeadConfig, head: PreparedHead | ReadyRun | None, fe
         return []
     dataset = read_dataset(features)
     try:
-        warnings = check_head(
-            head,
-            features_id=dataset.config.features_id,
-            map_shapes=dict(dataset.map_shapes),
-            rate=dataset.config.sampling.fps,
-            crop_style=dataset.config.crop_style,
-            vectors={"embedding": dataset.embedding, "scores": dataset.scores},
-        )
+        warnings = check_head(head, dataset.offer)
     except EmobeamError as error:
         fresh = extract_command(f"{features.rstrip('/')}-{config.task}", dataset.config, run_records(features))
         own = config.provenance.get("backbone")

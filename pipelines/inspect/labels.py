@@ -10,6 +10,7 @@ from rich.table import Table
 
 from emobeam.emo_transforms.abaw.labels.label_statistics import label_statistics, labelled_tasks
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import where_marked
+from emobeam.pipelines.inspect.problems import Problem
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import TASKS, OutputGroup, task_named
 
@@ -24,7 +25,7 @@ def describe_labels(uri: str, task: str = "") -> dict[str, Any]:
         task: whose annotations; empty: of all tasks that are found there.
 
     Returns:
-        ``kind`` (``labels``), ``path``, and in ``tasks`` by name the partitions of each, see
+        ``kind`` (``labels``), ``path``, ``problems``, and in ``tasks`` by name the partitions of each, see
         :func:`emobeam.emo_transforms.abaw.labels.label_statistics.label_statistics`.
 
     Raises:
@@ -34,7 +35,10 @@ def describe_labels(uri: str, task: str = "") -> dict[str, Any]:
     found = [task_named(task)] if task else labelled_tasks(uri)
     if not found:
         raise EmobeamError(f"{uri}: no annotations of {', '.join(TASKS)} found; name the folder or file, and --task")
-    return {"kind": "labels", "path": uri, "tasks": {entry.name: label_statistics(uri, entry) for entry in found}}
+    lacking: list[str] = []
+    tasks = {entry.name: label_statistics(uri, entry, warn=lacking.append) for entry in found}
+    problems = [Problem("warning", "missing", text).to_json() for text in dict.fromkeys(lacking)]
+    return {"kind": "labels", "path": uri, "tasks": tasks, "problems": problems}
 
 
 def print_labels(description: dict[str, Any]) -> None:
@@ -59,6 +63,8 @@ def print_labels(description: dict[str, Any]) -> None:
                 table.add_row(f"  {output}", *(_output(block, output) for block in blocks))
         console.print(table)
         console.print()
+    for problem in description["problems"]:
+        console.print(f"{problem['level']}: {problem['what']}")
 
 
 def _dropped(table: Table, group: OutputGroup, blocks: Sequence[Mapping[str, Any]]) -> None:

@@ -93,8 +93,8 @@ def _chosen(engine: str, device: str) -> bool:
     return engine == "torch" and device == "cpu"
 
 
-def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
-    """The command that makes a folder of predictions again, as far as ``run.json`` tells.
+def predict_command(run: Mapping[str, Any], features: str, output: str, more: Sequence[str] = ()) -> str:
+    """The command that makes a folder of predictions again, as far as ``run.json`` tells; with ``more`` options.
 
     Where it doesn't say where a head lies, a word in capitals stands for its folder.
     """
@@ -112,7 +112,7 @@ def predict_command(run: Mapping[str, Any], features: str, output: str) -> str:
         value = values[field.path[-1]]
         if value != (usual if field.path[-1] == "engine" else field.default):
             parts += [field.flag, field.written(value)]
-    return command("predict", *parts)
+    return command("predict", *parts, *more)
 
 
 def _named_head(task: str, head: Mapping[str, Any], *, random: bool) -> str:

@@ -18,7 +18,7 @@ from emobeam.emo_transforms.results.studies.spans import read_spans, settle
 from emobeam.emo_transforms.results.studies.study import StudyConfig
 from emobeam.emo_transforms.results.studies.tables import table_of, write_file
 from emobeam.pipelines.console import Ui
-from emobeam.pipelines.results.events import opened, watched
+from emobeam.pipelines.results.events import opened, tell, watched
 from emobeam.schemas.records import EmobeamError
 
 
@@ -109,6 +109,7 @@ def run_agree(
         uri = storage.join(destination, "agreement.json")
         summary["files"].append(uri)
         storage.write_json(uri, summary)
+    tell(study, ui)
     return AgreeResult(units, videos, pairs, summary, study.failed)
 
 

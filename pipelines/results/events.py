@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET
+from emobeam.emo_transforms.inputs.user_tables import MEDIA_OFFSET
 from emobeam.emo_transforms.results.studies.event_rules import Rule, note_of
 from emobeam.emo_transforms.results.studies.events import Event
 from emobeam.emo_transforms.results.studies.study import Study, StudyConfig, StudyTrace, open_study
@@ -84,7 +84,9 @@ def run_events(
             "events": collected.rows,
             "by_unit": {rule.unit: counts[rule.unit] for rule in study.rules.all},
         }
-        return collected.finish(study, summary)
+        done = collected.finish(study, summary)
+    tell(study, ui)
+    return done
 
 
 def opened(output: str, config: StudyConfig | None, ui: Ui | None) -> Study:
@@ -110,6 +112,17 @@ def opened(output: str, config: StudyConfig | None, ui: Ui | None) -> Study:
     finally:
         if under_way:
             ui.finish()
+
+
+def tell(study: Study, ui: Ui | None) -> None:
+    """Tells a Ui what people have to be told of a study."""
+    if ui is None:
+        return
+    for text in study.warnings:
+        if text in study.standing:
+            ui.note(text, study.source.output)
+        else:
+            ui.warn(text)
 
 
 _MANY = 50

@@ -139,7 +139,7 @@ def run_export(request: ExportRequest, ui: Ui) -> ExportResult:
         ui.warn(f"{video}: left out, {reason}")
     for text in output.warnings:
         if "untrained" not in text:
-            ui.warn(text)
+            ui.note(text, request.output)
     written = count - len(job.skipped)
     return ExportResult(request.format, request.destination, written, files, rows, job.skipped, output.warnings)
 

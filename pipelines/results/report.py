@@ -151,7 +151,7 @@ def _truths(request: ReportRequest, found: Gathered, ui: Ui) -> dict[str, TaskTr
     for task in found.tasks:
         try:
             tables = found.listing.parts[task.name].values()
-            truths[task.name] = read_truth(tables, task, request.truth, request.partition)
+            truths[task.name] = read_truth(tables, task, request.truth, request.partition, warn=ui.warn)
         except EmobeamError as error:
             problems.append(f"task {task.name}: {error}")
     if not truths:

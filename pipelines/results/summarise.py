@@ -11,7 +11,7 @@ from emobeam.emo_transforms.results.studies.study import StudyConfig
 from emobeam.emo_transforms.results.studies.summaries import By, summarise
 from emobeam.emo_transforms.results.studies.tables import SUMMARIES, check_destination, table_of
 from emobeam.pipelines.console import Ui
-from emobeam.pipelines.results.events import Collected, StudyResult, opened, watched
+from emobeam.pipelines.results.events import Collected, StudyResult, opened, tell, watched
 from emobeam.schemas.records import UsageError
 
 
@@ -73,7 +73,9 @@ def run_summarise(
         if not collected.rows:
             study.warn("nothing to summarise: no face in the videos that were asked for")
         settings = {**study.settings(), "by": by, "segments": segments}
-        return collected.finish(study, {"settings": settings, "units": units, "rows": collected.rows})
+        done = collected.finish(study, {"settings": settings, "units": units, "rows": collected.rows})
+    tell(study, ui)
+    return done
 
 
 _UNIT = ("video", "subject", "face", "person", "segment", "start")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from emobeam.emo_transforms.prediction.subjects import gather_subjects, read_overrides
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, run_extract
 from emobeam.pipelines.stages.output_folder import check_earlier, list_earlier
@@ -13,7 +14,7 @@ from emobeam.pipelines.stages.run_record import PredictResult
 from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.engines.checks import check_engine
 
-ANNOTATE = Caller("annotate", checks_places=True, told_of_videos=True)
+ANNOTATE = Caller("annotate", checks_places=True)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ def run_annotate(extract: ExtractRequest, predict: PredictRequest, ui: Ui) -> An
         EmobeamError, UsageError: see ``run_extract`` and ``run_predict``.
     """
     check_request(predict)
-    _, tools, _ = head_specs(predict, extract.dataset, ui.say)
+    overrides = read_overrides(predict.subjects) if predict.subjects else {}
+    gather_subjects([video.id for video in extract.videos], inputs=extract.videos, overrides=overrides)
+    _, tools = head_specs(predict, extract.dataset, ui)
     check_earlier(predict, tools, {video.id for video in extract.videos}, list_earlier(predict))
     if extract.engine is not None:
         places = head_places(predict.heads)

@@ -53,6 +53,7 @@ class ExtractRequest:
         videos: see ``emobeam.emo_transforms.extraction.video_plans.find_videos``.
         dataset: has every ``auto`` resolved, see :func:`resolve_config`.
         inputs: what the user wrote, for the record of the run.
+        notes: what there is to warn of in the inputs.
         engine: where the run takes place; None is this machine, as ``local`` says.
     """
 
@@ -60,6 +61,7 @@ class ExtractRequest:
     output: str
     dataset: Dataset
     inputs: Sequence[str] = ()
+    notes: Sequence[str] = ()
     local: LocalConfig = field(default_factory=LocalConfig)
     beam_args: Sequence[str] = ()
     engine: EngineConfig | None = None
@@ -180,6 +182,8 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     run_id = new_run_id()
     config = request.dataset.config
     videos = request.videos
+    for text in request.notes:
+        ui.warn(text)
     if config.backbone.untrained:
         ui.warn(
             f"{config.backbone.name} has no trained weights: it is untrained (seeded), and its features mean nothing"
@@ -203,13 +207,12 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
     check_results(planned, table["video"].to_pylist())
     mine = table.filter(pc.is_in(table["video"], pa.array([video.id for video in videos], pa.string())))
     folders = request.inputs if config.source == "video" and not config.origin.cache_id else ()
-    notes = [*files_left_out(folders), *video_notes(mine)]
-    for text in notes:
+    for text in (*files_left_out(folders), *video_notes(mine)):
         ui.warn(text)
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
     try:
-        _write_run(request, config, result, run, notes)
+        _write_run(request, config, result, run, ui.warned)
     except storage.OutputError:
         if run.segments:
             raise

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import heads_thresholds
-from emobeam.emo_transforms.abaw.submissions.templates import template_names
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import fitted_by
+from emobeam.emo_transforms.abaw.submissions.templates import template_names, template_of
 from emobeam.emo_transforms.abaw.submissions.writing import SubmissionReport, drop_submission
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.failures import read_failures
@@ -25,7 +26,7 @@ from emobeam.emo_transforms.prediction.subjects import Subjects, gather_subjects
 from emobeam.emo_transforms.prediction.video_parts import PredictTools
 from emobeam.emo_transforms.storage.run_mailbox import Exchange, sweep_output
 from emobeam.pipelines.challenge.score import run_score
-from emobeam.pipelines.challenge.submit import run_submit, submission_folder, unknown_text
+from emobeam.pipelines.challenge.submit import RefusedSubmission, run_submit, submission_folder
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.run_origin import new_run_id
 from emobeam.pipelines.stages.graphs.stage_progress import PredictProgress
@@ -42,14 +43,20 @@ from emobeam.pipelines.stages.output_folder import (
     with_people,
 )
 from emobeam.pipelines.stages.predict_request import PredictRequest, check_output, head_places, head_specs
-from emobeam.pipelines.stages.run_record import PredictResult, heads_data, weights_data, write_record
+from emobeam.pipelines.stages.run_record import (
+    PredictResult,
+    heads_data,
+    untrained_warning,
+    weights_data,
+    write_record,
+)
 from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.checks import check_engine
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
-from emobeam.schemas.wording import counted
+from emobeam.schemas.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     from emobeam.emo_transforms.extraction.beam_records import Ends
@@ -66,24 +73,19 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     dataset = read_dataset(request.features)
     check_output(request)
     _check_places(request, ui)
-    specs, tools, warnings = head_specs(request, dataset, ui.say)
+    specs, tools = head_specs(request, dataset, ui)
     untrained = tuple(
         task for task, heads in tools.heads.items() if any(h.config.weights == "untrained" for h in heads)
     )
-    for warning in warnings:
-        ui.warn(warning)
     for task in untrained:
-        ui.warn(f"task {task}: an untrained head (seeded, random) is used, and its values mean NOTHING")
+        ui.warn(untrained_warning(task))
     marks = {task: tools.marks(task) for task in tools.heads}
     segments, every = make_index(request.features)
     table = _wanted(request, every)
     about = set(table["video"].to_pylist())
     of_videos = dataset.config.source == "video"
-    notes_of_inputs = [*video_notes(table), *(unknown_geometry(table) if of_videos else [])]
-    if not request.caller.told_of_videos:
-        for text in notes_of_inputs:
-            ui.warn(text)
-    warnings = [*warnings, *notes_of_inputs]
+    for text in (*video_notes(table), *(unknown_geometry(table) if of_videos else [])):
+        ui.warn(text)
     earlier = list_earlier(request)
     check_earlier(request, tools, about, earlier)
     items = _items(request, table, segments, tools)
@@ -104,15 +106,17 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     if gone := {video for task in tools.heads for video in done - settled.listing.parts.get(task, {}).keys()}:
         what = f"tables of {counted(len(gone), 'video')} ({', '.join(sorted(gone)[:3])})"
         raise RunStopped(f"{request.output}: {what} are no longer there; was it removed while the run went on?")
-    submissions = _submissions(request, tools, ui)
-    scores = _scores(request, tools, ui)
+    submissions, refused = _submissions(request, tools, ui)
+    figures = _scores(request, tools, ui)
     rows = {task: settled.rows[task] for task in tools.heads}
     notes = tuple(people_notes(request, tools, settled.listing, done))
     seconds = time.monotonic() - began
     weights = {"backbone": weights_data(dataset.config.backbone), "heads": heads_data(tools)}
-    result = PredictResult(table, rows, untrained, submissions, scores, failed, seconds, notes, weights, marks)
+    result = PredictResult(
+        table, rows, untrained, submissions, figures, failed, seconds, notes, weights, marks, refused
+    )
     try:
-        write_record(request, dataset, specs, tools, result, settled, warnings, ran.metrics)
+        write_record(request, dataset, specs, tools, result, settled, ui.warned, ran.metrics)
     except storage.OutputError:
         if todo:
             raise  # else nothing was left to do, of which nobody needs a record where none can be written
@@ -177,7 +181,8 @@ def _wanted(request: PredictRequest, table: pa.Table) -> pa.Table:
             raise UsageError("--only names no video")
         matches = match_names(names, ids)
         if matches.missing:
-            raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}")
+            meant = did_you_mean(matches.missing[0], ids)
+            raise UsageError(f"--only: the cache has no video called {', '.join(matches.missing)}{meant}")
         wanted = {video for video, _ in matches.found.values()}
     else:
         wanted = set(ids)
@@ -222,52 +227,57 @@ def _items(
 def _subjects(request: PredictRequest, videos: Sequence[str], tools: PredictTools) -> dict[str, Subjects]:
     names: list[str] = []
     if request.template:
-        for task in tools.heads:
-            names += template_names(request.template, task_named(task), request.edition)
+        for task in map(task_named, tools.heads):
+            names += template_names(template_of(request.template, task, request.edition), task, request.edition)
     overrides = read_overrides(request.subjects) if request.subjects else {}
     return gather_subjects(videos, inputs=request.videos or (), template_names=names, overrides=overrides)
 
 
-def _submissions(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, SubmissionReport]:
+def _submissions(
+    request: PredictRequest, tools: PredictTools, ui: Ui
+) -> tuple[dict[str, SubmissionReport], dict[str, str]]:
+    """Reports of what was written by task, and why nothing was."""
+    submissions: dict[str, SubmissionReport] = {}
+    refused: dict[str, str] = {}
     if not request.edition:
-        return {}
-    submissions = {}
+        return submissions, refused
     predicted = _predicted(request, tools, ui)
-    for name in set(tools.heads).difference(predicted):
-        drop_submission(task_named(name), request.edition, submission_folder(request.output, task_named(name)))
+    for task in map(task_named, set(tools.heads).difference(predicted)):
+        drop_submission(task, request.edition, submission_folder(request.output, task))
     for name in predicted:
-        report = run_submit(
-            request.output,
-            task_named(name),
-            request.edition,
-            template=request.template,
-            thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
-        )
-        submissions[name] = report
-        if report.videos_missing:
-            ui.warn(
-                f"{report.destination}: {len(report.videos_missing)} names have no predictions and hold neutral "
-                f"values, for example {report.videos_missing[0]}"
+        task = task_named(name)
+        try:
+            submissions[name] = run_submit(
+                request.output,
+                task,
+                request.edition,
+                ui=ui,
+                template=template_of(request.template, task, request.edition),
+                fitted=fitted_by(head.config for head in tools.heads[name]),
+                thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
             )
-        if report.unknown:
-            ui.warn(f"{report.destination}: {unknown_text(report)}")
-    return submissions
+        except RefusedSubmission as error:  # the tables are there, and most of the work is done
+            refused[name] = str(error)
+            ui.warn(f"no submission of task {name}: {error}")
+    return submissions, refused
 
 
-def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, float | None]:
+def _scores(request: PredictRequest, tools: PredictTools, ui: Ui) -> dict[str, dict[str, Any]]:
+    """The figures of ``metrics.json`` by task, where labels were given."""
     if not request.truth:
         return {}
     scores = {}
     for name in _predicted(request, tools, ui):
-        data = run_score(
+        scores[name] = run_score(
             task_named(name),
             request.truth,
             [request.output],
+            ui=ui,
             edition=request.edition,
             partition=request.partition,
+            fitted=fitted_by(head.config for head in tools.heads[name]),
             thresholds=heads_thresholds(head.config.thresholds for head in tools.heads[name]),
         )
-        scores[name] = data["score"]
     return scores
 
 

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.submissions.templates import template_names
+from emobeam.emo_transforms.abaw.submissions.templates import template_names, template_of
 from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.folder import check_head
-from emobeam.emo_transforms.networks.heads.fresh_configs import has_ready_head
-from emobeam.emo_transforms.networks.prepared.ensuring import Tell, on_stderr
+from emobeam.emo_transforms.networks.heads.fresh_configs import dropped_scores, has_ready_head
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped, shipped_head
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec
 from emobeam.emo_transforms.prediction.subjects import read_overrides
 from emobeam.emo_transforms.prediction.video_parts import PredictTools, load_tools
+from emobeam.pipelines.console import Ui, command
 from emobeam.runners.children.settings import LocalConfig
 from emobeam.runners.engines.presets import EngineConfig
+from emobeam.schemas.config import NO_BACKBONE
 from emobeam.schemas.predict_config import ChallengeOptions, HeadOptions, PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.tasks import Task, task_named
@@ -30,13 +31,11 @@ class Caller:
         job: its name in ``run.json``.
         owns_output: the folder is the job's own: tables that the run has not made are nobody else's, and go.
         checks_places: it has asked an engine's workers about the places before, with those of its other parts.
-        told_of_videos: it has told of how the videos were read before.
     """
 
     job: str
     owns_output: bool = False
     checks_places: bool = False
-    told_of_videos: bool = False
 
 
 PREDICT = Caller("predict")
@@ -66,48 +65,42 @@ class PredictRequest(HeadOptions, ChallengeOptions):
     faces_given: bool = False
 
 
-def head_specs(
-    request: PredictRequest, dataset: Dataset, tell: Tell = on_stderr
-) -> tuple[tuple[HeadSpec, ...], PredictTools, list[str]]:
-    """The heads of a run with their digests, loaded once to check them, and warnings.
+def head_specs(request: PredictRequest, dataset: Dataset, ui: Ui) -> tuple[tuple[HeadSpec, ...], PredictTools]:
+    """The heads of a run with their digests, loaded once to check them.
 
     Args:
-        tell: gets a line where a head has to be prepared first.
+        ui: gets a line where a head has to be prepared first, and a warning of what it was not made for.
 
     Raises:
         EmobeamError: a head can't be read, or doesn't fit the cache (see ``.networks.heads.files.check_head``).
         UsageError: an unknown task, one that the edition lacks, a head of a task that isn't asked for, or a task that
             has no head.
     """
+    if dataset.config.backbone.name == NO_BACKBONE.name:
+        raise UsageError(
+            f"{request.features}: crops of faces alone are stored there, and heads read what a backbone makes of them: "
+            f"{command('extract', request.features, '--output', 'FEATURES')}, then predict from FEATURES"
+        )
     specs = [HeadSpec(task="", uri=uri) for uri in request.heads if uri not in STAND_INS]
     loaded, engine = [], request.config.engine
     for spec in specs:
-        head = next(iter(load_tools([spec], dataset, engine, tell).heads.values()))[0]
+        head = next(iter(load_tools([spec], dataset, engine, ui.say).heads.values()))[0]
         loaded.append(HeadSpec(head.config.task, spec.uri, head.weights_sha256))
     _check_named(request, loaded)
     named = list(request.tasks) or sorted({spec.task for spec in loaded}) or ["au"]
     wanted = dict.fromkeys(task_named(name).name for name in named)
     check_tasks(request, wanted)
     loaded += _stand_ins(request, dataset, [task for task in wanted if task not in {spec.task for spec in loaded}])
-    tools = load_tools(loaded, dataset, engine, tell)
-    warnings = [
-        warning
-        for heads in tools.heads.values()
-        for head in heads
-        for warning in check_head(
-            head,
-            features_id=dataset.config.features_id,
-            map_shapes=dict(dataset.map_shapes),
-            rate=dataset.config.sampling.fps,
-            crop_style=dataset.config.crop_style,
-            vectors={"embedding": dataset.embedding, "scores": dataset.scores},
-        )
-    ]
+    tools = load_tools(loaded, dataset, engine, ui.say)
+    for head in (head for heads in tools.heads.values() for head in heads):
+        for text in (*check_head(head, dataset.offer), dropped_scores(head.config, dataset.offer)):
+            if text:
+                ui.warn(text)
     specs = []
     for spec in loaded:
         digest = spec.sha256 or tools.heads[spec.task][0].weights_sha256
         specs.append(replace(spec, sha256=digest))
-    return tuple(specs), tools, list(dict.fromkeys(warnings))
+    return tuple(specs), tools
 
 
 STAND_INS = (SHIPPED, UNTRAINED)
@@ -132,7 +125,7 @@ def _stand_ins(request: PredictRequest, dataset: Dataset, tasks: Sequence[str]) 
             uri = SHIPPED
         elif UNTRAINED in asked:
             uri = UNTRAINED
-        elif ours is not None and ours.features_id == dataset.config.features_id:
+        elif ours is not None and ours.features_id in (offer.features_id, offer.maps_id):
             uri = SHIPPED
         elif has_ready_head(task, offer):
             uri = ""
@@ -218,9 +211,17 @@ def check_output(request: PredictRequest) -> None:
 
 def check_tasks(request: PredictRequest, names: Iterable[str]) -> None:
     """Checks edition and template against the tasks of a run; see :func:`check_request` for what it raises."""
-    for name in names:
-        task = task_named(name)
+    asked = [task_named(name) for name in names]
+    for task in asked:
         if request.edition:
             task.forms_of(request.edition)
-        if request.template:
-            template_names(request.template, task, request.edition)
+        try:
+            if template := template_of(request.template, task, request.edition):
+                template_names(template, task, request.edition)
+        except EmobeamError as error:
+            if len(asked) < 2:
+                raise
+            raise EmobeamError(
+                f"{error}. There are several tasks: name a --template for each, or a folder of them; or leave it out, "
+                "and run emobeam submit --task TASK --template FILE for each afterwards"
+            ) from error

@@ -34,23 +34,36 @@ class PredictResult:
         rows: of the predictions tables by task, those of earlier runs included.
         untrained: tasks whose values come from an untrained head.
         submissions: report by task.
-        scores: the challenge's figure by task, where labels were given.
+        figures: what ``metrics.json`` says by task, where labels were given.
         failed: videos that could not be predicted, with the reason.
         notes: what is worth saying of the people in the videos, a line each.
         weights: what made the values: ``backbone``, and ``heads`` by task, each with name, weights and digest.
         marks: by task, outputs that are unknown to the heads, or experimental.
+        refused: by task, why a submission that was asked for was not written.
     """
 
     videos: pa.Table
     rows: Mapping[str, int]
     untrained: tuple[str, ...]
     submissions: Mapping[str, SubmissionReport]
-    scores: Mapping[str, float | None]
+    figures: Mapping[str, Mapping[str, Any]]
     failed: Mapping[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
     weights: Mapping[str, Any] = field(default_factory=dict)
     marks: Mapping[str, Marks] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The challenge's figure by task."""
+        return {task: data["score"] for task, data in self.figures.items()}
+
+    @property
+    def fine(self) -> bool:
+        """Whether every video of the cache has tables, and every submission says something in most of its rows."""
+        neutral = any(report.mostly_neutral for report in self.submissions.values())
+        return not (self.failed or self.refused or neutral)
 
     @property
     def some_failed(self) -> bool:
@@ -68,12 +81,13 @@ def write_record(
     warnings: Sequence[str],
     metrics: RunMetrics,
 ) -> None:
-    """Writes ``run.json``. Heads of tasks that an earlier run predicted stay in it as long as their tables do.
+    """Writes ``run.json``. What it says of other tasks (heads, submissions) stays in it as long as their files do.
 
     Outcomes, rows and subjects are those of all that the folder holds.
     """
     uri = storage.join(request.output, "run.json")
     backbone = dataset.config.backbone
+    random = {untrained_warning(task): f"task {task}: untrained" for task in result.untrained}
     record = {
         "run": new_run_id(),
         "job": request.caller.job,
@@ -81,22 +95,23 @@ def write_record(
         "features_id": dataset.config.features_id,
         "cache_id": dataset.config.cache_id,
         "backbone": weights_data(backbone),
-        "heads": _earlier_heads(request.output, uri) | _heads(specs, tools),
+        "heads": _earlier(request.output, uri, "heads", "predictions") | _heads(specs, tools),
         "marks": {task: marks.to_json() for task, marks in result.marks.items() if marks},
         "config": to_json(request.config),
         "edition": request.edition or None,
-        "warnings": [*warnings, *(f"task {task}: untrained" for task in result.untrained)],
+        "warnings": [*(text for text in warnings if text not in random), *random.values()],
         "outcomes": dict(Counter(settled.videos["outcome"].to_pylist())),
         "not_predicted": dict(result.failed),
         "rows": dict(settled.rows),
         "subjects": sorted(
             {name for own in settled.listing.parts.values() for p in own.values() for name in p.subjects}
         ),
-        "submissions": {
+        "submissions": _earlier(request.output, uri, "submissions", "submission")
+        | {
             task: {**submission_data(report), "weights": _told(tools, task)}
             for task, report in result.submissions.items()
         },
-        "scores": dict(result.scores),
+        "scores": result.scores,
         "runner": request.engine.runner if request.engine else "direct",
         "machine": machine(),
         "versions": versions(),
@@ -104,6 +119,11 @@ def write_record(
         "counters": dict(sorted(metrics.counts.items())),
     }
     storage.write_json(uri, record)
+
+
+def untrained_warning(task: str) -> str:
+    """What people are told of a task whose head is random."""
+    return f"task {task}: an untrained head (seeded, random) is used, and its values mean NOTHING"
 
 
 def weights_data(backbone: BackboneConfig) -> dict[str, str]:
@@ -135,15 +155,16 @@ def _heads(specs: Sequence[HeadSpec], tools: PredictTools) -> dict[str, list[dic
     }
 
 
-def _earlier_heads(output: str, uri: str) -> dict[str, Any]:
+def _earlier(output: str, uri: str, key: str, folder: str) -> dict[str, Any]:
+    """What an earlier record says by task, of tasks that still have files below a folder."""
     if not storage.exists(uri):
         return {}
     try:
-        heads = storage.read_json(uri).get("heads", {})
+        held = storage.read_json(uri).get(key) or {}
     except EmobeamError:  # it is about to be written anew
         return {}
-    there = storage.names(storage.join(output, "predictions"), "")
-    return {task: entries for task, entries in heads.items() if task in there}
+    there = storage.names(storage.join(output, folder), "")
+    return {task: entries for task, entries in held.items() if task in there}
 
 
 def weights_line(data: Mapping[str, Any]) -> str:

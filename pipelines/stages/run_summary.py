@@ -10,10 +10,13 @@ import pyarrow as pa
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.shipped import shipped
+from emobeam.pipelines.challenge.score import of_what
+from emobeam.pipelines.challenge.submit import rows_text
 from emobeam.pipelines.console import command, duration_text
 from emobeam.pipelines.stages.annotate import AnnotateResult
 from emobeam.pipelines.stages.extract import ExtractResult
 from emobeam.pipelines.stages.run_record import PredictResult, weights_data, weights_line
+from emobeam.schemas.config import NO_BACKBONE, BackboneConfig
 from emobeam.schemas.wording import counted
 
 _NAMED = 5
@@ -32,7 +35,7 @@ def extract_summary(result: ExtractResult, features: str) -> dict[str, Any]:
         "untrained": ["backbone"] if result.untrained else [],
         "weights": {"backbone": weights_data(result.backbone)},
         "seconds_of_video": _seconds(result.videos),
-        "next": _next(result.videos, features, command("predict", features, "--output", "OUT")),
+        "next": _next(result.videos, features, _after_extract(result.backbone, features)),
     }
 
 
@@ -46,7 +49,13 @@ def predict_summary(result: PredictResult, output: str) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "predictions": {task: storage.join(output, "predictions", task) for task in result.rows},
         "submissions": {task: report.destination for task, report in result.submissions.items()},
-        "scores": dict(result.scores),
+        "submission_rows": {
+            task: {key: getattr(report, key) for key in ("rows", "exact", "nearest", "neutral")}
+            for task, report in result.submissions.items()
+        },
+        "not_submitted": dict(result.refused),
+        "scores": result.scores,
+        "scored": {task: of_what(data) for task, data in result.figures.items()},
         "record": storage.join(output, "run.json"),
         "untrained": [f"head of task {task}" for task in result.untrained],
         "weights": dict(result.weights),
@@ -91,9 +100,10 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     for task, folder in summary.get("predictions", {}).items():
         lines.append(f"predictions {task}: {folder} ({counted(summary['rows'][task], 'row')})")
     for task, destination in summary.get("submissions", {}).items():
-        lines.append(f"submission {task}: {destination}")
+        lines.append(f"submission {task}: {destination}, {rows_text(**summary['submission_rows'][task])}")
     for task, value in summary.get("scores", {}).items():
         lines.append(f"score {task}: {'undefined' if value is None else f'{value:.4f}'} (metrics.json has it in full)")
+        lines += [f"  {text}" for text in summary["scored"][task]]
     if "features" in summary:
         lines.append(f"features: {summary['features']}")
     lines.append(f"weights: {weights_line(summary['weights'])}")
@@ -125,6 +135,13 @@ def _remedies(summary: dict[str, Any]) -> list[str]:
     if tasks:
         lines.append(f"{', '.join(tasks)}: or train a head of your own (emobeam train) and name it with --head")
     return lines
+
+
+def _after_extract(backbone: BackboneConfig, features: str) -> str:
+    """What goes on with a cache: a backbone first, where it holds crops alone."""
+    if backbone.name == NO_BACKBONE.name:
+        return command("extract", features, "--output", "FEATURES")
+    return command("predict", features, "--output", "OUT")
 
 
 def _next(videos: pa.Table, place: str, line: str, failed: bool = False) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels, scored_partition
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.index import make_index
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
@@ -43,7 +43,7 @@ from emobeam.schemas.wording import noun
 RESULTS_VERSION = 1
 """Version of the layout of ``results.json``."""
 
-COMPARE = Caller("compare", owns_output=True, told_of_videos=True)
+COMPARE = Caller("compare", owns_output=True)
 
 _OWN = {"heads", "official", "results.json", "results.md", "results.png"}
 
@@ -124,7 +124,8 @@ def run_compare(request: CompareRequest, ui: Ui, pool: LocalPool | None = None) 
     if request.truth:
         own = pool or LocalPool(request.local)
         try:
-            truth = list(read_labels(request.truth, task, partition=request.truth_partition))
+            chosen, _ = scored_partition(request.truth, task, request.truth_partition, ui.warn)
+            truth = list(read_labels(request.truth, task, partition=chosen, warn=ui.warn))
             for each, found in zip(trained, figures, strict=True):
                 _add_official(request, each, found, truth, by_label[each.cell.cache], caches, own, ui)
         finally:
@@ -264,7 +265,7 @@ def _add_official(
                 save_head(replace(loaded, config=replace(config, smoothing=0, thresholds=())), plain)
                 untuned = _official(request, replace(ask, output=f"{output}-untuned", heads=(plain,)), (), pool, ui)
         elif config.thresholds:
-            untuned = _score(request, output, ())
+            untuned = _score(request, output, (), ui)
         entry["official"], entry["official_untuned"] = score, untuned
         storage.write_json(noted, {"about": about, "score": score, "untuned": untuned})
         ui.say(
@@ -282,15 +283,16 @@ def _official(
     done = run_predict(replace(ask, caller=COMPARE), ui, pool)
     for video, message in done.failed.items():
         ui.warn(f"{video}: {message}")
-    return _score(request, ask.output, thresholds)
+    return _score(request, ask.output, thresholds, ui)
 
 
-def _score(request: CompareRequest, output: str, thresholds: Sequence[float]) -> float:
+def _score(request: CompareRequest, output: str, thresholds: Sequence[float], ui: Ui) -> float:
     task = request.train.task
     data = run_score(
         task,
         request.truth,
         [output],
+        ui=ui,
         edition=edition_of(task, request.edition),
         partition=request.truth_partition,
         thresholds=thresholds,

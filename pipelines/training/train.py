@@ -131,7 +131,7 @@ def _gathered(request: TrainRequest, ui: Ui) -> Prepared:
     recipe, task = request.recipe, request.task
     start = _start_backbone(request, dataset, ui) if recipe.end_to_end else None
     final = None if start is not None else start_of_head(request, dataset, ui)
-    labels, partition, persons = read_training_labels(request)
+    labels, partition, persons = read_training_labels(request, ui)
     joined = _joined(request, dataset, labels, ui)
     for line in joined.counts.lines():
         ui.say(line)

@@ -8,11 +8,12 @@ from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
 from emobeam.emo_transforms.inputs.people_folders import people_below
 from emobeam.emo_transforms.training.heads.people_labels import read_people_labels
 from emobeam.emo_transforms.training.holdout import training_labels
+from emobeam.pipelines.console import Ui
 from emobeam.pipelines.training.train_output import TrainRequest
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
-def read_training_labels(request: TrainRequest) -> tuple[list[VideoLabels], str, Mapping[str, str]]:
+def read_training_labels(request: TrainRequest, ui: Ui) -> tuple[list[VideoLabels], str, Mapping[str, str]]:
     """Labels, their partition, and who each name is about where the labels tell (people folders do).
 
     Raises:
@@ -32,7 +33,7 @@ def read_training_labels(request: TrainRequest) -> tuple[list[VideoLabels], str,
     if len(places) != 1:
         raise UsageError(f"--labels: several places are for people folders; {places[0]} is none")
     labels, partition = training_labels(
-        places[0], task, partition=request.partition, allow_official=request.allow_official
+        places[0], task, warn=ui.warn, partition=request.partition, allow_official=request.allow_official
     )
     if not labels:
         raise EmobeamError(f"{places[0]}: no labels of task {task.name}")

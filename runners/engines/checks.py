@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from emobeam.emo_transforms import storage
 from emobeam.runners.engines.dataflow import IN_THE_IMAGE, check_dataflow
 from emobeam.runners.engines.jars import asked, check_jar, check_java, check_versions, jar_of
-from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment
+from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment, check_master
 from emobeam.runners.engines.worker_reports import differences
 from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -56,7 +56,7 @@ def check_engine(
             raise UsageError("--runner dataflow needs --project, --region, --temp-location and --image")
         check_dataflow(config.dataflow, inputs=inputs, outputs=outputs)
         return Cluster()
-    _check_named(config)
+    check_master(config)
     here = workers_here(config)
     check_places(config, inputs, outputs, here, warn)
     check_environment(config, here, warn)
@@ -80,12 +80,6 @@ def check_engine(
     check_java()
     check_versions(config, check_jar(config, jar_of(config)), cluster.version, warn)
     return cluster
-
-
-def _check_named(config: EngineConfig) -> None:
-    if not config.master and not config.job_endpoint:
-        example = "--flink-master HOST:8081" if config.runner == "flink" else "--spark-master spark://HOST:7077"
-        raise UsageError(f"--runner {config.runner} needs {example}, or --job-endpoint HOST:PORT of a job server")
 
 
 def check_flink(config: EngineConfig) -> Cluster:

@@ -151,6 +151,13 @@ class EngineConfig:
         return inside is not None or self.job_endpoint == "embed"
 
 
+def check_master(config: EngineConfig) -> None:
+    """Raises :class:`UsageError` where nobody has said which cluster of Flink or Spark is meant."""
+    if config.runner != "dataflow" and not (config.master or config.job_endpoint):
+        example = "--flink-master HOST:8081" if config.runner == "flink" else "--spark-master spark://HOST:7077"
+        raise UsageError(f"--runner {config.runner} needs {example}, or --job-endpoint HOST:PORT of a job server")
+
+
 def worker_environment(text: str, *, embedded: bool) -> WorkerEnvironment:
     """Reads ``process[:COMMAND]``, ``external:HOST:PORT``, ``docker:IMAGE`` or ``loopback``.
 

@@ -28,6 +28,7 @@ class Watch:
     seconds: float = 0.0
     cpu: float = 0.0
     done: int = 0
+    warned: list[str] = field(default_factory=list)
     _begin: float = 0.0
     _cpu: float = 0.0
     _on: bool = False
@@ -36,6 +37,9 @@ class Watch:
         pass
 
     def warn(self, text: str) -> None:
+        pass
+
+    def note(self, text: str, output: str) -> None:
         pass
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:

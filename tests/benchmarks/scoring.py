@@ -26,7 +26,7 @@ begin = time.perf_counter()
 if step == "tune":
     tune(task_named("au"), 8, truth, predictions)
 else:
-    score(task_named("au"), 8, truth, predictions)
+    score(task_named("au"), 8, truth, predictions, warn=print)
 seconds = time.perf_counter() - begin
 print(f"{seconds:.1f} s | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 """

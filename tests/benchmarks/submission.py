@@ -77,8 +77,12 @@ def step(what: str, folder: Path, task: Task) -> int:
     if what == "read":
         return sum(len(frames) for _, frames, _ in read_submission(str(folder / task.form.file), task, edition))
     if task.labels.kind == "rows":
-        return sum(len(video.frames) for file in folder.glob("*.label.txt") for video in read_labels(str(file), task))
-    return sum(len(video.frames) for video in read_labels(str(folder), task))
+        return sum(
+            len(video.frames)
+            for file in folder.glob("*.label.txt")
+            for video in read_labels(str(file), task, warn=print)
+        )
+    return sum(len(video.frames) for video in read_labels(str(folder), task, warn=print))
 
 
 def peak_bytes() -> int:

@@ -70,7 +70,7 @@ def compare(features: Path, labels: Path, levels: int, options: argparse.Namespa
     """Steps per second of both ways round by round, and how many rows reading alone gives."""
     with patch.object(data, "SHAPES", SHAPES):
         made = data.dataset()
-    joined = join_labels(str(features), made, TASK, list(read_labels(str(labels), TASK)))
+    joined = join_labels(str(features), made, TASK, list(read_labels(str(labels), TASK, warn=print)))
     settings = [f"levels={levels}", f"batch={options.batch}", "final_start=random", "drop_invalid=no"]
     recipe = recipe_named("paper", TASK.name, settings)
     faces = tuple(range(len(joined.faces)))

@@ -54,7 +54,11 @@ class Told:
         self.said.append(text)
 
     def warn(self, text: str) -> None:
-        self.warned.append(text)
+        if text not in self.warned:
+            self.warned.append(text)
+
+    def note(self, text: str, output: str) -> None:
+        self.warn(text)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         self.started.append((name, total, items))

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from emobeam.emo_transforms.networks.heads.files import save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.pipelines.cli import cli, main
+from emobeam.schemas.tasks import task_named
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import emobeam
@@ -52,6 +53,12 @@ def test_unknown_things_are_refused(capsys: pytest.CaptureFixture[str], clip: Pa
         (["annotate", clip, *out, "--template", clip], "--template needs --edition"),
         (["annotate", clip, *out, "--task", "emi", "--edition", "9"], "ABAW edition 9 has no task emi"),
         (["annotate", clip, *out, "--crops-fps", "6"], "add --crops"),
+        (
+            ["annotate", clip, *out, "--runner", "flink"],
+            "--runner flink needs --flink-master HOST:8081, or --job-endpoint",
+        ),
+        (["annotate", clip, *out, "--store", "scores"], "a classifier gives scores (emobeam models lists"),
+        (["annotate", clip, *out, "--store", "crops"], "then predict from FEATURES"),
         (["annotate", clip, *out, "--head", tmp_path / "nowhere"], "not a head folder"),
         (["annotate", clip, *out, "--truth", tmp_path / "nowhere"], "--truth"),
         (["annotate", clip, *out, "--backbone", "resnet_of_dreams"], "timm has no such model"),
@@ -144,3 +151,54 @@ def test_help_is_fast_to_import() -> None:
     heavy = ("torch", "apache_beam", "av", "timm", "numba")
     code = f"import sys, emobeam.pipelines.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_who_and_what_stage_2_is_asked_for_is_known_before_stage_1(
+    capsys: pytest.CaptureFixture[str], clip: Path, tmp_path: Path
+) -> None:
+    table, templates = tmp_path / "t.csv", [tmp_path / f"{task}.txt" for task in ("au", "va")]
+    table.write_text(f"video;path;subject\ntalk;{clip};Right\n")
+    for template in templates:
+        template.write_text(f"{task_named(template.stem).form.header}\ntalk/00001.jpg,\n")
+    out, tasks = ["--output", tmp_path / "out"], [*("--task", "au", "--task", "expr", "--head", "untrained")]
+    code, said = code_of(capsys, "annotate", table, *out)
+    assert (code, "unknown subject 'Right': left and right are known;" in said, "did you mean 'right'?" in said) == (
+        2, True, True,
+    )  # fmt: skip
+    asked = ["annotate", clip, *out, *tasks, "--edition", "8", "--template", templates[0]]
+    code, said = code_of(capsys, *asked)
+    hint = "name a --template for each, or a folder of them; or leave it out, and run emobeam submit"
+    assert (code, hint in said) == (2, True)
+    code, said = code_of(capsys, *asked, "--template", templates[1])
+    assert (code, "is of task expr; name one file of it. There are several tasks" in said) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_path_with_blanks_and_without_quotes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "8th ABAW Annotations").mkdir()
+    monkeypatch.chdir(tmp_path)
+    hint = "is 8th ABAW Annotations meant? A path with blanks has to be quoted: '8th ABAW Annotations'"
+    for words in (
+        "score --task au --predictions out --truth 8th ABAW Annotations",
+        "extract 8th ABAW Annotations --output f",
+    ):
+        code, said = code_of(capsys, *words.split())
+        assert (code, hint in said) == (2, True), words
+    assert "meant?" not in code_of(capsys, "extract", "nowhere", "--output", "f")[1]
+
+
+def test_a_reader_that_leaves_changes_no_exit_code(tmp_path: Path) -> None:
+    """``emobeam ... | head -2`` ended with exit code 1."""
+    code = (
+        "import sys, time; from emobeam.pipelines.commands.invocation import outlive_readers; outlive_readers()\n"
+        "for number in range(20_000): print('line', number)\n"
+        "open(sys.argv[1], 'w').close(); sys.exit(3)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "done")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (3, "")
+    assert (tmp_path / "done").exists()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -116,3 +118,28 @@ def test_quiet_says_warnings_alone(capsys: pytest.CaptureFixture[str]) -> None:
 def test_small_texts() -> None:
     assert command("report", "my out/") == "emobeam report 'my out/'"
     assert duration_text(3725.4) == "1:02:05"
+
+
+def test_a_terminal_hears_notes_on_an_output_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is a process of its own, and said the same two lines; a log hears them from each."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def told(output: str, *, terminal: bool = True) -> list[str]:
+        out, text = console(terminal=terminal)
+        ui = _Lines(out)
+        ui.note("AU23 unknown", output)
+        ui.note("AU23 unknown", output)
+        assert ui.warned == ["AU23 unknown"]
+        return text.getvalue().splitlines()
+
+    assert told("out") == ["warning: AU23 unknown"]
+    assert told(str(tmp_path / "out")) == []
+    assert told("other") == ["warning: AU23 unknown"]
+    assert told("out", terminal=False) == ["warning: AU23 unknown"]
+    (kept,) = (tmp_path / "cache" / "emobeam" / "told").iterdir()
+    os.utime(kept, (0, 0))  # of a week ago: that session is over
+    assert told("out") == ["warning: AU23 unknown"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "t.txt"))
+    (tmp_path / "t.txt").touch()  # nothing can be kept there
+    assert told("out") == told("out") == ["warning: AU23 unknown"]

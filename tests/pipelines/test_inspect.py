@@ -112,7 +112,8 @@ def test_a_missing_shard_and_the_command_that_brings_it_back(
     assert "1 segments of 1 videos have no shard" in missing["what"]
     (stale,) = problems(told, "stale")
     assert "1 shards of it are gone" in stale["what"]
-    assert run(stale["mend"], capsys)[0] == 0
+    code, out = run(stale["mend"], capsys)
+    assert (code, "1 segments of 1 videos have no shard" in out) == (1, True)  # the index is mended, shards are missing
     assert not problems(describe(str(features)), "stale")
     (mend,) = {entry["mend"] for entry in problems(describe(str(features)), "missing")}
     assert run(f"{mend} --workers 1 --quiet", capsys)[0] == 0
@@ -239,7 +240,7 @@ def test_failed_videos_are_named(copy: Path, capsys: pytest.CaptureFixture[str])
     (folder / "0000.json").write_text(json.dumps(record | {"permanent": True}))
     assert "damaged for good" in problems(describe(str(copy / "features")), "failed")[0]["what"]
     code, out = run(f"emobeam inspect {copy / 'features'}", capsys)
-    assert code == 0
+    assert code == 1
     assert "failed: lost (no disk)" in out
     assert "mend it: emobeam extract" in out
 
@@ -260,6 +261,7 @@ def test_heads(reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "f00dfeed" in unfit["what"]
     (tmp_path / "other" / "head.safetensors").unlink()
     assert problems(describe(str(tmp_path / "other")), "missing")
+    assert run(f"emobeam inspect {tmp_path / 'other'}", capsys)[0] == 1
     code, out = run(f"emobeam inspect {tmp_path / 'fits'}", capsys)
     assert code == 0
     assert "architecture    tam" in out

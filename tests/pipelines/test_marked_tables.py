@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_
 from emobeam.pipelines.challenge.submit import run_submit, submission_data, submission_text
 from emobeam.schemas.tasks import TASKS
 from tests.emo_transforms.results.exports.made import clip_table, frame_table, put
+from tests.pipelines.runs import Told
 
 MARKS = {"unknown": ["AU23"], "experimental": ["AU6", "AU15"]}
 
@@ -63,10 +65,27 @@ def test_clips_are_marked_too(tmp_path: Path) -> None:
 
 
 def test_a_submission_names_what_is_experimental(output: Path, tmp_path: Path) -> None:
-    report = run_submit(str(output), TASKS["au"], 8)
+    report = run_submit(str(output), TASKS["au"], 8, ui=Told())
     assert (report.unknown, report.experimental) == (["AU23"], ["AU6", "AU15"])
     assert submission_data(report)["experimental"] == ["AU6", "AU15"]
     told = submission_text(report)
     assert "; AU23: unknown to the head, the neutral value in every row; AU6, AU15: experimental: not known" in told
     put(tmp_path, "va", "a", frame_table("va", "a"))
-    assert submission_text(run_submit(str(tmp_path), TASKS["va"], 8)).endswith("neutral)")
+    assert submission_text(run_submit(str(tmp_path), TASKS["va"], 8, ui=Told())).endswith("neutral)")
+
+
+def test_notes_on_an_output_come_once_a_session(tmp_path: Path) -> None:
+    """The same two lines came with every study command of a notebook."""
+    footer = {"unknown": ["AU23"], "experimental": ["AU4"]}
+    for name in ("one", "two"):
+        put(tmp_path / name, "au", "a", frame_table("au", "a"), **footer)
+    jobs = (eb.events, eb.summarise, eb.events)
+    told = []
+    for name in ("one", "two"):
+        for job in jobs:
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                found = job(tmp_path / name)
+            told.append(sum("AU23 unknown" in str(each.message) for each in heard))
+            assert any("AU23 unknown" in text for text in found.summary["warnings"])
+    assert told == [1, 0, 0, 1, 0, 0]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from emobeam.emo_transforms.abaw.submissions.reading import parse_number
-from emobeam.emo_transforms.abaw.submissions.row_formats import RowFormat, is_number, label_format, parse_row
-from emobeam.emo_transforms.abaw.text_files import fields_of, read_lines, read_rows
+from emobeam.emo_transforms.abaw.submissions.row_formats import is_number, label_format, parse_row
+from emobeam.emo_transforms.abaw.text_files import fields_of, plain_name, read_lines, read_rows
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import parse_key, split_row
 from emobeam.schemas.tasks import Task
-
-_log = logging.getLogger(__name__)
 
 
 class LabelRow(NamedTuple):
@@ -41,9 +40,9 @@ def read_label_file(uri: str, name: str, task: Task) -> Iterator[LabelRow]:
         case "rows":
             rows = _placed_rows(uri, name, task)
         case "numbered":
-            rows = _numbered_rows(uri, name, task)
+            rows = _keyed_rows(uri, name, task)
         case "table":
-            rows = _table_rows(uri, task)
+            rows = _keyed_rows(uri, "", task)
         case "bah-clips":
             rows = ((uri, row.line, row.name, 1, (float(row.label),)) for row in read_split(uri, task))
         case "bah-frames":
@@ -87,7 +86,7 @@ def _placed_rows(uri: str, name: str, task: Task) -> Iterator[_Row]:
     """Row i is frame i: so an empty line may only stand at the end, and the header must be there."""
     form = label_format(task)
     lines = read_lines(uri)
-    _check_header(uri, next(lines, (1, "")), task)
+    header = read_header(uri, next(lines, (1, "")), task)
     empty = 0
     for frame, (line, text) in enumerate(lines, start=1):
         if not text:
@@ -95,49 +94,106 @@ def _placed_rows(uri: str, name: str, task: Task) -> Iterator[_Row]:
             continue
         if empty:
             raise EmobeamError(f"{uri}, line {empty}: is empty, so that it isn't clear which frames the next rows mean")
-        yield uri, line, name, frame, _values(uri, line, text, form)
-
-
-def _numbered_rows(uri: str, name: str, task: Task) -> Iterator[_Row]:
-    form = label_format(task)
-    lines = read_rows(uri)
-    _check_header(uri, next(lines, (1, "")), task)
-    for line, text in lines:
-        key, _, rest = text.partition(",")
         try:
-            frame = parse_number(key)
+            values = parse_row(header.split(text, task)[1], form)
         except ValueError as error:
             raise EmobeamError(f"{uri}, line {line}: {error}") from None
-        yield uri, line, name, frame, _values(uri, line, rest, form)
+        yield uri, line, name, frame, values
 
 
-def _table_rows(uri: str, task: Task) -> Iterator[_Row]:
+def _keyed_rows(uri: str, name: str, task: Task) -> Iterator[_Row]:
+    """Rows hold the number of a frame of the named video, or a key."""
     form = label_format(task)
     lines = read_rows(uri)
-    _check_header(uri, next(lines, (1, "")), task)
+    header = read_header(uri, next(lines, (1, "")), task)
     for line, text in lines:
-        key, rest = split_row(task, text)
         try:
-            name, frame = parse_key(task, key)
-        except EmobeamError as error:
+            key, rest = header.split(text, task)
+            video, frame = (name, parse_number(key)) if name else parse_key(task, key)
+            values = parse_row(rest, form)
+        except (EmobeamError, ValueError) as error:
             raise EmobeamError(f"{uri}, line {line}: {error}") from None
-        yield uri, line, name, frame or 1, _values(uri, line, rest, form)
+        yield uri, line, video, frame or 1, values
 
 
-def _values(uri: str, line: int, text: str, form: RowFormat) -> tuple[float, ...]:
-    try:
-        return parse_row(text, form)
-    except ValueError as error:
-        raise EmobeamError(f"{uri}, line {line}: {error}") from None
+@dataclass(frozen=True)
+class Header:
+    """The order of a file's columns, where it isn't the organisers' own.
+
+    Attributes:
+        names: of all columns; empty: the organisers' header.
+        places: where each value of the task stands in a row.
+        key: where the key stands.
+    """
+
+    names: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
+    key: int = 0
+
+    def split(self, text: str, task: Task) -> tuple[str, str]:
+        """The key of a row (``""`` where rows have none), and its values in the task's order.
+
+        Raises:
+            ValueError: other columns than the header names.
+        """
+        if self.names:
+            fields = text.split(",")
+            if len(fields) != len(self.names):
+                raise ValueError(f"expected {len(self.names)} values ({', '.join(self.names)}), found {len(fields)}")
+            key = fields[self.key].strip() if self.key not in self.places else ""
+            return key, ",".join(fields[place] for place in self.places)
+        if task.labels.kind == "table":
+            return split_row(task, text)
+        key, _, rest = text.partition(",") if task.labels.kind == "numbered" else ("", "", text)
+        return key, rest
 
 
-def _check_header(uri: str, first: tuple[int, str], task: Task) -> None:
-    """The first line is the header, whatever it says; but a row there, or one glued to it, would be lost."""
+def read_header(uri: str, first: tuple[int, str], task: Task) -> Header:
+    """What the first line says of the columns: pandas and spreadsheets like to sort them by name.
+
+    Capitals, blanks and underscores don't matter, nor does the zero of ``AU01``.
+
+    Raises:
+        EmobeamError: it isn't the organisers' header, nor the same names in another order; or it names classes in
+            another order, and nobody can know whether the numbers of classes followed them.
+    """
     line, text = first
     wanted = task.labels.header or ""
-    fields = fields_of(text)
-    if fields == fields_of(wanted):
-        return
-    if not text or text.startswith(wanted) or any(map(is_number, fields)):
-        raise EmobeamError(f"{uri}, line {line}: expected the header {wanted!r}, found {text[:80]!r}")
-    _log.warning("%s, line %d: the header is %r, expected %r; read by position", uri, line, text[:200], wanted)
+    names, ours = ([_plain(field) for field in fields_of(each)] for each in (text, wanted))
+    if names == ours:
+        return Header()
+    key = [] if task.labels.kind == "rows" else ours[:1]
+    own = [_plain(name) for name in task.label_columns]
+    written = ours[len(key) :] if len(ours) == len(key) + len(own) else own
+    given = _spelled_out(names, own)
+    for columns in (written, own):
+        if sorted(given) == sorted([*key, *columns]):
+            places = tuple(given.index(name) for name in columns)
+            return Header(tuple(given), places, given.index(key[0]) if key else places[0])
+    said = f"{uri}, line {line}: expected the header {wanted!r}, found {text[:200]!r}"
+    if sorted(names) == sorted(ours):
+        raise EmobeamError(
+            f"{said}: these are the classes in another order, and whether the numbers follow it can't be known; "
+            "number them as the organisers do, under their header"
+        )
+    raise EmobeamError(said + _how_it_differs(names, ours, text))
+
+
+def _spelled_out(names: list[str], columns: list[str]) -> list[str]:
+    """The names of MTL, whose header writes one word for all action units."""
+    units = [name for name in columns if name.startswith("au")]
+    return [inner for name in names for inner in (units if name == "aus" and len(units) > 1 else [name])]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"(?<=[a-z])0+(?=\d)", "", plain_name(name).replace("_", ""))
+
+
+def _how_it_differs(names: list[str], wanted: list[str], text: str) -> str:
+    if not text or any(map(is_number, names)):
+        return "; rows begin below the organisers' header, which counts as a line of its own"
+    if len(names) == 1 and len(wanted) > 1 and (mark := next((mark for mark in ";\t|" if mark in text), "")):
+        return f"; columns are separated by {mark!r}: save it with commas, and points in numbers"
+    lacking, strange = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
+    told = [f"{verb} {', '.join(some)}" for verb, some in (("lacks", lacking), ("has", strange)) if some]
+    return f"; it {' and '.join(told)}" if told else ""

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, label_sources, partitions, read_labels
+from emobeam.emo_transforms.abaw.labels.label_files import read_header
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, Warn, label_sources, partitions, read_labels
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import marked
-from emobeam.emo_transforms.abaw.text_files import fields_of, is_file, read_rows
+from emobeam.emo_transforms.abaw.text_files import is_file, read_rows
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import without_side
 from emobeam.schemas.tasks import TASKS, OutputGroup, Task
@@ -21,7 +22,7 @@ BINS = 20
 _RATE = re.compile(r"[^-]+-(\d+)-\d+x\d+(?:-\d+)?", re.ASCII)
 
 
-def label_statistics(uri: str, task: Task) -> dict[str, dict[str, Any]]:
+def label_statistics(uri: str, task: Task, *, warn: Warn) -> dict[str, dict[str, Any]]:
     """Counts videos, people, frames and labels, per partition.
 
     ``videos`` counts names without ``_left`` and ``_right`` at their end; ``subjects`` counts people as far as names
@@ -30,7 +31,7 @@ def label_statistics(uri: str, task: Task) -> dict[str, dict[str, Any]]:
     (``<id>-<fps>-<width>x<height>``), else null; ``hours_known`` is that of the names that do.
 
     Args:
-        uri: as for :func:`emobeam.emo_transforms.abaw.labels.reading.read_labels`.
+        uri, warn: as for :func:`emobeam.emo_transforms.abaw.labels.reading.read_labels`.
 
     Returns:
         Plain JSON data by partition: ``names``, ``videos``, ``subjects``, ``samples`` (rows), ``hours``,
@@ -43,7 +44,8 @@ def label_statistics(uri: str, task: Task) -> dict[str, dict[str, Any]]:
         EmobeamError: as ``read_labels``.
     """
     return {
-        partition: _statistics(task, read_labels(uri, task, partition=partition)) for partition in partitions(uri, task)
+        partition: _statistics(task, read_labels(uri, task, partition=partition, warn=warn))
+        for partition in partitions(uri, task)
     }
 
 
@@ -71,7 +73,11 @@ def _holds(uri: str, task: Task) -> bool:
         case "bah-clips":
             fields = first.split(",", 2)
             return len(fields) == 3 and fields[0].endswith(".mp4") and fields[1] in ("0", "1")
-    return fields_of(first) == fields_of(task.labels.header or "")
+    try:
+        read_header(source.uri, (1, first), task)
+    except EmobeamError:
+        return False
+    return True
 
 
 def _statistics(task: Task, labels: Iterable[VideoLabels]) -> dict[str, Any]:

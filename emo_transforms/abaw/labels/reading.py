@@ -8,8 +8,7 @@ partition), Hume-Vidmimic2, BAH and DVD. A missing label is a marker (-5, -1) in
 from __future__ import annotations
 
 import fnmatch
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
@@ -20,8 +19,8 @@ from emobeam.emo_transforms.abaw.labels.label_files import LabelRow, read_label_
 from emobeam.emo_transforms.abaw.text_files import Folder, base_name, is_file, list_folder, plain_name
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import Task
+from emobeam.schemas.wording import counted, did_you_mean, noun
 
-_log = logging.getLogger(__name__)
 _ANNOTATIONS = ("annotation.yml", "annotation.yaml", "video_annotation.yaml", "video_annotation.yml")
 
 
@@ -58,7 +57,11 @@ class LabelSource:
     only: frozenset[str] | None = None
 
 
-def read_labels(uri: str, task: Task, *, edition: int = 0, partition: str = "") -> Iterator[VideoLabels]:
+Warn = Callable[[str], None]
+"""Takes one line that people have to be told."""
+
+
+def read_labels(uri: str, task: Task, *, warn: Warn, edition: int = 0, partition: str = "") -> Iterator[VideoLabels]:
     """Yields the labels of all videos, sorted by name.
 
     Files of one video each are read one at a time; files of many are read whole.
@@ -66,6 +69,7 @@ def read_labels(uri: str, task: Task, *, edition: int = 0, partition: str = "") 
     Args:
         uri: the root of the annotations, the task's folder in it, a partition's folder, or a file.
         task: whose labels.
+        warn: told of videos that belong to the partition and have no labels.
         edition: checked to hold the task, where given.
         partition: ``train``, ``validation``, ``test`` or as the folder or file is called; all where empty.
 
@@ -82,7 +86,7 @@ def read_labels(uri: str, task: Task, *, edition: int = 0, partition: str = "") 
         return
     if not partition and task.labels.kind == "bah-frames":  # all videos of the file, in a split list or not
         sources = [LabelSource("", "", sources[0].uri)]
-    rows = sorted((row for source in sources for row in _source_rows(source, task)), key=lambda row: row.name)
+    rows = sorted((row for source in sources for row in _source_rows(source, task, warn)), key=lambda row: row.name)
     for name, group in groupby(rows, key=lambda row: row.name):
         yield _video_labels(task, name, list(group))
 
@@ -92,6 +96,44 @@ def partitions(uri: str, task: Task) -> list[str]:
     found = {source.partition for source in label_sources(uri, task)}
     order = [name for name, _ in task.labels.partitions]
     return sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
+
+
+ALL = "all"
+"""Stands for all partitions where one of them would be taken else."""
+
+
+def scored_partition(uri: str, task: Task, partition: str, warn: Warn) -> tuple[str, list[str]]:
+    """Which labels a figure is of: those that are asked for, else the official validation part where there is one.
+
+    Args:
+        partition: what the user says; :data:`ALL` pools.
+        warn: told where several are pooled.
+
+    Returns:
+        The partition for :func:`read_labels`, and the names of those it stands for, ``""`` being one nobody knows.
+    """
+    if partition == ALL:
+        chosen, there = "", partitions(uri, task)
+    else:
+        chosen, there = chosen_partition(uri, task, partition, "validation")
+    if len(there) > 1:
+        warn(f"{uri}: the labels of {', '.join(there)} are pooled, and papers tell figures of one of them; --partition")
+    return chosen, there
+
+
+def chosen_partition(uri: str, task: Task, partition: str, usual: str) -> tuple[str, list[str]]:
+    """The partition that is asked for, else the usual one where there are several; as :func:`scored_partition`.
+
+    Raises:
+        EmobeamError: no such partition.
+    """
+    there = partitions(uri, task)
+    if partition:
+        label_sources(uri, task, partition=partition)
+        chosen = _partition_named(task, partition) or partition
+    else:
+        chosen = usual if len(there) > 1 and usual in there else ""
+    return chosen, [chosen] if chosen else there
 
 
 def label_sources(uri: str, task: Task, *, partition: str = "") -> list[LabelSource]:
@@ -105,8 +147,13 @@ def label_sources(uri: str, task: Task, *, partition: str = "") -> list[LabelSou
         wanted = _partition_named(task, partition) or partition
         there = sorted({source.partition for source in sources})
         sources = [source for source in sources if source.partition == wanted]
+        if not sources and there == [""]:
+            raise EmobeamError(f"{uri}: nothing there says which labels are of {partition!r}; leave --partition out")
         if not sources:
-            raise EmobeamError(f"{uri}: no partition {partition!r} of task {task.name}; there are {there}")
+            meant = did_you_mean(partition, there)
+            raise EmobeamError(
+                f"{uri}: no partition {partition!r} of task {task.name}; there are {', '.join(there)}{meant}"
+            )
     for one, other in pairwise(sources):
         if one.name and one.name == other.name:
             raise EmobeamError(f"{one.uri} and {other.uri} both hold {one.name!r}; name a --partition")
@@ -114,6 +161,27 @@ def label_sources(uri: str, task: Task, *, partition: str = "") -> list[LabelSou
 
 
 def _all_sources(uri: str, task: Task) -> list[LabelSource]:
+    try:
+        return _sources_in(uri, task)
+    except _NothingThere as error:
+        inside = [inner for inner in list_folder(uri).folders.values() if _has_labels(inner, task)]
+        if not inside:
+            raise
+        raise EmobeamError(f"{error}; they lie one level lower, name {' or '.join(map(repr, inside))}") from None
+
+
+class _NothingThere(EmobeamError):
+    """A folder holds no annotations of a task."""
+
+
+def _has_labels(folder: str, task: Task) -> bool:
+    try:
+        return bool(_sources_in(folder, task))
+    except EmobeamError:
+        return False
+
+
+def _sources_in(uri: str, task: Task) -> list[LabelSource]:
     per_video = task.labels.kind in ("rows", "numbered")
     if is_file(uri):
         file = base_name(uri)
@@ -139,7 +207,7 @@ def _all_sources(uri: str, task: Task) -> list[LabelSource]:
             for name, file in entries.with_extension(extension).items()
         ]
     if not found:
-        raise EmobeamError(f"{uri}: no annotations of task {task.name}; expected {_wanted(task)}")
+        raise _NothingThere(f"{uri}: no annotations of task {task.name}; expected {_wanted(task)}")
     return found
 
 
@@ -164,7 +232,8 @@ def _bah_sources(folder: Folder, where: str, task: Task) -> list[LabelSource]:
         folders.append(list_folder(where.rstrip("/").rpartition("/")[0]))
     annotations = [uri for entries in folders for name, uri in entries.files.items() if name in _ANNOTATIONS]
     if len(annotations) != 1:
-        raise EmobeamError(f"{where}: {len(annotations)} files of labels of task ah; expected one annotation.yml")
+        kind = EmobeamError if annotations else _NothingThere
+        raise kind(f"{where}: {len(annotations)} files of labels of task ah; expected one annotation.yml")
     lists = {
         _partition_named(task, name): uri
         for entries in folders
@@ -177,15 +246,15 @@ def _bah_sources(folder: Folder, where: str, task: Task) -> list[LabelSource]:
     ] or [LabelSource("", "", annotations[0])]
 
 
-def _source_rows(source: LabelSource, task: Task) -> Iterable[LabelRow]:
+def _source_rows(source: LabelSource, task: Task, warn: Warn) -> Iterable[LabelRow]:
     rows = read_label_file(source.uri, source.name, task)
     if source.only is None:
         return rows
     kept = [row for row in rows if row.name in source.only]
     lacking = sorted(source.only - {row.name for row in kept})
     if lacking:
-        text = "%s: %d videos of partition %s have no labels there, for example %r"
-        _log.warning(text, source.uri, len(lacking), source.partition, lacking[0])
+        some = f"{counted(len(lacking), 'video')} of partition {source.partition} {noun(len(lacking), 'has', 'have')}"
+        warn(f"{source.uri}: {some} no labels there, for example {lacking[0]!r}")
     return kept
 
 

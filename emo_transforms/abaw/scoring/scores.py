@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, decide
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, Warn, read_labels, scored_partition
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import unlabelled, unlabelled_text
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, fitted_videos
 from emobeam.emo_transforms.abaw.scoring.measures import (
     Measure,
     VideoSums,
@@ -37,7 +38,7 @@ from emobeam.emo_transforms.prediction.postprocessing import rows_with_value
 from emobeam.schemas.post_config import PostConfig, check_fits, post_to_json
 from emobeam.schemas.published_scores import published_for
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.row_keys import match_names, participant_of, without_side
+from emobeam.schemas.row_keys import participant_of, without_side
 from emobeam.schemas.tasks import Task
 
 LISTED = 5
@@ -220,25 +221,27 @@ def score(
     truth_uri: str,
     predictions_uri: str | Sequence[str],
     *,
+    warn: Warn,
     partition: str = "",
     post: PostConfig | None = None,
     gate: str = "",
     thresholds: Sequence[float] = (),
-    tuned_on: Sequence[str] = (),
-    trained_on: Sequence[str] = (),
+    fitted: FittedVideos | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Score:
     """Scores predictions against labels.
 
     Args:
-        truth_uri, partition: as for :func:`emobeam.emo_transforms.abaw.labels.reading.read_labels`.
+        truth_uri: as for :func:`emobeam.emo_transforms.abaw.labels.reading.read_labels`.
+        warn: told of what makes the figure mean less than it seems to.
+        partition: of the labels, see :func:`emobeam.emo_transforms.abaw.labels.reading.scored_partition`.
         predictions_uri: a submission file or folder, an output of ``emobeam predict``, or a folder of its tables;
             several of the latter two are averaged.
         post: how scores are post-processed; its thresholds take the place of ``thresholds``.
         gate: tables whose confident EXPR scores are preferred (see :class:`PostConfig`).
         thresholds: a second set of figures is measured at these, one per output; the first stays at 0.5.
-        tuned_on, trained_on: names or ids of videos that a head was tuned and trained on.
+        fitted: what the heads were fitted on; None: what the records beside the predictions say.
         resamples, seed: of the bootstrap.
 
     Raises:
@@ -253,18 +256,23 @@ def score(
     uris = [predictions_uri] if isinstance(predictions_uri, str) else list(predictions_uri)
     predictions = open_predictions(uris, task, edition, post=post, gate=gate)
     measure = measure_of(task)
-    labels = list(read_labels(truth_uri, task, edition=edition, partition=partition))
+    chosen, parts = scored_partition(truth_uri, task, partition, warn)
+    labels = list(read_labels(truth_uri, task, edition=edition, partition=chosen, warn=warn))
+    fitted = fitted_videos(uris, task) if fitted is None else fitted
+    fitted = replace(fitted, tuned_on=(*fitted.tuned_on, *(post.tuned_on if post else ())))
     result = score_labels(
         task, edition, measure, labels, predictions, thresholds=thresholds, resamples=resamples, seed=seed
     )
     names = [entry.name for entry in labels]
+    for text in fitted.notes(names):
+        warn(text)
     data = result.data | {
         "truth": truth_uri,
-        "partition": partition,
+        "partition": chosen,
+        "partitions": parts,
         "predictions": uris,
         "postprocessing": post_to_json(post) if post is not None else None,
-        "tuned_on_this_data": _overlap(names, [*(post.tuned_on if post else ()), *tuned_on]),
-        "trained_on_this_data": _overlap(names, trained_on),
+        **fitted.overlap(names),
     }
     return Score(result.value, result.interval, data)
 
@@ -379,15 +387,6 @@ def _video_row(measure: Measure, part: VideoScore) -> dict[str, Any]:
     }
     value = _number(float(task_score(measure, part.every)))
     return {"video": part.name, "score": value, "outputs": outputs, **vars(part.rows)}
-
-
-def _overlap(names: Sequence[str], used: Sequence[str]) -> dict[str, Any] | None:
-    """Labelled videos that were used before, or None."""
-    try:
-        found = sorted(match_names(names, used).found)
-    except EmobeamError:  # ids of several data sets; only equal names can be told then
-        found = sorted(set(names) & set(used))
-    return {"videos": len(found), "first": found[:LISTED]} if found else None
 
 
 def _first(entries: Iterable[str]) -> list[str]:

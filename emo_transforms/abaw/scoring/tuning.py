@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.decisions import decide
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, Warn, read_labels
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, fitted_videos, names_among
 from emobeam.emo_transforms.abaw.scoring.measures import (
     Group,
     Measure,
@@ -65,7 +66,10 @@ def tune(
     truth_uri: str,
     predictions_uri: str | Sequence[str],
     *,
+    warn: Warn,
     partition: str = "",
+    only: Sequence[str] | None = None,
+    fitted: FittedVideos | None = None,
     smoothing: str = "box",
     half_windows: Sequence[int] = HALF_WINDOWS,
     thresholds: Sequence[float] = THRESHOLDS,
@@ -80,6 +84,9 @@ def tune(
 
     Args:
         truth_uri, partition: as for :func:`emobeam.emo_transforms.abaw.labels.reading.read_labels`.
+        warn: told of what makes the fit mean less than it seems to.
+        only: names or ids of videos to fit on; None: all that are labelled and predicted.
+        fitted: what the heads were fitted on; None: what the records beside the predictions say.
         predictions_uri: an output of ``emobeam predict`` or a folder of its tables; several are averaged.
         smoothing: the filter, ``none`` to leave values as they are.
         half_windows, thresholds: the grid; clips aren't smoothed, and thresholds are for yes-or-no outputs alone.
@@ -97,7 +104,14 @@ def tune(
     base = PostConfig(task.name, weights=tuple(weights), smoothing=smoothing if task.scope == "frame" else "none")
     check_fits(base, task)
     halves = sorted(set(half_windows)) if base.smoothing != "none" else [0]
-    videos = _labelled(task, edition, truth_uri, partition, [_opened(uri, task) for uri in uris])
+    labels = list(read_labels(truth_uri, task, edition=edition, partition=partition, warn=warn))
+    if only is not None:
+        kept = set(names_among([entry.name for entry in labels], only))
+        labels = [entry for entry in labels if entry.name in kept]
+    videos = _labelled(truth_uri, labels, [_opened(uri, task) for uri in uris])
+    seen = fitted_videos(uris, task) if fitted is None else fitted
+    if trained := replace(seen, tuned_on=()).notes([entry.name for entry, _, _ in videos]):
+        warn(f"{trained[0]}; --holdout-of HEAD fits on those that it held out")
     gates = _opened(gate, task) if gate else None
     binary = any(group.kind in {"binary", "two_classes"} for group in measure.groups)
     limits = sorted({DECISION, *thresholds}, key=lambda limit: (abs(limit - DECISION), limit)) if binary else [DECISION]
@@ -109,9 +123,9 @@ def tune(
     ]
     ((_, plain),) = _sums(task, measure, videos, PostConfig(task.name, weights=base.weights), 0, [DECISION], None)
     untuned = float(task_score(measure, plain))
-    fitted = _fitted(base, task, measure, trials, untuned, tuple(truth.name for truth, _, _ in videos))
+    found = _fitted(base, task, measure, trials, untuned, tuple(truth.name for truth, _, _ in videos))
     unknown = [name for name in task.outputs if _unknown(name, videos)]
-    return replace(fitted, metrics={**fitted.metrics, "unknown": unknown}) if unknown else fitted
+    return replace(found, metrics={**found.metrics, "unknown": unknown}) if unknown else found
 
 
 def _unknown(output: str, videos: Sequence[Labelled]) -> bool:
@@ -122,11 +136,9 @@ def _unknown(output: str, videos: Sequence[Labelled]) -> bool:
 Labelled = tuple[VideoLabels, list[Series | None], tuple[str, str]]
 
 
-def _labelled(
-    task: Task, edition: int, truth_uri: str, partition: str, tables: Sequence[TablePredictions]
-) -> list[Labelled]:
+def _labelled(truth_uri: str, labels: Sequence[VideoLabels], tables: Sequence[TablePredictions]) -> list[Labelled]:
     """Labels with the series of each set of predictions, of videos that any of them has."""
-    labels = sorted(read_labels(truth_uri, task, edition=edition, partition=partition), key=lambda entry: entry.name)
+    labels = sorted(labels, key=lambda entry: entry.name)
     names = [entry.name for entry in labels]
     found = [table.find(names) for table in tables]
     videos: list[Labelled] = []

@@ -51,12 +51,12 @@ def label_format(task: Task) -> RowFormat:
     return RowFormat(_columns(task, marked=True))
 
 
-def submission_format(task: Task, form: SubmissionForm, *, strict: bool = False) -> RowFormat:
-    """What stands on a row of a submission; markers for missing labels don't."""
+def submission_format(task: Task, form: SubmissionForm) -> RowFormat:
+    """What stands on a row of a submission, for whoever reads one; markers for missing labels don't."""
     columns = _columns(task, marked=False)
     if form.probabilities:
         columns = (Column("p0", 0.0, 1.0, False), Column("p1", 0.0, 1.0, False), *columns)
-    return RowFormat(columns, strict, form.probabilities)
+    return RowFormat(columns, strict=True, probabilities=form.probabilities)
 
 
 class RowError(ValueError):

@@ -9,7 +9,7 @@ example files; only the latter says how many rows are wanted.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from emobeam.emo_transforms.abaw.text_files import fields_of, is_file, list_folder, read_rows
@@ -69,6 +69,48 @@ def template_names(uri: str, task: Task, edition: int = 0) -> list[str]:
     if form.key.per_video:
         return list(read_video_list(uri, task, form))
     return list(dict.fromkeys(row.name for row in read_template(uri, task)))
+
+
+def template_of(named: Sequence[str], task: Task, edition: int = 0) -> str:
+    """The template of a task among files, or folders of files, that are templates of several; ``""`` where none are.
+
+    The only one is taken whatever it is, and whoever reads it says what is wrong with it; of several the one that has
+    the task's header, or where the task has none, its keys.
+
+    Raises:
+        EmobeamError: none fits, or several do.
+        UsageError: the edition has no such task.
+    """
+    form = task.forms_of(edition)[0] if edition else task.form
+    uris = [uri for place in named for uri in _files_in(place, form)]
+    if len(uris) < 2:
+        return uris[0] if uris else ""
+    fitting = [uri for uri in uris if _fits(uri, task, form)]
+    if len(fitting) == 1:
+        return fitting[0]
+    among = f"{len(fitting)} of {', '.join(uris[:5])}" if fitting else f"none of {', '.join(uris[:5])}"
+    raise EmobeamError(f"--template: {among} {'are' if fitting else 'is'} of task {task.name}; name one file of it")
+
+
+def _files_in(place: str, form: SubmissionForm) -> list[str]:
+    if is_file(place):
+        return [place]
+    folder = list_folder(place)
+    if form.key.per_video and folder.with_extension(form.file.rpartition("{name}")[2]):
+        return [place]  # examples, one file per video
+    return [uri for name, uri in folder.files.items() if name.lower().endswith((".txt", ".csv"))] or [place]
+
+
+def _fits(uri: str, task: Task, form: SubmissionForm) -> bool:
+    try:
+        line, text = next(read_rows(uri), (1, ""))
+        if form.key.per_video:
+            read_video_list(uri, task, form)
+        elif not is_header(uri, line, text, task):
+            return task.form.header is None and parse_key(task, row_key(task, text)) is not None
+    except (EmobeamError, OSError):
+        return False
+    return True
 
 
 def read_video_list(uri: str, task: Task, form: SubmissionForm) -> dict[str, int | None]:

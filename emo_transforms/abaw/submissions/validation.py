@@ -5,7 +5,6 @@ Errors are what makes a scorer fail or score other rows than meant; warnings are
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,13 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import fitted_videos
+from emobeam.emo_transforms.abaw.submissions.column_spread import Spread, constant_note
+from emobeam.emo_transforms.abaw.submissions.key_index import KeyIndex
 from emobeam.emo_transforms.abaw.submissions.reading import Submission, find_submissions, parse_number
 from emobeam.emo_transforms.abaw.submissions.row_formats import RowError, RowFormat, parse_row, submission_format
 from emobeam.emo_transforms.abaw.submissions.templates import read_template, read_video_list
 from emobeam.emo_transforms.abaw.text_files import base_name, is_file, read_lines
 from emobeam.emo_transforms.storage import open_read
 from emobeam.schemas.records import EmobeamError
-from emobeam.schemas.row_keys import format_key, parse_key, split_row
+from emobeam.schemas.row_keys import format_key, parse_key, split_row, strange_folders
 from emobeam.schemas.tasks import Task
 from emobeam.schemas.wording import counted
 
@@ -80,9 +82,10 @@ def validate(uri: str, task: Task, edition: int, template: str = "") -> Validati
     notes = _Notes()
     rows = files = 0
     for submission in find_submissions(uri, task, edition):
-        index = _Index()
+        index, spread = KeyIndex(), Spread()
+        expected = submission_format(task, submission.form)
         for name, file in submission.files:
-            _check_file(file, name, submission, task, notes, index)
+            _check_file(file, name, submission, task, expected, notes, index, spread)
         rows += index.rows
         files += len(submission.files)
         where = submission.files[0][1] if len(submission.files) == 1 and is_file(uri) else uri
@@ -92,6 +95,7 @@ def validate(uri: str, task: Task, edition: int, template: str = "") -> Validati
             _check_template(submission.files[0][1], task, template, index, notes)
         else:
             _check_order(submission.files[0][1], task, index, notes, dense=submission.form.dense)
+        _check_sense(where, task, index, spread, expected, notes)
     return ValidationReport(notes.errors, notes.warnings, rows, notes.error_count, notes.warning_count, files)
 
 
@@ -119,46 +123,28 @@ class _Notes:
             findings.append(finding)
 
 
-@dataclass
-class _Rows:
-    """Frames of one name and their lines, in the order of the file."""
-
-    frames: array[int] = field(default_factory=lambda: array("i"))
-    lines: array[int] = field(default_factory=lambda: array("i"))
-
-
-@dataclass
-class _Index:
-    """All rows of a submission or a template whose keys could be read.
-
-    ``spelled`` holds the keys that aren't written as emobeam would write them. ``blocks`` counts runs of one name.
-    """
-
-    names: dict[str, _Rows] = field(default_factory=dict)
-    spelled: dict[tuple[str, int], str] = field(default_factory=dict)
-    apart: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
-    last: str | None = None
-
-    def add(self, name: str, frame: int, line: int) -> None:
-        rows = self.names.get(name)
-        if rows is None:
-            rows = self.names[name] = _Rows()
-        elif name != self.last and name not in self.apart:
-            self.apart[name] = line
-        self.last = name
-        rows.frames.append(frame)
-        rows.lines.append(line)
-
-    def arrays(self, name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        rows = self.names.get(name, _Rows())
-        return np.array(rows.frames, np.int32), np.array(rows.lines, np.int32)
+def _check_sense(where: str, task: Task, index: KeyIndex, spread: Spread, expected: RowFormat, notes: _Notes) -> None:
+    """What a scorer reads well, and nobody can mean."""
+    if columns := spread.constant([column.name for column in expected.columns]):
+        notes.warn("constant", where, None, constant_note(columns))
+    for text in fitted_videos([where], task).notes(list(index.names)):
+        notes.warn("fitted", where, None, text)
+    if note := strange_folders(task, index.names):
+        notes.warn("folder", where, None, note)
 
 
-def _check_file(file: str, name: str, submission: Submission, task: Task, notes: _Notes, index: _Index) -> None:
+def _check_file(
+    file: str,
+    name: str,
+    submission: Submission,
+    task: Task,
+    expected: RowFormat,
+    notes: _Notes,
+    index: KeyIndex,
+    spread: Spread,
+) -> None:
     """All that shows within one file: encoding, header, keys, values."""
     form = submission.form
-    expected = submission_format(task, form, strict=True)
     _check_bytes(file, notes)
     before = index.rows
     header = form.header
@@ -169,7 +155,7 @@ def _check_file(file: str, name: str, submission: Submission, task: Task, notes:
                 header = None
                 continue
             index.rows += 1
-            _check_row(file, line, text, name, index.rows - before, task, submission, expected, notes, index)
+            _check_row(file, line, text, name, index.rows - before, task, submission, expected, notes, index, spread)
     except EmobeamError as error:  # not text; read_lines has named file and line
         notes.error("text", "", None, str(error))
     if index.rows == before:
@@ -186,7 +172,8 @@ def _check_row(
     submission: Submission,
     expected: RowFormat,
     notes: _Notes,
-    index: _Index,
+    index: KeyIndex,
+    spread: Spread,
 ) -> None:
     kind = submission.form.key.kind
     frame: int | None = place
@@ -205,7 +192,7 @@ def _check_row(
         if kind == "image" and key != format_key(task, name, frame):
             index.spelled[name, frame or 1] = key
     try:
-        parse_row(values, expected)
+        spread.add_row(parse_row(values, expected))
     except RowError as error:
         notes.error(error.kind, file, line, str(error))
 
@@ -243,7 +230,7 @@ def _check_header(file: str, line: int, text: str, header: str, notes: _Notes) -
         notes.error("header", file, line, f"expected the header {header!r}, found {text[:200]!r}")
 
 
-def _check_order(file: str, task: Task, index: _Index, notes: _Notes, *, dense: bool) -> None:
+def _check_order(file: str, task: Task, index: KeyIndex, notes: _Notes, *, dense: bool) -> None:
     """Without a template: rows twice; rows apart, out of order or skipped as far as frames tell."""
     for name, line in index.apart.items():
         if task.scope == "frame":
@@ -265,9 +252,9 @@ def _check_order(file: str, task: Task, index: _Index, notes: _Notes, *, dense: 
             notes.warn("skipped", file, None, text)
 
 
-def _check_template(file: str, task: Task, template: str, index: _Index, notes: _Notes) -> None:
+def _check_template(file: str, task: Task, template: str, index: KeyIndex, notes: _Notes) -> None:
     """With a template: the same keys, in the same order, spelled alike."""
-    wanted = _Index()
+    wanted = KeyIndex()
     for row in read_template(template, task):
         wanted.rows += 1
         wanted.add(row.name, row.frame or 1, row.line)
@@ -295,7 +282,7 @@ def _check_template(file: str, task: Task, template: str, index: _Index, notes: 
         _check_sequence(file, task, wanted, index, notes)
 
 
-def _check_sequence(file: str, task: Task, wanted: _Index, index: _Index, notes: _Notes) -> None:
+def _check_sequence(file: str, task: Task, wanted: KeyIndex, index: KeyIndex, notes: _Notes) -> None:
     """Where two indexes of the same keys first differ in order."""
     for (name, frame, line), (other, number, place) in zip(_in_order(index), _in_order(wanted), strict=False):
         if (name, frame) != (other, number):
@@ -305,7 +292,7 @@ def _check_sequence(file: str, task: Task, wanted: _Index, index: _Index, notes:
             return
 
 
-def _in_order(index: _Index) -> Iterator[tuple[str, int, int]]:
+def _in_order(index: KeyIndex) -> Iterator[tuple[str, int, int]]:
     """Rows by line. Names that stand together, the usual case, need no sorting."""
     if not index.apart:
         for name, rows in index.names.items():
@@ -321,7 +308,7 @@ def _in_order(index: _Index) -> Iterator[tuple[str, int, int]]:
         yield name, frame, line
 
 
-def _check_spelling(file: str, task: Task, wanted: _Index, index: _Index, notes: _Notes) -> None:
+def _check_spelling(file: str, task: Task, wanted: KeyIndex, index: KeyIndex, notes: _Notes) -> None:
     for name, frame in wanted.spelled.keys() | index.spelled.keys():
         if name not in wanted.names or name not in index.names:
             continue
@@ -335,7 +322,7 @@ def _check_spelling(file: str, task: Task, wanted: _Index, index: _Index, notes:
 
 
 def _check_videos(
-    uri: str, task: Task, submission: Submission, template: str, index: _Index, notes: _Notes, *, whole: bool
+    uri: str, task: Task, submission: Submission, template: str, index: KeyIndex, notes: _Notes, *, whole: bool
 ) -> None:
     """One file per video: the files that are wanted, as many rows as are wanted."""
     files = dict(submission.files)

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.abaw.decisions import checked_thresholds
+from emobeam.emo_transforms.abaw.decisions import checked_thresholds, decide
+from emobeam.emo_transforms.abaw.submissions.column_spread import Spread
 from emobeam.emo_transforms.abaw.submissions.row_formats import DECIMALS, format_rows
 from emobeam.emo_transforms.abaw.submissions.templates import read_template, read_video_list, template_names
 from emobeam.schemas.records import EmobeamError
@@ -59,6 +60,9 @@ class SubmissionReport:
         files: all files written.
         unknown: outputs that nobody taught the heads: the neutral value stands in their rows.
         experimental: outputs that the heads say are not to be relied on, for one of the videos at least.
+        names: of the videos whose rows have values, as the file calls them.
+        unasked: the template's names for a person of a video whose tables were made without that person.
+        constant: columns that hold one value in every row of a file that has many, ``unknown`` ones left out.
     """
 
     rows: int
@@ -70,6 +74,26 @@ class SubmissionReport:
     files: list[str]
     unknown: list[str] = field(default_factory=list)
     experimental: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    unasked: list[str] = field(default_factory=list)
+    constant: list[str] = field(default_factory=list)
+
+    @property
+    def mostly_neutral(self) -> bool:
+        """Whether more than half of the rows say nothing."""
+        return 2 * self.neutral > self.rows
+
+
+class OnlyNeutralRows(EmobeamError):
+    """A submission that would say nothing is not written, and what is there stays.
+
+    Attributes:
+        report: what it would have been.
+    """
+
+    def __init__(self, report: SubmissionReport) -> None:
+        super().__init__(f"{report.destination}: not written, no row would have a value")
+        self.report = report
 
 
 class _Block(NamedTuple):
@@ -92,7 +116,7 @@ def write_submission(
     thresholds: Sequence[float] = (),
     decimals: int | None = DECIMALS,
 ) -> SubmissionReport:
-    """Writes a submission; each of its files appears as a whole or not at all.
+    """Writes a submission; each of its files appears as a whole or not at all, and refusing it removes nothing.
 
     One video's predictions are in memory at a time, as long as the template keeps its rows together. Where the
     edition wants one file per video, files of earlier runs that aren't written again are removed.
@@ -110,7 +134,8 @@ def write_submission(
 
     Raises:
         UsageError: the edition has no such task, or thresholds don't fit.
-        EmobeamError: the template is unusable, a name in it may mean several videos, or there is no row to write.
+        EmobeamError: the template is unusable, a name in it may mean several videos, or there is no row to write, or
+            only such as say nothing (:class:`OnlyNeutralRows`).
     """
     limits = checked_thresholds(task, thresholds)
     pairs = sorted(set(tables))
@@ -139,8 +164,11 @@ class _Rows:
     nearest: int = 0
     neutral: int = 0
     missing: dict[str, None] = field(default_factory=dict)
+    unasked: list[str] = field(default_factory=list)
+    valued: dict[str, None] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     experimental: set[str] = field(default_factory=set)
+    spread: Spread = field(default_factory=Spread)
 
     def texts(self, block: _Block) -> Iterator[str]:
         """The lines of a block."""
@@ -155,8 +183,10 @@ class _Rows:
             self.neutral += count
             filled = np.tile(np.array(self.task.neutral, np.float32), (count, 1))
         else:
+            self.valued[block.name] = None
             self.exact += own
             self.nearest += count - own
+        self.spread.add(decide(self.task, filled, self.limits))
         values = format_rows(self.task, self.form, filled, self.limits, self.decimals)
         if self.form.key.kind == "place":
             return (f"{text}\n" for text in values)
@@ -167,9 +197,25 @@ class _Rows:
         rows = self.exact + self.nearest + self.neutral
         unknown = [name for name in self.task.outputs if name in self.unknown]
         doubtful = [name for name in self.task.outputs if name in self.experimental]
-        return SubmissionReport(
-            rows, self.exact, self.nearest, self.neutral, list(self.missing), destination, files, unknown, doubtful
+        unknown_columns = {*unknown, *(group.name for group in self.task.groups if set(group.outputs) <= self.unknown)}
+        constant = [name for name in self.spread.constant(self.task.label_columns) if name not in unknown_columns]
+        found = SubmissionReport(
+            rows,
+            self.exact,
+            self.nearest,
+            self.neutral,
+            list(self.missing),
+            destination,
+            files,
+            unknown,
+            doubtful,
+            list(self.valued),
+            self.unasked,
+            constant,
         )
+        if rows and self.neutral == rows:
+            raise OnlyNeutralRows(found)
+        return found
 
 
 def _write_one(rows: _Rows, destination: str, pairs: list[tuple[str, str]], template: str) -> SubmissionReport:
@@ -177,7 +223,7 @@ def _write_one(rows: _Rows, destination: str, pairs: list[tuple[str, str]], temp
     task = rows.task
     # What can be wrong with a template shows here, before anything is written; its rows are read a second time below.
     if template:
-        places = match_names(template_names(template, task), [video for video, _ in pairs]).found
+        places = _template_places(rows, template_names(template, task), pairs)
         blocks = _template_blocks(task, template, places, rows.predictions)
     else:
         blocks = _own_blocks(task, _own_places(task, rows.form, pairs), rows.predictions)
@@ -196,12 +242,12 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
     """A folder with one file per video."""
     task, (below, _, pattern) = rows.task, rows.form.file.rpartition("/")
     destination = storage.join(folder, below)
-    places = _own_places(task, rows.form, pairs)
+    places: Mapping[str, tuple[str, str]] = _own_places(task, rows.form, pairs)
     wanted: dict[str, int | None] = dict.fromkeys(sorted(places))
     if template:
         wanted = read_video_list(template, task, rows.form)
-        places = dict(match_names(wanted, [video for video, _ in pairs]).found)
-    written = []
+        places = _template_places(rows, wanted, pairs)
+    files: dict[str, bytes] = {}
     for name, listed in wanted.items():
         known = rows.predictions(*places[name]) if name in places else None
         predicted = int(known.frames.max()) if known is not None and len(known.frames) else 0
@@ -212,16 +258,18 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
         frames = np.arange(1, count + 1, dtype=np.int64)
         block = _Block(name, [str(frame) for frame in frames.tolist()], frames, known)
         uri = storage.join(destination, pattern.format(name=name))
-        storage.write_bytes(uri, "".join([f"{rows.form.header}\n", *rows.texts(block)]).encode())
-        written.append(uri)
-    if not written:
+        files[uri] = "".join([f"{rows.form.header}\n", *rows.texts(block)]).encode()
+    if not files:
         raise EmobeamError(f"{destination}: not written, there are no predictions of task {task.name}")
-    _drop_others(folder, rows.form, written)
-    return rows.report(destination, written)
+    report = rows.report(destination, list(files))  # which may refuse: so nothing is written before
+    for uri, data in files.items():
+        storage.write_bytes(uri, data)
+    _drop_others(folder, rows.form, files)
+    return report
 
 
 def drop_submission(task: Task, edition: int, folder: str) -> None:
-    """Removes the files that :func:`write_submission` left in a folder: they would be taken for those of a later run.
+    """Removes a submission whose predictions are gone: it would be taken for that of a later run.
 
     Raises:
         UsageError: the edition has no such task.
@@ -231,6 +279,16 @@ def drop_submission(task: Task, edition: int, folder: str) -> None:
             _drop_others(folder, form, ())
         else:
             storage.remove(storage.join(folder, form.file))
+
+
+def _template_places(
+    rows: _Rows, names: Iterable[str], pairs: Sequence[tuple[str, str]]
+) -> Mapping[str, tuple[str, str]]:
+    """The table that each of a template's names means; notes those that mean a person without one."""
+    there = set(pairs)
+    found = match_names(names, [video for video, _ in pairs]).found
+    rows.unasked += [name for name, place in found.items() if place not in there]
+    return found
 
 
 def _drop_others(folder: str, form: SubmissionForm, written: Collection[str]) -> None:
@@ -315,6 +373,11 @@ def _own_places(task: Task, form: SubmissionForm, pairs: Sequence[tuple[str, str
         name = format_name(task, *pair)
         if form.key.per_video:  # the name of a file
             name = name.rpartition("/")[2]
+        if any(character == "," or not character.isprintable() for character in name):
+            raise EmobeamError(
+                f"{name!r} can't be a key: a comma or a line break in it would break rows; rename the video, or give a "
+                "template"
+            )
         if name in places:
             raise EmobeamError(f"{name!r} in the submission would mean {places[name]} and {pair}; give a template")
         places[name] = pair

@@ -98,8 +98,14 @@ def check_outputs(backbone: BackboneDescription, store: Sequence[str]) -> None:
         if name != "crops" and name not in given:
             raise UsageError(
                 f"--store {name}: {backbone.config.name} with weights {backbone.config.weights} gives no {name}, "
-                f"only {' and '.join(given)}; use --store {','.join(given)}"
+                f"only {' and '.join(given)}: {_instead(name, given)}"
             )
+
+
+def _instead(name: str, given: Sequence[str]) -> str:
+    others = f"--store {','.join(given)} is what it can do"
+    kind = {"scores": "a classifier gives scores", "maps": "a MobileNetV4 gives maps"}.get(name)
+    return f"{kind} (emobeam models lists published ones, for --backbone-weights); {others}" if kind else others
 
 
 def embed(backbone: Backbone, crops: Sequence[NDArray[np.uint8]], wanted: Sequence[str], batch: int) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_from_json, map_shape
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.heads.running import RunningHead
 from emobeam.emo_transforms.networks.weights_digest import arrays_sha256
 from emobeam.emo_transforms.storage import join, read_bytes
@@ -49,20 +48,8 @@ def _wide(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def check_head(
-    head: RunningHead,
-    *,
-    features_id: str,
-    map_shapes: Mapping[str, Sequence[int]],
-    rate: float,
-    crop_style: str,
-    vectors: Mapping[str, int] = MappingProxyType({}),
-) -> list[str]:
-    """Whether a head may run on a cache.
-
-    Args:
-        features_id, map_shapes, rate, crop_style: of the cache.
-        vectors: lengths of the vectors (``embedding``, ``scores``) that the cache stores.
+def check_head(head: RunningHead, offer: Offer) -> list[str]:
+    """Whether a head may run on what a cache offers. What it reads decides; other columns don't matter.
 
     Returns:
         Warnings: what differs from the data the head was made for without forbidding its use.
@@ -70,23 +57,24 @@ def check_head(
     Raises:
         EmobeamError: other features, or maps or vectors that the cache lacks.
     """
-    config = head.config
-    if features_id != config.features_id:
+    config, vectors = head.config, offer.vectors
+    if config.features_id not in (offer.features_id, offer.features_of(head.inputs)):
         raise EmobeamError(
-            f"head {config.name!r} was made for features {config.features_id}, the cache holds {features_id}:"
+            f"head {config.name!r} was made for features {config.features_id}, the cache holds {offer.features_id}:"
             " another backbone, weights, input size or normalisation; extract again with the head's backbone,"
-            " or take a head made for this cache" + _own_backbone(config.provenance.get("backbone"))
+            " or take a head made for this cache" + _own_backbone(config)
         )
-    if missing := [name for name in head.maps if name not in map_shapes]:
+    if missing := [name for name in head.maps if name not in offer.map_shapes]:
+        store = "" if offer.map_shapes else f"--store {','.join(['maps', *vectors])} "
         raise EmobeamError(
             f"head {config.name!r} reads the maps {','.join(head.maps)}, the cache lacks {','.join(missing)};"
-            f" extract with --maps {','.join(head.maps)}"
+            f" extract with {store}--maps {','.join(head.maps)}"
         )
     for name in head.maps:
-        if map_shape(map_shapes[name]) != config.map_shapes[name]:
+        if map_shape(offer.map_shapes[name]) != config.map_shapes[name]:
             raise EmobeamError(
                 f"head {config.name!r} reads map {name} of shape {config.map_shapes[name]},"
-                f" the cache holds {map_shape(map_shapes[name])}"
+                f" the cache holds {map_shape(offer.map_shapes[name])}"
             )
     needed = config.vector_lengths
     if absent := [name for name in needed if not vectors.get(name)]:
@@ -98,21 +86,23 @@ def check_head(
         if vectors[name] != length:
             raise EmobeamError(f"head {config.name!r} reads {name} of length {length}, the cache holds {vectors[name]}")
     warnings = []
-    if rate != config.rate:
-        warnings.append(f"head {config.name!r} was made for {_rate(config.rate)}, the cache holds {_rate(rate)}")
-    if crop_style != config.crop_style:
+    if offer.rate != config.rate:
+        warnings.append(f"head {config.name!r} was made for {_rate(config.rate)}, the cache holds {_rate(offer.rate)}")
+    if offer.crop_style != config.crop_style:
         warnings.append(
-            f"head {config.name!r} was made for {config.crop_style!r} crops, the cache holds {crop_style!r} ones"
+            f"head {config.name!r} was made for {config.crop_style!r} crops, the cache holds {offer.crop_style!r} ones"
         )
     return warnings
 
 
-def _own_backbone(about: object) -> str:
-    """What else to say of a head whose backbone was trained with it."""
-    if not isinstance(about, dict):
-        return ""
-    file = about.get("file", BACKBONE_FILE)
-    return f"; this head brings its own backbone: extract with --backbone-weights HEAD/{file}"
+def _own_backbone(config: HeadConfig) -> str:
+    """What else to say of the backbone of a head, as far as it tells: one that was trained with it, or before."""
+    about = config.provenance.get("backbone")
+    if isinstance(about, dict):
+        file = about.get("file", BACKBONE_FILE)
+        return f"; this head brings its own backbone: extract with --backbone-weights HEAD/{file}"
+    weights = config.provenance.get("backbone_weights")
+    return f"; its backbone is --backbone {config.backbone} --backbone-weights {weights}" if weights else ""
 
 
 def read_file(uri: str) -> bytes:

@@ -17,6 +17,7 @@ from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tables import VECTORS
 from emobeam.schemas.task_form import Task
+from emobeam.schemas.tasks import TASKS, task_named
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "tam": {},
@@ -85,7 +86,7 @@ def new_config(
         task=task.name,
         outputs=task.outputs,
         scope=task.scope,
-        features_id=offer.features_id,
+        features_id=offer.features_of(inputs),
         map_shapes={name: map_shape(offer.map_shapes[name]) for name in maps},
         architecture=architecture,
         levels=len(maps),
@@ -130,6 +131,30 @@ def ready_config(task: Task, offer: Offer) -> HeadConfig:
         name=f"{task.name}-{offer.backbone}-ready",
         weights="untrained" if offer.backbone_weights == "untrained" else f"scores of {offer.backbone}",
     )
+
+
+def dropped_scores(config: HeadConfig, offer: Offer) -> str:
+    """What to warn of where classes are chosen from a backbone's own scores: those that the task hasn't, and lacks.
+
+    The softmax is over the classes chosen, so what the backbone would have given to another one goes to these.
+
+    Returns:
+        A sentence, ``""`` where every class of the one is a class of the other.
+    """
+    group = next((group for group in task_named(config.task).groups if group.kind == "class"), None)
+    if config.architecture != "ready" or group is None:
+        return ""
+    names = {_plain(name) for task in TASKS.values() for name in task.outputs}
+    dropped = [name for name in offer.score_names if _plain(name) not in names]
+    lacking = [name for name, index in zip(config.outputs, config.indices, strict=True) if index < 0]
+    parts = [
+        *(
+            [f"its class {', '.join(dropped)} is dropped before the softmax, so such faces get other classes"]
+            * bool(dropped)
+        ),
+        *([f"{', '.join(lacking)} is unknown to it and never chosen"] * bool(lacking)),
+    ]
+    return f"task {config.task} is read off the scores of {offer.backbone}: {'; '.join(parts)}" if parts else ""
 
 
 def has_ready_head(task: Task, offer: Offer) -> bool:

@@ -224,7 +224,9 @@ def warnings_of(found: Gathered) -> tuple[list[str], list[str]]:
     for task, entries in sorted(heads.items()):
         if any(entry.get("weights") == "untrained" for entry in entries):
             untrained.append(f"head of task {task}")
-    others = [str(text) for text in found.run.get("warnings") or [] if not str(text).endswith(": untrained")]
+    scores = (figures for figures in found.metrics.values() if isinstance(figures, Mapping))
+    told = [text for record in (found.run, *found.extracts[-1:], *scores) for text in record.get("warnings") or []]
+    others = [text for text in dict.fromkeys(map(str, told)) if not text.endswith(": untrained")]
     for task, entries in sorted(heads.items()):
         for entry in entries:
             text = f"{entry.get('name')} {entry.get('weights')}".lower()

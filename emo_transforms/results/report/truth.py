@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels
+from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, Warn, read_labels, scored_partition
 from emobeam.emo_transforms.abaw.scoring.measures import measure_of
 from emobeam.emo_transforms.abaw.scoring.predicted_series import TablePredictions
 from emobeam.emo_transforms.abaw.scoring.scores import score_labels
@@ -52,13 +52,14 @@ class TaskTruth:
     labels: Mapping[Place, VideoLabels] = field(default_factory=dict)
 
 
-def read_truth(parts: Iterable[Part], task: Task, truth: str, partition: str = "") -> TaskTruth:
+def read_truth(parts: Iterable[Part], task: Task, truth: str, partition: str = "", *, warn: Warn) -> TaskTruth:
     """Reads labels and scores the tables of a task; tables that can't be read are left out.
 
     Raises:
         EmobeamError: no labels of this task there, or none of a predicted video.
     """
-    labels = list(read_labels(truth, task, partition=partition))
+    chosen, _ = scored_partition(truth, task, partition, warn)
+    labels = list(read_labels(truth, task, partition=chosen, warn=warn))
     predictions = TablePredictions(
         task, {(part.video, subject): part.uri for part in parts for subject in part.subjects}
     )

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.inputs.user_tables import read_table
 from emobeam.emo_transforms.results.studies.face_series import Trace
-from emobeam.emo_transforms.results.studies.spans import read_table, who_in
+from emobeam.emo_transforms.results.studies.spans import who_in
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.row_keys import match_names

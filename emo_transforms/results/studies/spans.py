@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +11,8 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.inputs.listing import asked
-from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, since_first_frame
+from emobeam.emo_transforms.inputs.user_tables import MEDIA_OFFSET, number_in, read_table
+from emobeam.emo_transforms.results.media_clock import since_first_frame
 from emobeam.emo_transforms.results.studies.elan_files import ElanFile, read_eaf
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
@@ -63,69 +60,6 @@ class Spans:
     def of(self, video: str, subject: str, face: int) -> list[Span]:
         """The stretches that hold for a face."""
         return [span for span in self.by_video.get(video, ()) if span.is_about(subject, face)]
-
-
-def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file (commas, semicolons or tabs; UTF-8, byte-order mark or not) as text by column.
-
-    Names of columns are in small letters except where ``needed`` spells them otherwise. Each row has its line number
-    under ``""``. Between semicolons or tabs numbers may have decimal commas (``0,4``), as spreadsheets write them in
-    many countries; in columns of seconds and of outputs they become points.
-
-    Raises:
-        UsageError: a column is missing, a row has more cells than the header, or it is no CSV file; names ``option``.
-        EmobeamError: no such file.
-    """
-    try:
-        text = storage.read_bytes(uri).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise EmobeamError(f"{option} {uri}: no such file") from error
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise UsageError(f"{option} {uri}: not a CSV file in UTF-8 ({error})") from error
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    header = [name.strip() for name in next(reader, [])]
-    names = [name.lower() if name.lower() in _KNOWN else name for name in header]
-    missing = [name for name in needed if name not in names]
-    if missing:
-        raise UsageError(f"{option} {uri}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
-    rows = []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            if any(cell.strip() for cell in cells[len(names) :]):
-                raise UsageError(
-                    f"{option} {uri}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns; numbers "
-                    "with decimal commas need semicolons between the columns"
-                )
-            row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
-            if delimiter != ",":
-                row |= {name: cell.replace(",", ".") for name, cell in row.items() if _decimal_comma(name, cell)}
-            rows.append(dict.fromkeys(names, "") | row | {"": str(reader.line_num)})
-    return rows
-
-
-_OF_STRETCHES = ("video", "subject", "face", "person", "number", "start", "end", "label")
-_OF_CODING = ("unit", "onset", "offset", "value", "frame", "time", "tier", MEDIA_OFFSET)
-_KNOWN = frozenset((*_OF_STRETCHES, *_OF_CODING))
-_SECONDS = frozenset(("start", "end", "onset", "offset", "time"))
-
-
-def _decimal_comma(column: str, cell: str) -> bool:
-    measured = column in _SECONDS or column not in _KNOWN
-    return measured and re.fullmatch(r"[+-]?\d*,\d+", cell, re.ASCII) is not None
-
-
-def number_in(row: Mapping[str, str], column: str, uri: str, option: str) -> float:
-    """A finite number of a row; raises :class:`UsageError` naming file and line."""
-    try:
-        value = float(row[column])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        why = ": write it with a decimal point" if "," in row[column] else ""
-        raise UsageError(f"{option} {uri}, line {row['']}: {column} '{row[column]}' is no number{why}")
-    return value
 
 
 def who_in(row: Mapping[str, str], uri: str, option: str) -> tuple[str | None, int | None]:

@@ -89,6 +89,7 @@ class Study:
             :meth:`traces` goes on.
         progress: called with every video that is done, and whether it could be read.
         warnings: what people have to be told.
+        standing: those of them that say no more than what the output's own summary said: marks of single outputs.
         offsets: place of the first frame on the media's own clock in s by video, where it is known.
     """
 
@@ -100,6 +101,7 @@ class Study:
     speech: Spans | None
     warnings: list[str]
     failed: dict[str, str] = field(default_factory=dict)
+    standing: Sequence[str] = ()
     progress: Callable[[str, bool], None] = lambda video, fine: None
     offsets: Mapping[str, float] = field(default_factory=dict)
 
@@ -214,7 +216,8 @@ def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, i
         warnings.append(f"baselines are made without {', '.join(unread[:5])}, whose tables can't be read")
     if source.untrained:
         warnings.append(f"task {source.task.name}: an untrained head made these predictions; the values mean nothing")
-    warnings += source.marks.notes(source.task.name)
+    standing = source.marks.notes(source.task.name)
+    warnings += standing
     if not source.heads and rules.rules and not config.thresholds:
         warnings.append(
             f"run.json of {output} doesn't name the heads of task {source.task.name}, so their thresholds are unknown: "
@@ -225,7 +228,7 @@ def open_study(output: str, config: StudyConfig, progress: Callable[[str, int, i
     if config.baseline.method != "none" and config.baseline.scale == "subtract" and not config.thresholds:
         warnings.append("thresholds are the head's and apply to what is left above the baseline; see --threshold")
     failed = dict(source.failed)
-    return Study(config, source, rules, persons, baselines, speech, warnings, failed, offsets=offsets)
+    return Study(config, source, rules, persons, baselines, speech, warnings, failed, standing, offsets=offsets)
 
 
 def _needed(source: Source, persons: Persons) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET
+from emobeam.emo_transforms.inputs.user_tables import MEDIA_OFFSET
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tables import FOOTER_KEY
 

@@ -45,7 +45,7 @@ def head_config(task: Task, dataset: Dataset, recipe: Recipe, seed: int, *, fina
         outputs=task.outputs,
         scope=task.scope,
         activation=task.activation,
-        features_id=dataset.config.features_id,
+        features_id=dataset.offer.features_of(inputs),
         map_shapes={name: dataset.map_shapes[name] for name in maps},
         architecture=recipe.architecture,
         form=recipe.form,

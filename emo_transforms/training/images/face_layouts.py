@@ -16,7 +16,7 @@ import pandas as pd
 from fsspec import AbstractFileSystem
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
+from emobeam.emo_transforms.inputs.crop_layouts import is_image
 from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
@@ -153,7 +153,7 @@ def _split_of(name: str) -> str:
 
 
 def _is_picture(name: str) -> bool:
-    return posixpath.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+    return is_image(name)
 
 
 def _read_folder(

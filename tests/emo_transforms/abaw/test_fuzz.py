@@ -130,7 +130,7 @@ def test_annotation_files(task: Task) -> None:
     def read() -> oracle.Data:
         return {
             (found.name, frame): tuple(row)
-            for found in read_labels(file, task)
+            for found in read_labels(file, task, warn=pytest.fail)
             for frame, row in zip(found.frames.tolist(), found.values.tolist(), strict=True)
         }
 

@@ -86,7 +86,7 @@ def test_labels(
         file = place / (f"{name}{extension}" if name else names.get(task.labels.kind, "table.csv"))
         file.write_bytes((text + tail).replace("\n", newline).encode(mark))
         uri = folder if name or task.labels.kind == "bah-frames" else file
-    found = list(read_labels(str(uri), task))
+    found = list(read_labels(str(uri), task, warn=pytest.fail))
     assert [video.name for video in found] == [video.name for video in wanted]
     for video, expected in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(video.frames, expected.frames)

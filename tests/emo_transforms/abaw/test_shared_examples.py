@@ -34,7 +34,7 @@ def test_annotations(name: str, root: str, parts: list[str]) -> None:
     task, uri = TASKS[name], str(SHARED / "annotations" / root)
     assert partitions(uri, task) == parts
     for part in parts:
-        texts = label_files(task, list(read_labels(uri, task, partition=part)))
+        texts = label_files(task, list(read_labels(uri, task, partition=part, warn=pytest.fail)))
         files = {source.name: Path(source.uri).read_text() for source in label_sources(uri, task, partition=part)}
         assert texts == files
 
@@ -42,14 +42,16 @@ def test_annotations(name: str, root: str, parts: list[str]) -> None:
 def test_bah_annotations() -> None:
     root = SHARED / "annotations" / "BAH_ABAW8"
     text = next(root.rglob("annotation.yml")).read_text()
-    videos = list(read_labels(str(root), TASKS["ah"]))
+    videos = list(read_labels(str(root), TASKS["ah"], warn=pytest.fail))
     assert len(videos) == sum(not line.startswith(" ") for line in text.splitlines())
     for video in videos:  # the file has a field more, of unknown content, with a comment
         assert bah_text(video) in text
         assert video.frames[0] == 1
         assert video.valid.all()
     assert [
-        video.name for part in ("train", "validation") for video in read_labels(str(root), TASKS["ah"], partition=part)
+        video.name
+        for part in ("train", "validation")
+        for video in read_labels(str(root), TASKS["ah"], partition=part, warn=pytest.fail)
     ]
     for split in root.rglob("default-split/*.txt"):
         rows = list(read_split(str(split), TASKS["ah"]))
@@ -63,7 +65,7 @@ def test_bah_clips() -> None:
         (source,) = label_sources(str(root), task, partition=part)
         rows = list(read_split(source.uri, task))
         assert "".join(f"{row.name},{row.label},{row.transcript}\n" for row in rows) == Path(source.uri).read_text()
-        labels = list(read_labels(str(root), task, partition=part))
+        labels = list(read_labels(str(root), task, partition=part, warn=pytest.fail))
         assert [(video.name, video.values.tolist()) for video in labels] == [(row.name, [[row.label]]) for row in rows]
     assert "," in next(iter(read_split(label_sources(str(root), task, partition="train")[0].uri, task))).transcript
 
@@ -132,9 +134,9 @@ def test_templates(file: Path) -> None:
 def test_labels_are_the_values_of_the_files() -> None:
     """A second look at some of the values, by hand."""
     root = str(SHARED / "annotations" / "8th_ABAW_Annotations")
-    va = {video.name: video for video in read_labels(root, TASKS["va"], partition="train")}
+    va = {video.name: video for video in read_labels(root, TASKS["va"], partition="train", warn=pytest.fail)}
     np.testing.assert_array_equal(va["video900_right"].valid[:, 0], [False, False, True, True])
     np.testing.assert_allclose(va["video900_right"].values[2:], [[0.4, 0.1], [0.41, 0.12]], rtol=1e-6)
-    expr = {video.name: video for video in read_labels(root, TASKS["expr"])}
+    expr = {video.name: video for video in read_labels(root, TASKS["expr"], warn=pytest.fail)}
     np.testing.assert_array_equal(expr["900-30-640x360"].values[:, 0], [0, 0, -1, 4, 4, 7])
     assert not {"video900_right"} & expr.keys()

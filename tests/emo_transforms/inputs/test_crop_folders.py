@@ -42,7 +42,9 @@ def test_affwild2_folders_and_missing_frames(tmp_path: Path) -> None:
         "cropped_aligned/video900_left/00003.jpg",
         "new_50_vids/901/00001.jpeg",
     )
-    videos = resolve_crops([str(tmp_path / "cropped_aligned"), str(tmp_path / "new_50_vids")], "affwild2")
+    videos = resolve_crops(
+        [str(tmp_path / "cropped_aligned"), str(tmp_path / "new_50_vids")], "affwild2", warn=pytest.fail
+    )
     assert [(video.id, video.kind, video.time_uri) for video in videos] == [
         ("900-30-640x360", "crops", ""),
         ("901", "crops", ""),
@@ -59,14 +61,14 @@ def test_affwild2_folders_and_missing_frames(tmp_path: Path) -> None:
 
 def test_emi_numbers_are_numbers(tmp_path: Path) -> None:
     make(tmp_path, *(f"00007/{n}.jpg" for n in (0, 1, 2, 10, 9, 100)))
-    [video] = resolve_crops([str(tmp_path)], "emi")
+    [video] = resolve_crops([str(tmp_path)], "emi", warn=pytest.fail)
     assert video.id == "00007"
     assert list_crops(video, "emi") == [(n + 1, f"{n}.jpg") for n in (0, 1, 2, 9, 10, 100)]
 
 
 def test_bah_folders_end_in_mp4(tmp_path: Path) -> None:
     make(tmp_path, *(f"{BAH}/frame-{n}.jpg" for n in (0, 1, 10, 2)))
-    [video] = resolve_crops([str(tmp_path)], "bah")
+    [video] = resolve_crops([str(tmp_path)], "bah", warn=pytest.fail)
     assert video.id == BAH.removesuffix(".mp4")
     assert video.uri == str(tmp_path / BAH)
     assert list_crops(video, "bah") == [
@@ -79,7 +81,7 @@ def test_bah_folders_end_in_mp4(tmp_path: Path) -> None:
 
 def test_one_folder_of_images_is_a_video(tmp_path: Path) -> None:
     make(tmp_path, "x/video7/00001.jpg")
-    [video] = resolve_crops([str(tmp_path / "x/video7")], "affwild2")
+    [video] = resolve_crops([str(tmp_path / "x/video7")], "affwild2", warn=pytest.fail)
     assert (video.id, video.uri) == ("video7", str(tmp_path / "x/video7"))
 
 
@@ -89,7 +91,9 @@ def test_raw_videos_supply_times(tmp_path: Path) -> None:
     make(
         tmp_path, "raw/batch1/video9.mp4", "raw/batch2/7_1.avi", "raw/batch2/video10_left.mp4", "raw/batch2/video10.mp4"
     )
-    videos = resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "raw"))
+    told: list[str] = []
+    videos = resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "raw"), warn=told.append)
+    assert told == [f"--videos {tmp_path}/raw: no raw video, so no times, for 1 of 5 crop folders: set/unknown"]
     assert {video.id: video.time_uri for video in videos} == {
         "set/7_1": str(tmp_path / "raw/batch2/7_1.avi"),
         "set/unknown": "",
@@ -99,19 +103,37 @@ def test_raw_videos_supply_times(tmp_path: Path) -> None:
     }
 
 
+def test_a_wrong_folder_of_raw_videos_is_refused(tmp_path: Path) -> None:
+    """All times were null, without a word."""
+    make(tmp_path, "crops/video9/00001.jpg", "crops/video10/00001.jpg", "wrong/other.mp4")
+    with pytest.raises(
+        UsageError, match=r"no video there is called as one of the 2 folders .*\(video10, video9\); it holds other"
+    ):
+        resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "wrong"), warn=pytest.fail)
+
+
+def test_folders_without_images_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "crops/a/v/00001.jpg", "crops/a/u/Thumbs.db", "crops/.hidden/x/00001.txt")
+    (tmp_path / "crops" / "empty").mkdir()
+    told: list[str] = []
+    videos = resolve_crops([str(tmp_path / "crops")], "affwild2", warn=told.append)
+    assert [video.id for video in videos] == ["a/v"]
+    assert told == [f"{tmp_path}/crops: 2 folders without images, which give no rows: a/u, empty"]
+
+
 def test_longer_ends_decide_between_raw_videos(tmp_path: Path) -> None:
     make(tmp_path, "crops/1/a/q.mp4/frame-0.jpg", "crops/1/b/q.mp4/frame-0.jpg", "raw/1/a/q.mp4", "raw/1/b/q.mp4")
-    videos = resolve_crops([str(tmp_path / "crops")], "bah", videos=str(tmp_path / "raw"))
+    videos = resolve_crops([str(tmp_path / "crops")], "bah", videos=str(tmp_path / "raw"), warn=pytest.fail)
     assert [video.time_uri for video in videos] == [str(tmp_path / f"raw/1/{x}/q.mp4") for x in "ab"]
     make(tmp_path, "crops/2/q/frame-0.jpg")
     with pytest.raises(EmobeamError, match="1/a/q, 1/b/q"):
-        resolve_crops([str(tmp_path / "crops")], "bah", videos=str(tmp_path / "raw"))
+        resolve_crops([str(tmp_path / "crops")], "bah", videos=str(tmp_path / "raw"), warn=pytest.fail)
 
 
 def test_one_id_in_two_roots(tmp_path: Path) -> None:
     make(tmp_path, "x/1/00001.jpg", "y/1/00001.jpg")
     with pytest.raises(UsageError) as error:
-        resolve_crops([str(tmp_path / "x"), str(tmp_path / "y")], "affwild2")
+        resolve_crops([str(tmp_path / "x"), str(tmp_path / "y")], "affwild2", warn=pytest.fail)
     assert str(tmp_path / "x/1") in str(error.value)
     assert str(tmp_path / "y/1") in str(error.value)
 
@@ -119,13 +141,13 @@ def test_one_id_in_two_roots(tmp_path: Path) -> None:
 def test_what_cannot_be_meant(tmp_path: Path) -> None:
     make(tmp_path, "x/clip.mp4")
     with pytest.raises(UsageError, match="affwild2, emi, bah"):
-        resolve_crops([str(tmp_path)], "other")
+        resolve_crops([str(tmp_path)], "other", warn=pytest.fail)
     with pytest.raises(UsageError, match="holds no images"):
-        resolve_crops([str(tmp_path)], "emi")
+        resolve_crops([str(tmp_path)], "emi", warn=pytest.fail)
     with pytest.raises(UsageError, match="no such"):
-        resolve_crops([str(tmp_path / "y")], "emi")
+        resolve_crops([str(tmp_path / "y")], "emi", warn=pytest.fail)
     with pytest.raises(UsageError, match="no input"):
-        resolve_crops([], "emi")
+        resolve_crops([], "emi", warn=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +206,7 @@ def test_a_store(tmp_path: Path) -> None:
     root = f"/crops-{tmp_path.name}"
     try:
         store.put(str(tmp_path / "v"), f"{root}/v", recursive=True)
-        [video] = resolve_crops([f"memory:/{root}"], "affwild2")
+        [video] = resolve_crops([f"memory:/{root}"], "affwild2", warn=pytest.fail)
         images = list_crops(video, "affwild2")
         assert (video.id, images) == ("v", [(1, "00001.jpg"), (3, "00003.png")])
         local = Video(id="v", uri=str(tmp_path / "v"), kind="crops")
@@ -235,5 +257,5 @@ def test_the_organisers_layouts() -> None:
         ),
     }
     for layout, (folder, expected) in cases.items():
-        videos = resolve_crops([str(EXAMPLES / folder)], layout)
+        videos = resolve_crops([str(EXAMPLES / folder)], layout, warn=pytest.fail)
         assert {video.id: [n for n, _ in list_crops(video, layout)] for video in videos} == expected

@@ -99,7 +99,7 @@ def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
         (["a.mp4"], "{}/missing", "no such file or folder"),
         (["a.mp4"], "{}/*.avi", "no video matches"),
         (["x/a.mp4"], "{}/*", "folders only"),
-        (["a.mp4"], "{}/missing.csv", "no such table"),
+        (["a.mp4"], "{}/missing.csv", "no such file"),
         (["a.mp4"], "nowhere://bucket/a.mp4", "nowhere"),
     ],
 )
@@ -193,15 +193,43 @@ def test_one_id_for_two_paths_of_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([["name", "path"], ["v", "a.mp4"]], "no column 'video'.*name, path"),
+        ([["name", "path"], ["v", "a.mp4"]], "no column video; it has name, path"),
         ([["video", "path"], ["v", "a.mp4"], ["", "b.mp4"]], "row 2 names no video"),
         ([["video"]], "has no rows"),
-        ([], "no column 'video'"),
+        ([], "no column video"),
     ],
 )
 def test_bad_tables(tmp_path: Path, rows: list[list[str]], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         resolve_inputs([write_csv(tmp_path / "t.csv", rows)])
+
+
+def test_tables_of_spreadsheets(tmp_path: Path) -> None:
+    """Semicolons and tabs, as programs write them where commas are decimal; a program's own file is refused."""
+    for name, mark in (("t.csv", ";"), ("t.tsv", "\t")):
+        (tmp_path / name).write_text(f"Video{mark}path{mark}Subject\nv{mark}0,5.mp4{mark}left\n")
+        (video,) = resolve_inputs([str(tmp_path / name)])
+        assert (video.id, video.uri, video.subject) == ("v", str(tmp_path / "0,5.mp4"), "left")
+    for name in ("t.xlsx", "t.ods"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+        with pytest.raises(UsageError, match=rf"{name}: a spreadsheet program's own file; save it as CSV"):
+            resolve_inputs([str(tmp_path / name)])
+    (tmp_path / "u.csv").write_text("vidio,path\nv,a.mp4\n")
+    with pytest.raises(UsageError, match="no column video; it has vidio, path; did you mean 'vidio'"):
+        resolve_inputs([str(tmp_path / "u.csv")])
+
+
+def test_a_folder_of_pictures_names_the_layout(tmp_path: Path) -> None:
+    for layout, names in (("affwild2", "00001 00002"), ("emi", "0 1"), ("bah", "frame-0 frame-1"), ("", "a b")):
+        folder = tmp_path / (layout or "others") / "v"
+        folder.mkdir(parents=True)
+        for name in names.split():
+            (folder / f"{name}.jpg").touch()
+        way = f"add --crops {layout}" if layout else r"--crops affwild2\|emi\|bah takes them if they are named so"
+        with pytest.raises(
+            UsageError, match=rf"holds no video .*, but 2 pictures like .*\.jpg: for crops of faces {way}"
+        ):
+            resolve_inputs([str(folder.parent)])
 
 
 def test_a_table_that_is_none(tmp_path: Path) -> None:
@@ -233,8 +261,10 @@ def test_only_names(tmp_path: Path) -> None:
     assert ids(tmp_path, only="14-30-1920x1080") == ["batch1/14-30-1920x1080"]
     assert ids(tmp_path, only="video49_left, 00012.mp4") == ["batch1/video49", "raw/00012"]
     assert ids(tmp_path, only="a/b/c.mp4") == ["x/a/b/c"]
-    with pytest.raises(UsageError, match="no input is called 12"):
-        ids(tmp_path, only="00012,12")
+    with pytest.raises(UsageError, match="no input is called 13"):
+        ids(tmp_path, only="00012,13")
+    with pytest.raises(EmobeamError, match=r"'12' means no video, but is it 'raw/00012'\? .* drop their zeros"):
+        ids(tmp_path, only="12")
 
 
 def test_only_ambiguous(tmp_path: Path) -> None:

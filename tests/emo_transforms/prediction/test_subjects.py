@@ -16,13 +16,22 @@ def test_a_video_no_one_speaks_of_has_its_main_face() -> None:
 
 def test_subjects_of_input_tables() -> None:
     inputs = [Video("a", "a.mp4", subject="right, left"), Video("b", "b.mp4"), Video("c", "c.mp4", subject=",Ann")]
-    found = gather_subjects(["a", "b", "c", "d"], inputs=inputs)
+    found = gather_subjects(["a", "b", "c", "d"], inputs=inputs, overrides={"c": {"Ann": 1}})
     assert {video: subjects.names for video, subjects in found.items()} == {
         "a": ("left", "right"),
         "b": ("",),
         "c": ("", "Ann"),
         "d": ("",),
     }
+
+
+def test_subjects_that_nobody_knows_are_refused() -> None:
+    """They got a table without a single value."""
+    for name, hint in (("Right", "; did you mean 'right'?"), ("lefft", "; did you mean 'left'?"), ("Ann", "")):
+        with pytest.raises(UsageError) as refusal:
+            gather_subjects(["a"], inputs=[Video("a", "a.mp4", subject=name)])
+        text = f"a: unknown subject '{name}': left and right are known; --subjects FILE says who other names mean{hint}"
+        assert str(refusal.value) == text
 
 
 def test_subjects_of_templates() -> None:
@@ -76,8 +85,8 @@ def test_a_subjects_file(tmp_path: Path) -> None:
         ("video,subject,person\na,left,-1\n", "line 2: person '-1'"),
         ("video,subject,person\na,left,²\n", "line 2: person '²'"),
         ("video,subject,person\na,left,\n", "line 2: person ''"),
-        ("", "not a CSV file"),
-        ('video,subject,person\n"a,left,0\n', "not a CSV file"),
+        ("", "no column video, subject, person; it has none"),
+        ('video,subject,person\n"a,left,0\n', "line 2: person ''"),
     ],
 )
 def test_a_subjects_file_that_makes_no_sense_is_named(tmp_path: Path, content: str, words: str) -> None:

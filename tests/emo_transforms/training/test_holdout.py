@@ -138,11 +138,11 @@ def labels(root: Path, **partitions: list[str]) -> str:
 
 def test_the_training_partition_is_taken_and_no_other(tmp_path: Path) -> None:
     uri = labels(tmp_path, train=["a", "b"], validation=["c"])
-    found, partition = training_labels(uri, AU)
+    found, partition = training_labels(uri, AU, warn=pytest.fail)
     assert ([entry.name for entry in found], partition) == (["a", "b"], "train")
     with pytest.raises(UsageError, match="allow-official-validation"):
-        training_labels(uri, AU, partition="validation")
-    found, partition = training_labels(uri, AU, partition="validation", allow_official=True)
+        training_labels(uri, AU, partition="validation", warn=pytest.fail)
+    found, partition = training_labels(uri, AU, partition="validation", allow_official=True, warn=pytest.fail)
     assert ([entry.name for entry in found], partition) == (["c"], "validation")
 
 
@@ -150,15 +150,15 @@ def test_a_validation_folder_named_directly_is_refused(tmp_path: Path) -> None:
     labels(tmp_path, validation=["c"])
     folder = str(tmp_path / "AU_Detection_Challenge" / "Validation_Set")
     with pytest.raises(UsageError, match="official"):
-        training_labels(folder, AU)
+        training_labels(folder, AU, warn=pytest.fail)
     with pytest.raises(EmobeamError, match="partition"):
-        training_labels(str(tmp_path), AU, partition="train")
+        training_labels(str(tmp_path), AU, partition="train", warn=pytest.fail)
 
 
 def test_validation_videos_among_the_training_ones_are_told(tmp_path: Path) -> None:
     uri = labels(tmp_path, train=["a", "b"], validation=["b", "c"])
     with pytest.raises(EmobeamError, match="'b'"):
-        training_labels(uri, AU)
+        training_labels(uri, AU, warn=pytest.fail)
 
 
 def test_labels_that_name_no_partition_are_all_taken(tmp_path: Path) -> None:
@@ -166,5 +166,5 @@ def test_labels_that_name_no_partition_are_all_taken(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     for file in (tmp_path / "AU_Detection_Challenge" / "Train_Set").iterdir():
         file.rename(tmp_path / "mine" / file.name)
-    found, partition = training_labels(str(tmp_path / "mine"), AU)
+    found, partition = training_labels(str(tmp_path / "mine"), AU, warn=pytest.fail)
     assert ([entry.name for entry in found], partition) == (["a", "b"], "")

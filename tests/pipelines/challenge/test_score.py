@@ -19,6 +19,7 @@ from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import task_named
 from tests.emo_transforms.abaw.predictions import invent_labels, invent_scores, write_tables
 from tests.emo_transforms.abaw.truth import write_labels
+from tests.pipelines.runs import Told
 
 AU, VA = task_named("au"), task_named("va")
 
@@ -42,20 +43,20 @@ def printed(data: dict[str, object], **options: bool) -> str:
 def test_tune_then_score(files: tuple[str, str], tmp_path: Path) -> None:
     truth, out = files
     post = str(tmp_path / "post.json")
-    config = run_tune(AU, truth, [out], post, half_windows=(0, 2))
+    config = run_tune(AU, truth, [out], post, half_windows=(0, 2), ui=Told())
     assert read_post(post) == config
     assert f"-> {config.metrics['tuned']:.4f}" in tune_summary(config, post)
 
-    plain = run_score(AU, truth, [out], resamples=20)
+    plain = run_score(AU, truth, [out], resamples=20, ui=Told())
     assert json.loads((Path(out) / "metrics.json").read_text())["tasks"]["au"] == json.loads(json.dumps(plain))
     text = printed(plain, per_video=True)
     assert f"{plain['score']:.4f}" in text
     assert "AU26" in text
     assert "VGGFACE" in text
     assert "video3" in text
-    assert "tuned on this data" not in text
+    assert "labels: partition validation\n" in text
 
-    tuned = run_score(AU, truth, [out], post=post, resamples=20)
+    tuned = run_score(AU, truth, [out], post=post, resamples=20, ui=Told())
     assert "tuned on this data: 4 of the labelled videos" in printed(tuned)
     assert tuned["at_thresholds"]["score"] == pytest.approx(config.metrics["tuned"], abs=1e-6)
     assert tuned["rows"]["interpolated"] > 0
@@ -78,14 +79,14 @@ def test_a_head_tells_its_thresholds_and_videos(files: tuple[str, str], tmp_path
     )
     (tmp_path / "head").mkdir()
     (tmp_path / "head" / "head.json").write_text(config_to_json(head))
-    data = run_score(AU, truth, [out], head=str(tmp_path / "head"), resamples=0)
+    data = run_score(AU, truth, [out], head=str(tmp_path / "head"), resamples=0, ui=Told())
     assert data["at_thresholds"]["thresholds"] == pytest.approx([0.3] * 12)
     assert data["tuned_on_this_data"]["first"] == ["video0"]
     assert data["trained_on_this_data"]["first"] == ["video1"]
     with pytest.raises(UsageError, match="made for task au"):
-        run_score(task_named("va"), truth, [out], head=str(tmp_path / "head"))
+        run_score(task_named("va"), truth, [out], head=str(tmp_path / "head"), ui=Told())
     with pytest.raises(UsageError, match=r"head\.json"):
-        run_score(AU, truth, [out], head=str(tmp_path / "nowhere"))
+        run_score(AU, truth, [out], head=str(tmp_path / "nowhere"), ui=Told())
 
 
 def test_metrics_of_other_tasks_are_kept(tmp_path: Path) -> None:
@@ -104,10 +105,10 @@ def test_a_submission_writes_metrics_only_where_asked(files: tuple[str, str], tm
     submission = tmp_path / "predictions.txt"
     submission.write_text("\n".join([str(AU.form.header), *rows]) + "\n")
     before = sorted(path.name for path in tmp_path.iterdir())
-    data = run_score(AU, truth, [str(submission)], resamples=0)
+    data = run_score(AU, truth, [str(submission)], resamples=0, ui=Told())
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert "rows with a face" not in printed(data)
-    run_score(AU, truth, [str(submission)], resamples=0, output=str(tmp_path / "figures"))
+    run_score(AU, truth, [str(submission)], resamples=0, output=str(tmp_path / "figures"), ui=Told())
     assert (tmp_path / "figures" / "metrics.json").exists()
 
 
@@ -120,23 +121,23 @@ def test_rows_that_one_marker_leaves_out_are_told(tmp_path: Path) -> None:
     values[:10, 11] = -1  # written as it is: a row that counts by its mask
     out = write_tables(tmp_path / "out", AU, {("video0", ""): invent_scores(AU, 30, rng)})
     truth = write_labels(tmp_path, AU, [VideoLabels("video0", whole.frames, values, valid)])
-    data = run_score(AU, truth, [out], resamples=0)
+    data = run_score(AU, truth, [out], resamples=0, ui=Told())
     assert data["unlabelled"] == [{"group": "au", "rows": 10, "marker": -1.0, "columns": {"AU26": 10}}]
     assert "not counted: 10 of 30 rows hold -1 (AU26)\n" in printed(data)
     values[:, 11] = -1
     truth = write_labels(tmp_path / "other", AU, [VideoLabels("video0", whole.frames, values, valid)])
     with pytest.raises(EmobeamError, match=r"no valid row: 30 of 30 rows hold -1 \(AU26\); name another --truth"):
-        run_score(AU, truth, [out], resamples=0)
+        run_score(AU, truth, [out], resamples=0, ui=Told())
 
 
 def test_a_task_that_was_not_predicted_is_told(files: tuple[str, str], tmp_path: Path) -> None:
     truth, out = files
-    for job in (lambda: run_submit(out, VA, 8), lambda: run_score(VA, truth, [out])):
+    for job in (lambda: run_submit(out, VA, 8, ui=Told()), lambda: run_score(VA, truth, [out], ui=Told())):
         with pytest.raises(EmobeamError, match=r"out: no predictions of task va; it holds au\. .* emobeam predict"):
             job()
     (tmp_path / "empty").mkdir()
     with pytest.raises(EmobeamError, match=r"empty: no predictions; run emobeam annotate or predict first"):
-        run_submit(str(tmp_path / "empty"), VA, 8)
+        run_submit(str(tmp_path / "empty"), VA, 8, ui=Told())
 
 
 def test_the_edition_without_a_number() -> None:

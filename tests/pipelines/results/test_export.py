@@ -101,7 +101,7 @@ def test_json_for_programs(reference: Run, tmp_path: Path, capsys: pytest.Captur
     assert emobeam("export", reference.output, "--format", "datasets", "--output", tmp_path / "x", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rows"] == pq.read_table(tmp_path / "x" / "data" / "frames").num_rows
-    assert said["warnings"] == ["task au: untrained"]
+    assert "task au: untrained" in said["warnings"]
     assert "untrained" in (tmp_path / "x" / "README.md").read_text()
 
 

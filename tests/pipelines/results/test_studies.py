@@ -210,8 +210,12 @@ def test_many_tables_are_not_found_out_about_in_silence(tmp_path: Path) -> None:
         def finish(self) -> None:
             counted["finish"] += 1
 
-        say = warn = None
+        def warn(self, text: str) -> None:
+            warned.append(text)
 
+        say = note = None
+
+    warned: list[str] = []
     counted: Counter[str] = Counter()
     said: list[tuple[str, int]] = []
     clock = np.arange(5) / 10
@@ -219,6 +223,7 @@ def test_many_tables_are_not_found_out_about_in_silence(tmp_path: Path) -> None:
     run_events(str(tmp_path), StudyConfig(baseline=BaselineConfig("median")), ui=cast(Ui, Told()))
     assert said == [("tables", 60), ("baselines", 60), ("events", 60)]
     assert counted == {"frames": 180, "done": 180, "finish": 3}
+    assert [text.partition(" apply")[0] for text in warned] == ["thresholds are the head's and"]
 
 
 def test_a_real_run(reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

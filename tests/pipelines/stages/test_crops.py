@@ -59,7 +59,7 @@ def untimed(affwild2: Path, tmp_path_factory: pytest.TempPathFactory, pool: Loca
     header = "image_location,AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26\n"
     template.write_text(header + "".join(f"{name},\n" for name in [*names, "video49_left/00003.jpg"]))
     extract([affwild2], output / "features", pool, config=config("affwild2", store=("maps", "crops")))
-    predict(output / "features", output, pool, edition=8, template=str(template))
+    predict(output / "features", output, pool, edition=8, template=[str(template)])
     return output
 
 
@@ -185,7 +185,7 @@ def test_bah(tmp_path: Path, pool: LocalPool) -> None:
     template = tmp_path / "template.txt"
     keys = [f"{name}.mp4/frame-{number}.jpg" for number in (3, 0, 1, 2, 4)]
     template.write_text("".join(f"{key},0\n" for key in keys))
-    predict(tmp_path / "features", tmp_path, pool, tasks=["ah"], edition=8, template=str(template))
+    predict(tmp_path / "features", tmp_path, pool, tasks=["ah"], edition=8, template=[str(template)])
     table = part(tmp_path, "ah", name)
     assert [row["frame"] for row in table] == [1, 2, 3, 4]
     assert [row["source"] for row in table] == ["sampled", "sampled", "interpolated", "sampled"]

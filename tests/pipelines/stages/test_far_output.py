@@ -85,7 +85,7 @@ def test_what_is_left_to_do_is_the_same_near_and_far(reference: Run, output: Pat
     write_part(str(nobody), pq.read_table(nobody), {**footer, "predict_id": "of other settings"})
     dataset = read_dataset(str(reference.features))
     near, far = request_of(reference, output), request_of(reference, f"slow://{output}")
-    _, tools, _ = head_specs(near, dataset)
+    _, tools = head_specs(near, dataset, Told())
     segments, every = make_index(str(reference.features))
     items = _items(near, every, segments, tools)
     assert len(items) == 4
@@ -114,10 +114,10 @@ def test_tables_for_a_submission_are_found_side_by_side(output: Path, store: typ
 
 def test_a_submission_looks_into_the_tables_once_and_reads_them_once(output: Path, store: type[SlowStore]) -> None:
     store.latency = 0.0
-    run_submit(f"slow://{output}", AU, 8)
+    run_submit(f"slow://{output}", AU, 8, ui=Told())
     far = files(output, "submission/**/*")
     shutil.rmtree(output / "submission")
-    run_submit(str(output), AU, 8)
+    run_submit(str(output), AU, 8, ui=Told())
     assert files(output, "submission/**/*") == far
     assert {store.opened[str(part_of(output, video))] for video in OTHERS} == {2}
 

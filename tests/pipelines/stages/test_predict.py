@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.networks.heads.files import save_head
+from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.pipelines.stages.annotate import run_annotate
 from emobeam.pipelines.stages.extract import ExtractRequest
 from emobeam.pipelines.stages.predict_request import PredictRequest
+from emobeam.pipelines.stages.run_summary import predict_summary
 from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -177,7 +178,7 @@ def test_names_of_a_template_mean_sides(reference: Run, tmp_path: Path, pool: Lo
     template.write_text("image_location,valence,arousal\n" + "".join(f"{name},\n" for name in names))
     output = tmp_path / "out"
     result, _ = predict(
-        reference.features, output, pool, tasks=["va"], only="pair,talk", edition=8, template=str(template)
+        reference.features, output, pool, tasks=["va"], only="pair,talk", edition=8, template=[str(template)]
     )
     table = part(output, "va", PAIR)
     assert {row["subject"] for row in table} == {"left", "right"}
@@ -257,13 +258,52 @@ def test_no_submission_stays_of_predictions_that_are_gone(
     reference: Run, copy_of_features: Callable[[], Path], tmp_path: Path, pool: LocalPool
 ) -> None:
     features, output = copy_of_features(), tmp_path / "out"
-    predict(features, output, pool, only="nobody", edition=8)
+    predict(features, output, pool, only="talk", edition=8)
     submission = output / "submission" / "au" / "predictions.txt"
     assert submission.exists()
-    shard = next(row["shard"] for row in rows(features / "segments.parquet") if row["video"] == "nobody")
+    shard = next(row["shard"] for row in rows(features / "segments.parquet") if row["video"] == "talk")
     (features / "shards" / f"{shard}.parquet").write_bytes(b"PAR1 but no more")
     again = PredictConfig(max_gap=2.0)
-    result, told = predict(features, output, pool, only="nobody", edition=8, config=again)
-    assert set(result.failed) == {"nobody"}
+    result, told = predict(features, output, pool, only="talk", edition=8, config=again)
+    assert set(result.failed) == {"talk"}
     assert any("neither submission nor score" in text for text in told.warned)
     assert not submission.exists()
+
+
+def test_a_submission_that_says_nothing_is_none(reference: Run, tmp_path: Path, pool: LocalPool) -> None:
+    """Nobody was seen: the tables are there, and no file of neutral rows; the run isn't fine."""
+    result, told = predict(reference.features, tmp_path / "out", pool, only="nobody", edition=8)
+    assert (set(result.refused), result.fine, result.failed) == ({"au"}, False, {})
+    (text,) = [text for text in told.warned if "no submission of task au" in text]
+    assert "no face was seen in any video (nobody); what was there before stays as it was" in text
+    assert set(parts(tmp_path / "out")) == {name for name in parts(reference.output) if name.startswith("nobody")}
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["submissions"], text in record["warnings"]) == ({}, True)
+
+
+def test_figures_and_submissions_of_a_fresh_output_know_the_heads(
+    reference: Run, tmp_path: Path, pool: LocalPool
+) -> None:
+    """No ``run.json`` is there yet that would name them; afterwards it holds what was told."""
+    made = load_head(make_head(tmp_path / "random", "va", 3))
+    config = replace(made.config, weights="mine", trained_on=("talk",), tuned_on=("absent",))
+    save_head(replace(made, config=config), str(tmp_path / "head"))
+    labels = tmp_path / "labels" / "VA_Estimation_Challenge" / "Validation_Set"
+    labels.mkdir(parents=True)
+    (labels / "talk.txt").write_text("valence,arousal\n" + "".join(f"{0.01 * row},0.5\n" for row in range(75)))
+    given = {"heads": [str(tmp_path / "head")], "truth": str(labels.parents[1]), "edition": 8, "only": "talk,absent"}
+    result, told = predict(reference.features, tmp_path / "out", pool, **given)
+    trained = "was trained on, for example talk: a figure on them is no evidence"
+    tuned = "was tuned on, for example absent: a figure on them is no evidence"
+    assert [text for text in told.warned if text.endswith(trained)] == [
+        f"{tmp_path}/out/submission/va/predictions.txt: 1 of these 2 videos {trained}", f"1 of these 1 video {trained}",
+    ]  # fmt: skip
+    assert any(text.endswith(tuned) for text in told.warned)
+    said = predict_summary(result, "out")["scored"]["va"]
+    assert said == [
+        "labels: partition validation",
+        "trained on this data: 1 of the labelled videos; this figure is no evidence",
+    ]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["warnings"] == told.warned
+    assert record["submissions"]["va"]["exact"] + record["submissions"]["va"]["nearest"] == 150

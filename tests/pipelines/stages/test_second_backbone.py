@@ -364,7 +364,10 @@ def test_what_the_command_refuses(
         ([first, "--output", first], "is the cache the crops come from"),
         ([first, *output, "--fps", "3"], "--fps: "),
         ([first, *output, "--margin", "0.5"], "cut with a margin of 0.2"),
-        ([first, *output, "--backbone", "mobilefacenet", "--store", "maps"], "use --store embedding,scores"),
+        (
+            [first, *output, "--backbone", "mobilefacenet", "--store", "maps"],
+            "a MobileNetV4 gives maps (emobeam models",
+        ),
         ([first, *output, "--backbone", "mobilefacenet", "--input-size", "96"], "112 px only"),
         ([first, *output, "--store", "crops", "--backbone", "mobilefacenet"], "runs no backbone"),
         ([first, *output, "--crops", "affwild2"], "leave out --crops"),

@@ -143,13 +143,7 @@ def test_head_and_new_cache_give_what_training_saw(
     assert described.tuned_on == ("v08", "v09")
     started = cropped.setup.dataset.config
     with pytest.raises(EmobeamError, match=r"brings its own backbone.*--backbone-weights HEAD/backbone.safetensors"):
-        check_head(
-            load_head(str(tmp_path / "head")),
-            features_id=started.features_id,
-            map_shapes=dataset.map_shapes,
-            rate=0.0,
-            crop_style="given",
-        )
+        check_head(load_head(str(tmp_path / "head")), replace(dataset.offer, features_id=started.features_id))
 
 
 class Break(Exception):

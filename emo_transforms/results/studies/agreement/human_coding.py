@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.abaw.text_files import is_file
-from emobeam.emo_transforms.results.media_clock import MEDIA_OFFSET, on_media_clock
+from emobeam.emo_transforms.inputs.user_tables import MEDIA_OFFSET, number_in, read_table
+from emobeam.emo_transforms.results.media_clock import on_media_clock
 from emobeam.emo_transforms.results.studies.elan_files import Annotation, ElanFile, read_eaf
-from emobeam.emo_transforms.results.studies.spans import Interval, files_below, number_in, read_table, stem, who_in
+from emobeam.emo_transforms.results.studies.spans import Interval, files_below, stem, who_in
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import SUBJECTS
 

@@ -17,7 +17,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import read_dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.cache.stored_crops import all_caches, origin_of, read_stored
-from emobeam.emo_transforms.inputs.crop_folders import IMAGE_EXTENSIONS
+from emobeam.emo_transforms.inputs.crop_layouts import IMAGE_EXTENSIONS, is_image
 from emobeam.emo_transforms.inputs.listing import (
     asked,
     below,
@@ -134,7 +134,7 @@ def _photographs(inputs: Sequence[str]) -> list[tuple[str, str]]:
             base, paths = posixpath.dirname(root), [root]
         else:
             fs, base, paths = walk_files(text)
-        pictures = [path for path in paths if posixpath.splitext(path)[1].lower() in IMAGE_EXTENSIONS]
+        pictures = [path for path in paths if is_image(path)]
         if not pictures:
             raise UsageError(f"{text}: no pictures there ({', '.join(sorted(IMAGE_EXTENSIONS))})")
         for path in pictures:

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos
 from emobeam.emo_transforms.abaw.scoring.measures import bootstrap, measure_of, merged, sums_of, task_score
 from emobeam.emo_transforms.abaw.scoring.predicted_series import SubmissionPredictions, open_predictions, open_tables
 from emobeam.emo_transforms.abaw.scoring.scores import nearest, resampling_unit, score, score_labels, score_video
@@ -311,12 +312,16 @@ def test_score_reads_files_and_says_what_was_tuned_on_them(tmp_path: Path) -> No
     labels, values = invented(task)
     truth = write_labels(tmp_path, task, labels)
     out = write_tables(tmp_path / "out", task, values)
-    plain = score(task, 8, truth, out, resamples=50)
+    plain = score(task, 8, truth, out, resamples=50, warn=pytest.fail)
     expected = reference(task, [v.values for v in labels], [v.valid for v in labels], list(values.values()))
     assert plain.value == pytest.approx(expected)
     assert plain.data["tuned_on_this_data"] is None
     post = PostConfig("au", thresholds=(0.3,) * 12, tuned_on=(labels[0].name, "elsewhere"))
-    tuned = score(task, 8, truth, out, post=post, trained_on=["video1"], resamples=50)
+    told: list[str] = []
+    fitted = FittedVideos(trained_on=("video1",))
+    tuned = score(task, 8, truth, out, post=post, fitted=fitted, resamples=50, warn=told.append)
+    assert [text.partition(" of these")[0] for text in told] == ["2", "1"]
+    assert "were trained on, for example video1_left: a figure on them is no evidence" in told[0]
     assert tuned.value == plain.value
     assert tuned.data["tuned_on_this_data"] == {"videos": 1, "first": [labels[0].name]}
     assert tuned.data["trained_on_this_data"] == {"videos": 2, "first": ["video1_left", "video1_right"]}

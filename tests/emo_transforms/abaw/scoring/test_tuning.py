@@ -45,13 +45,13 @@ def planted_au(tmp_path: Path) -> tuple[str, str]:
 def test_thresholds_and_half_windows_of_action_units(tmp_path: Path) -> None:
     task = task_named("au")
     truth, out = planted_au(tmp_path)
-    config = tune(task, 8, truth, out, half_windows=HALVES)
+    config = tune(task, 8, truth, out, half_windows=HALVES, warn=pytest.fail)
     assert config.thresholds[0] == 0.3
     assert np.mean(config.thresholds[1:]) == pytest.approx(0.5, abs=0.06)
     assert min(config.half_windows) >= 3
     assert config.tuned_on == tuple(f"video{number}" for number in range(5))
-    plain = score(task, 8, truth, out, resamples=0)
-    tuned = score(task, 8, truth, out, post=config, resamples=0)
+    plain = score(task, 8, truth, out, resamples=0, warn=pytest.fail)
+    tuned = score(task, 8, truth, out, post=config, resamples=0, warn=[].append)
     assert config.metrics["untuned"] == pytest.approx(plain.value, abs=1e-9)
     assert config.metrics["tuned"] == pytest.approx(tuned.data["at_thresholds"]["score"], abs=1e-6)
     assert config.metrics["tuned"] > plain.value + 0.05
@@ -61,7 +61,7 @@ def test_thresholds_and_half_windows_of_action_units(tmp_path: Path) -> None:
 
 def test_without_smoothing_only_thresholds_are_fitted(tmp_path: Path) -> None:
     truth, out = planted_au(tmp_path)
-    config = tune(task_named("au"), 8, truth, out, smoothing="none")
+    config = tune(task_named("au"), 8, truth, out, smoothing="none", warn=pytest.fail)
     assert (config.smoothing, config.half_windows) == ("none", ())
     assert config.thresholds[0] < 0.5
 
@@ -77,10 +77,10 @@ def test_each_dimension_gets_its_own_half_window(tmp_path: Path) -> None:
         noise = rng.normal(size=hidden.shape) * [0.0, 0.6]  # valence needs no filter
         values[f"{number}", ""] = (hidden + noise).astype(np.float32)
     truth_uri, out = write_labels(tmp_path, task, labels), write_tables(tmp_path / "out", task, values)
-    config = tune(task, 8, truth_uri, out, half_windows=HALVES)
+    config = tune(task, 8, truth_uri, out, half_windows=HALVES, warn=pytest.fail)
     assert config.half_windows == (0, 10)
     assert config.thresholds == ()
-    result = score(task, 8, truth_uri, out, post=config, resamples=0)
+    result = score(task, 8, truth_uri, out, post=config, resamples=0, warn=[].append)
     assert result.value == pytest.approx(config.metrics["tuned"], abs=1e-6)
     assert result.data["at_thresholds"] is None
 
@@ -98,12 +98,12 @@ def test_classes_share_a_half_window_and_a_gate_is_searched(tmp_path: Path) -> N
         sure[entry.name, ""] = np.where(known[:, None], right * 0.95, wrong * 0.65).astype(np.float32)
     truth, out = write_labels(tmp_path, task, labels), write_tables(tmp_path / "out", task, poor)
     gate = write_tables(tmp_path / "gate", task, sure)
-    config = tune(task, 8, truth, out, half_windows=(0, 3), gate=gate)
+    config = tune(task, 8, truth, out, half_windows=(0, 3), gate=gate, warn=pytest.fail)
     assert config.gate in (0.7, 0.8, 0.9)
     assert config.half_windows == (0,) * 8
-    result = score(task, 8, truth, out, post=config, gate=gate, resamples=0)
+    result = score(task, 8, truth, out, post=config, gate=gate, resamples=0, warn=[].append)
     assert result.value == pytest.approx(config.metrics["tuned"], abs=1e-6)
-    assert result.value > score(task, 8, truth, out, resamples=0).value + 0.3
+    assert result.value > score(task, 8, truth, out, resamples=0, warn=pytest.fail).value + 0.3
 
 
 def test_clips_are_not_smoothed(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_clips_are_not_smoothed(tmp_path: Path) -> None:
     labels = [invent_labels(task, f"{n:05d}", 1, rng) for n in range(8)]
     values: Values = {(entry.name, ""): entry.values for entry in labels}
     truth, out = write_labels(tmp_path, task, labels), write_tables(tmp_path / "out", task, values)
-    config = tune(task, 8, truth, out)
+    config = tune(task, 8, truth, out, warn=pytest.fail)
     assert config == PostConfig("emi", tuned_on=config.tuned_on, metrics=config.metrics)
     assert config.metrics["tuned"] == pytest.approx(1.0)
 
@@ -120,11 +120,11 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     truth, out = planted_au(tmp_path)
     task = task_named("au")
     with pytest.raises(UsageError, match="no classes"):
-        tune(task, 8, truth, out, gate=out)
+        tune(task, 8, truth, out, gate=out, warn=pytest.fail)
     with pytest.raises(EmobeamError, match="wavelet"):
-        tune(task, 8, truth, out, smoothing="wavelet")
+        tune(task, 8, truth, out, smoothing="wavelet", warn=pytest.fail)
     other = write_tables(tmp_path / "other", task, {("elsewhere", ""): np.zeros((3, 12), np.float32)})
     with pytest.raises(EmobeamError, match="nothing to tune on"):
-        tune(task, 8, truth, other)
+        tune(task, 8, truth, other, warn=pytest.fail)
     with pytest.raises(UsageError, match="no scores to tune"):
-        tune(task, 8, truth, truth)
+        tune(task, 8, truth, truth, warn=pytest.fail)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.abaw.submissions.row_formats import format_rows
-from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions
+from emobeam.emo_transforms.abaw.submissions.writing import FramePredictions, OnlyNeutralRows
 from emobeam.schemas.tasks import Task
 from tests.emo_transforms.abaw.examples import image_keys, write_lines
 from tests.emo_transforms.abaw.submitting import AH, AHV, AU, EMI, NAN, VA, Tables, counts, submit
@@ -63,7 +63,12 @@ def test_every_row_is_filled_and_in_range(
         keys = [f"{video}/frame-{(number or 0) - 1}.jpg" for video, number in wanted]
     else:
         keys = [f"{video}/{number:05d}.jpg" for video, number in wanted]
-    text, report = submit(task, folder, tables, write_lines(folder / "t.txt", keys, header=task.form.header))
+    template = write_lines(folder / "t.txt", keys, header=task.form.header)
+    if all(nearest_by_hand(task, tables.get((v, "")), number)[1] == "neutral" for v, number in wanted):
+        with pytest.raises(OnlyNeutralRows):
+            submit(task, folder, tables, template)
+        return
+    text, report = submit(task, folder, tables, template)
 
     lines = text.split("\n")
     assert lines.pop() == ""

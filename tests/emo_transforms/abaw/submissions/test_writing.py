@@ -8,11 +8,13 @@ import pytest
 from emobeam.emo_transforms.abaw.decisions import compound_from_expressions
 from emobeam.emo_transforms.abaw.submissions.writing import (
     FramePredictions,
+    OnlyNeutralRows,
     SubmissionReport,
     drop_submission,
     write_submission,
 )
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.row_keys import strange_folders
 from emobeam.schemas.tasks import Task
 from tests.emo_transforms.abaw.examples import (
     AU_HEADER,
@@ -213,6 +215,44 @@ def test_a_video_that_lost_its_predictions_has_no_file(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["a.csv"]
 
 
+@pytest.mark.parametrize(
+    ("task", "edition", "value", "wanted"),
+    [
+        (VA, 8, [0.5, 0.5], f"{VA_HEADER}\nx/00001.jpg,\nx/00002.jpg,\n"),
+        (AHV, 11, [0.5], "Videos/s/1/x.mp4\n"),
+        (VA, 3, [0.5, 0.5], "valence,arousal\n0,0\n0,0\n"),
+    ],
+)
+def test_a_submission_that_says_nothing_is_refused(
+    tmp_path: Path, task: Task, edition: int, value: list[float], wanted: str
+) -> None:
+    """A template of other videos, or videos in which nobody was seen; what an earlier run wrote stays to the bit."""
+    tables = {("a", ""): table([1], [value])}
+
+    def write(template: str = "") -> SubmissionReport:
+        return write_submission(
+            task,
+            edition,
+            str(tmp_path / "out"),
+            predictions=lambda *at: tables.get(at),
+            tables=tables,
+            template=template,
+        )
+
+    assert not write().mostly_neutral
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert before
+    (tmp_path / "wanted").mkdir()
+    (tmp_path / "wanted" / "x.txt").write_text(wanted)
+    with pytest.raises(OnlyNeutralRows, match="not written, no row would have a value") as refusal:
+        write(str(tmp_path / "wanted" if edition == 3 else tmp_path / "wanted" / "x.txt"))
+    assert refusal.value.report.videos_missing
+    tables["a", ""] = table([1], [[NAN] * len(value)])
+    with pytest.raises(OnlyNeutralRows):
+        write()
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(("task", "edition", "value"), [(VA, 3, [0.5, 0.5]), (VA, 8, [0.5, 0.5]), (VD, 9, [0.5])])
 def test_a_submission_goes_as_a_whole(tmp_path: Path, task: Task, edition: int, value: list[float]) -> None:
     tables = {("a", ""): table([1], [value])}
@@ -223,6 +263,43 @@ def test_a_submission_goes_as_a_whole(tmp_path: Path, task: Task, edition: int, 
     for _ in range(2):
         drop_submission(task, edition, str(tmp_path))
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_people_that_the_tables_do_not_tell_apart(tmp_path: Path) -> None:
+    keys = ["v_right/00001.jpg", "v_left/00001.jpg", "u/00001.jpg", "u/00002.jpg", "x/00001.jpg"]
+    template = write_lines(tmp_path / "t.txt", keys, header=VA_HEADER, tail=",")
+    _, report = submit(VA, tmp_path, {("v", ""): table([1], [[0.5, 0]]), ("u", ""): table([1], [[0.1, 0]])}, template)
+    assert (report.unasked, report.videos_missing) == (["v_right", "v_left"], ["v_right", "v_left", "x"])
+    assert (report.names, report.neutral, report.mostly_neutral) == (["u"], 3, True)
+
+
+def test_columns_that_never_change(tmp_path: Path) -> None:
+    values = np.full((120, 12), 0.2)
+    values[7, 2] = 0.9
+    mixed = FramePredictions(np.arange(1, 121, dtype=np.int32), values.astype(np.float32), unknown=("AU23",))
+    _, report = submit(AU, tmp_path, {("v", ""): mixed})
+    assert report.constant == [name for name in AU.outputs if name not in ("AU4", "AU23")]
+    few = FramePredictions(mixed.frames[:50], mixed.values[:50])
+    assert submit(AU, tmp_path, {("v", ""): few})[1].constant == []
+
+
+@pytest.mark.parametrize("video", ["a,b", "a\nb", "a\tb", "a\x1b[31mb"])
+def test_ids_that_would_break_rows(tmp_path: Path, video: str) -> None:
+    for task, value in ((VA, [0.5, 0]), (EMI, [0.5] * 6)):
+        with pytest.raises(EmobeamError, match="can't be a key: a comma or a line break in it would break rows"):
+            submit(task, tmp_path, {(video, ""): table([1], [value])})
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_known_folders_are_no_part_of_a_key(tmp_path: Path) -> None:
+    ids = ["cropped_aligned/10-25-1280x720", "Test_Data/raw/video7", "mine/video8"]
+    text, report = submit(VA, tmp_path, {(name, ""): table([1], [[0.5, 0]]) for name in ids})
+    assert [line.partition(",")[0] for line in text.splitlines()[1:]] == [
+        "10-25-1280x720/00001.jpg", "mine/video8/00001.jpg", "video7/00001.jpg",
+    ]  # fmt: skip
+    assert "1 name with folders that no template of task va has, for example 'mine/video8'" in strange_folders(
+        VA, report.names
+    )
 
 
 def test_two_people_of_one_video(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_maps_alone_unless_vectors_are_wanted() -> None:
     assert outputs_of(backbone) == ("maps",)
     assert set(backbone.shapes) == {"s8", "s16", "s32"}
     assert backbone.config == replace(backbone.config, vectors=False, classes=0, score_names=())
-    with pytest.raises(UsageError, match=r"--store embedding: .* gives no embedding, only maps; use --store maps"):
+    with pytest.raises(
+        UsageError, match=r"--store embedding: .* gives no embedding, only maps: --store maps is what it can do"
+    ):
         check_outputs(backbone, ("maps", "embedding"))
 
 

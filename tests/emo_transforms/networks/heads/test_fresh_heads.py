@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.networks.heads.folder import check_head
-from emobeam.emo_transforms.networks.heads.fresh_configs import has_ready_head
+from emobeam.emo_transforms.networks.heads.fresh_configs import dropped_scores, has_ready_head, ready_config
 from emobeam.emo_transforms.networks.heads.fresh_heads import new_head, ready_head, untrained_for, untrained_head
 from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
@@ -113,8 +115,6 @@ def test_usual_sizes() -> None:
 
 
 def test_a_cache_tells_what_it_offers() -> None:
-    from emobeam.emo_transforms.cache.dataset import Dataset
-
     config = ExtractConfig(backbone=BackboneConfig(name="b0", weights="w", vectors=True, classes=8, score_names=EIGHT))
     dataset = Dataset(config, {}, embedding=1280, scores=8)
     offer = dataset.offer
@@ -130,6 +130,33 @@ def test_which_tasks_the_scores_of_a_backbone_answer() -> None:
     assert has_ready_head(TASKS["va"], OFFER)
     assert not has_ready_head(TASKS["au"], OFFER)
     assert not has_ready_head(TASKS["expr"], Offer("f00d", SHAPES))
+
+
+def test_what_ready_heads_leave_out_is_told() -> None:
+    """Contempt was dropped before the softmax, without a word."""
+    text = dropped_scores(ready_config(TASKS["expr"], OFFER), OFFER)
+    assert "its class Contempt is dropped before the softmax, so such faces get other classes" in text
+    assert text.endswith("; Other is unknown to it and never chosen")
+    assert dropped_scores(ready_config(TASKS["va"], OFFER), OFFER) == ""
+    seven = Offer(**{**OFFER.__dict__, "score_names": tuple(TASKS["expr"].outputs), "vectors": {"scores": 8}})
+    assert dropped_scores(ready_config(TASKS["expr"], seven), seven) == ""
+
+
+def test_other_columns_do_not_decide_whether_a_head_fits() -> None:
+    """With ``--store maps,crops,embedding`` the shipped head was refused, by the same names on both sides."""
+    plain = BackboneConfig(name="b0", weights="w")
+    wider = replace(plain, vectors=True, classes=8, score_names=EIGHT)
+    offers = [
+        Dataset(ExtractConfig(backbone=each), SHAPES, embedding=length, scores=length).offer
+        for each, length in ((plain, 0), (wider, 8))
+    ]
+    assert offers[0].features_id != offers[1].features_id
+    for made_for in offers:
+        head = new_head(TASKS["au"], made_for, final_channels=6)
+        assert [check_head(head, offer) for offer in offers] == [[], []]
+    of_vectors = new_head(TASKS["au"], offers[1], architecture="frame")
+    with pytest.raises(EmobeamError, match="was made for features"):
+        check_head(of_vectors, offers[0])
 
 
 def test_an_untrained_head_is_untrained_and_fits_what_there_is() -> None:
@@ -183,11 +210,10 @@ def test_a_tam_without_maps_says_what_reads_vectors() -> None:
 
 def test_vectors_that_a_cache_lacks() -> None:
     made = make("frame of all", "va")
-    fits: dict[str, Any] = {"features_id": "f00d", "map_shapes": SHAPES, "rate": 6.0, "crop_style": "square"}
-    assert check_head(made, vectors=LENGTHS, **fits) == []
+    assert check_head(made, Offer("f00d", SHAPES, LENGTHS)) == []
     with pytest.raises(EmobeamError, match="lacks embedding,scores; extract with --store maps,embedding,scores"):
-        check_head(made, **fits)
+        check_head(made, Offer("f00d", SHAPES))
     with pytest.raises(EmobeamError, match="lacks scores; extract with --store maps,embedding,scores"):
-        check_head(made, vectors={"embedding": 7, "scores": 0}, **fits)
+        check_head(made, Offer("f00d", SHAPES, {"embedding": 7}))
     with pytest.raises(EmobeamError, match="embedding of length 7, the cache holds 512"):
-        check_head(made, vectors={"embedding": 512, "scores": 10}, **fits)
+        check_head(made, Offer("f00d", SHAPES, {"embedding": 512, "scores": 10}))

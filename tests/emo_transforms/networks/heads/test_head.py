@@ -17,6 +17,7 @@ from emobeam.emo_transforms.networks.heads.files import load_head, save_head
 from emobeam.emo_transforms.networks.heads.folder import check_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.emo_transforms.networks.heads.head import Head, activate
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import TASKS
@@ -303,24 +304,23 @@ def test_the_digest_is_of_the_tensors() -> None:
 
 
 def test_a_head_that_fits_gives_no_warnings() -> None:
-    assert check_head(head(), features_id="f00d", map_shapes=SHAPES, rate=6, crop_style="square") == []
+    assert check_head(head(), Offer("f00d", SHAPES)) == []
 
 
 def test_rate_and_crop_style_are_warnings() -> None:
-    warnings = check_head(head(), features_id="f00d", map_shapes=SHAPES, rate=0.0, crop_style="5pt")
+    warnings = check_head(head(), Offer("f00d", SHAPES, rate=0.0, crop_style="5pt"))
     assert len(warnings) == 2
     assert "6 frames per second, the cache holds the native frame rate" in warnings[0]
     assert "'square' crops, the cache holds '5pt'" in warnings[1]
 
 
 def test_other_features_or_maps_are_errors() -> None:
-    fits = {"features_id": "f00d", "map_shapes": SHAPES, "rate": 6.0, "crop_style": "square"}
     with pytest.raises(EmobeamError, match=r"f00d.*beef"):
-        check_head(head(), **{**fits, "features_id": "beef"})
+        check_head(head(), Offer("beef", SHAPES))
     with pytest.raises(EmobeamError, match=r"lacks s8,s16; extract with --maps s8,s16,s32"):
-        check_head(head(), **{**fits, "map_shapes": {"s32": (4, 2, 2)}})
+        check_head(head(), Offer("f00d", {"s32": (4, 2, 2)}))
     with pytest.raises(EmobeamError, match=r"map s8 of shape \(2, 8, 8\).*\(2, 16, 16\)"):
-        check_head(head(), **{**fits, "map_shapes": {**SHAPES, "s8": (2, 16, 16)}})
+        check_head(head(), Offer("f00d", {**SHAPES, "s8": (2, 16, 16)}))
 
 
 def test_running_leaves_torch_as_it_was() -> None:

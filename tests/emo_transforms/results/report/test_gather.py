@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_uri
-from emobeam.emo_transforms.results.report.gather import gather, seconds_by_step, warnings_of
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, part_uri
+from emobeam.emo_transforms.results.report.gather import Gathered, gather, seconds_by_step, warnings_of
 from emobeam.emo_transforms.results.report.truth import labels_at, read_truth, truth_of_metrics
 from emobeam.emo_transforms.storage import make_folder, write_json
 from emobeam.schemas.records import EmobeamError
@@ -68,6 +68,17 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         gather(str(tmp_path), only="a,zzz")
 
 
+def test_warnings_of_all_that_made_the_page_are_told_once() -> None:
+    """Those of stage 2 (which hold stage 1's after annotate), of the cache's last run, and of the figures."""
+    found = Gathered(
+        *("out", "", (), {}, {}, Listing("out")),
+        run={"warnings": ["slow", "task au: untrained"], "heads": {}},
+        extracts=[{"warnings": ["of before"]}, {"warnings": ["no raw video", "slow"]}],
+        metrics={"au": {"warnings": ["pooled"]}},
+    )
+    assert warnings_of(found)[1] == ["slow", "no raw video", "pooled"]
+
+
 def test_a_damaged_table_is_told_and_the_others_are_there(tmp_path: Path) -> None:
     for name in ("a", "b/c"):
         write_table(tmp_path, "va", name, table_of(name, "va", 2))
@@ -105,7 +116,9 @@ def test_the_figure_of_a_video_is_its_ccc(tmp_path: Path) -> None:
     rows = np.clip(values * 0.7 + 0.1, -1, 1)
     rows[:5] = -5
     write_va(tmp_path / "labels", "video_001", rows)
-    truth = read_truth(list_parts(str(tmp_path / "out")).parts["va"].values(), TASKS["va"], str(tmp_path / "labels"))
+    truth = read_truth(
+        list_parts(str(tmp_path / "out")).parts["va"].values(), TASKS["va"], str(tmp_path / "labels"), warn=pytest.fail
+    )
     figure = truth.figures[names[0], ""]
     expected = [ccc(rows[5:, k], values[5:, k]) for k in (0, 1)]
     assert [figure.outputs["valence"], figure.outputs["arousal"]] == pytest.approx(expected, abs=1e-4)

@@ -39,7 +39,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Joined]:
         Clip("short", 9, seed=4),
     ]
     features, labels = make_data(folder, "va", clips)
-    return str(features), join_labels(str(features), dataset(), TASK, list(read_labels(str(labels), TASK)))
+    return str(features), join_labels(
+        str(features), dataset(), TASK, list(read_labels(str(labels), TASK, warn=pytest.fail))
+    )
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def setup_of(
     task: str, folder: Path, settings: Sequence[str] = (), recipe: str = "emobeam", **changes: Any
 ) -> TrainSetup:
     chosen = recipe_named(recipe, task, [*QUICK, *settings])
-    labels = list(read_labels(str(folder / "labels"), TASKS[task]))
+    labels = list(read_labels(str(folder / "labels"), TASKS[task], warn=pytest.fail))
     joined = join_labels(str(folder / "features"), dataset(), TASKS[task], labels)
     count = len(joined.faces)
     base = TrainSetup(

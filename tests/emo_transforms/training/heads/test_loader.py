@@ -37,7 +37,9 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plan(features: Path) -> Plan:
-    joined = join_labels(str(features), dataset(), VA, list(read_labels(str(features.parent / "labels"), VA)))
+    joined = join_labels(
+        str(features), dataset(), VA, list(read_labels(str(features.parent / "labels"), VA, warn=pytest.fail))
+    )
     faces = range(len(joined.faces))
     return training_plan(joined, "frame", list(faces), length=8, stride=0, gap=0.5, drop_invalid=False)
 
@@ -202,7 +204,7 @@ from emobeam.schemas.tasks import TASKS
 from tests.benchmarks.submission import peak_bytes
 features, labels = sys.argv[1:3]
 made = read_dataset(features)
-joined = join_labels(features, made, TASKS["va"], list(read_labels(labels, TASKS["va"])))
+joined = join_labels(features, made, TASKS["va"], list(read_labels(labels, TASKS["va"], warn=print)))
 plan = training_plan(joined, "frame", range(len(joined.faces)), length=8, stride=0, gap=.5, drop_invalid=False)
 source = source_of(features, made, ("s16",))
 before = peak_bytes()

@@ -31,7 +31,7 @@ VA = TASKS["va"]
 
 def joined_of(folder: Path, clips: list[Clip], task: str = "va") -> tuple[Joined, Path, Path]:
     features, labels = make_data(folder, task, clips)
-    entries = list(read_labels(str(labels), TASKS[task]))
+    entries = list(read_labels(str(labels), TASKS[task], warn=pytest.fail))
     return join_labels(str(features), dataset(), TASKS[task], entries), features, labels
 
 
@@ -55,7 +55,7 @@ def test_sides_and_missing_videos(tmp_path: Path) -> None:
     features, labels = make_data(tmp_path, "va", [Clip("a", 10), Clip("empty", 10, gaps=tuple(range(10)))])
     write_labels(labels, Clip("gone", 10), VA)
     write_labels(labels, Clip("a", 10), VA, name="a_left")
-    entries = list(read_labels(str(labels), VA))
+    entries = list(read_labels(str(labels), VA, warn=pytest.fail))
     joined = join_labels(str(features), dataset(), VA, entries)
     assert [(face.name, face.video, face.subject) for face in joined.faces] == [("a", "a", ""), ("a_left", "a", "left")]
     assert len(joined.faces[1]) == 10, "the only face is in the left half"
@@ -70,7 +70,7 @@ def test_the_digest_hangs_on_labels_and_rows(tmp_path: Path) -> None:
     features, labels = make_data(tmp_path, "va", [Clip("a", 10), Clip("b", 10, seed=1)])
 
     def digest() -> str:
-        return join_labels(str(features), dataset(), VA, list(read_labels(str(labels), VA))).digest
+        return join_labels(str(features), dataset(), VA, list(read_labels(str(labels), VA, warn=pytest.fail))).digest
 
     before = digest()
     assert digest() == before
@@ -216,7 +216,7 @@ def test_views_of_a_row_are_found_wherever_they_lie(tmp_path: Path) -> None:
     with patch("tests.emo_transforms.training.data.ShardWriter", _ThreeViews):
         write_clip(features, clip, task, made)
     write_labels(tmp_path / "labels", clip, task)
-    joined = join_labels(str(features), made, task, list(read_labels(str(tmp_path / "labels"), task)))
+    joined = join_labels(str(features), made, task, list(read_labels(str(tmp_path / "labels"), task, warn=pytest.fail)))
     assert joined.views == 3
     assert len(joined.faces[0]) == 100
     plan = training_plan(joined, "frame", [0], length=8, stride=0, gap=0.5, drop_invalid=True)
