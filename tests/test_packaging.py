@@ -244,7 +244,7 @@ JOB = """
 import sys
 
 class Job:
-    def open(self):
+    def open(self, decoders):
         ours = {module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "emobeam"}
         def tell(element, report):
             report("start", {"key": element})

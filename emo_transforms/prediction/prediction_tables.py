@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -39,13 +40,26 @@ def part_uri(output: str, task: str, video: str) -> str:
     return storage.join(output, "predictions", task, part_name(video))
 
 
+_KINDS: Mapping[str, type] = MappingProxyType(
+    {
+        **dict.fromkeys(("task", "video", "predict_id", "made_by", "shards"), str),
+        **dict.fromkeys(("subjects", "persons", "heads", "faces", "unknown", "experimental"), list),
+        "settings": dict,
+        "rows": int,
+    }
+)
+"""Of what a part's footer says, as far as it says so."""
+
+
 def read_part_footer(uri: str) -> dict[str, Any]:
     """The JSON document in the footer of a part; raises :class:`EmobeamError` where there is none."""
     try:
         with open_parquet(uri) as parquet:
             data: dict[str, Any] = parsed((parquet.metadata.metadata or {})[FOOTER_KEY])
-        if not {"task", "video", "subjects"} <= set(data):
+        if not isinstance(data, dict) or not {"task", "video", "subjects"} <= set(data):
             raise KeyError("task")
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(data.get(name, kind()), kind)]:
+            raise TypeError(f"{wrong[0]} is {data[wrong[0]]!r}")
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:

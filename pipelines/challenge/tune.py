@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.labels.reading import chosen_partition
@@ -65,6 +66,8 @@ def run_tune(
         weights=weights,
         gate=gate,
     )
+    if ui.warned:
+        config = replace(config, metrics={**config.metrics, "warnings": list(ui.warned)})
     storage.write_record(output, post_to_json(config))
     return config
 

@@ -130,6 +130,8 @@ def read_unit(source: Source, unit: Unit) -> dict[str, NDArray[Any]]:
         uri = shard_uri(source.features, shard)
         with _opened(uri) as parquet:
             sizes = [parquet.metadata.row_group(group).num_rows for group in groups]
+            if max(sizes, default=0) > ROW_GROUP:
+                raise EmobeamError(f"{uri}: {max(sizes)} rows in one row group; remove it and extract again")
             if not found:
                 rows = sum(sizes) if len(unit.pieces) == 1 else _rows_of(source, unit)
                 found = {name: np.empty((rows, *shape), source.dtype(name)) for name, shape in source.shapes.items()}
@@ -160,6 +162,9 @@ def _fill(
                 part = values.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
             else:
                 part = array_of_column(values, parquet.schema_arrow.field(column))
+            if part.shape[1:] != source.shapes[name]:
+                shapes = f"{list(part.shape[1:])} instead of {list(source.shapes[name])}"
+                raise EmobeamError(f"{source.features}: a shard's {column} is {shapes}; remove it and extract again")
             target[name][start : start + len(rows)] = part
         start += len(rows)
     return start

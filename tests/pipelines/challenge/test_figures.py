@@ -104,6 +104,7 @@ def test_tuning_on_what_a_head_was_trained_on(files: tuple[str, str], tmp_path: 
     (text,) = told.warned
     assert text.startswith("1 of these 2 videos was trained on, for example video0: a figure on them is no evidence;")
     assert "--holdout-of HEAD fits on those that it held out" in text
+    assert config.metrics["warnings"] == [text]
     told = Told()
     config = run_tune(AU, truth, [out], str(tmp_path / "p.json"), holdout_of=head, half_windows=(0,), ui=told)
     assert (config.tuned_on, told.warned) == (("video1",), [])

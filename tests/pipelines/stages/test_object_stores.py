@@ -85,8 +85,8 @@ def everything_else(root: str) -> None:
     assert call("validate", f"{out}/submission/au/predictions.txt", "--task", "au", "--edition", "8") == 0
     storage.write_bytes(f"{root}/labels/talk.txt", labels())
     assert call("score", "--task", "au", "--truth", f"{root}/labels", "--predictions", out, "--json") == 0
-    for place in (features, out):
-        assert call("inspect", place, "--json") == 0
+    for place, code in ((features, 1), (out, 0)):  # broken.mp4 is an error of the cache alone
+        assert call("inspect", place, "--json") == code
 
 
 def labels() -> bytes:
