@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emobeam.arguments import Place
-from emobeam.emo_transforms.cache.columns import array_of
+from emobeam.emo_transforms.cache.columns import array_of, with_points_in_px
 from emobeam.emo_transforms.cache.shards import read_rows
 from emobeam.emo_transforms.results.exports.gather import (
     OutputFolder,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from emobeam.rows import FeatureRows
 
 _MAP = map_column("")
+_BIG = ("crop", "points")
 
 
 @overload
@@ -82,12 +83,13 @@ def load_features(
     Args:
         features: folder or URI of the cache.
         as_: ``pandas``, ``polars`` and ``arrow`` load all of it into memory; ``torch`` gives a data set that streams.
-        columns: default: all but ``map_...`` and ``crop``, which are big; for ``torch`` all but ``crop``.
+        columns: default: all but ``map_...``, ``points`` and ``crop``, which are big; for ``torch`` all but ``crop``.
         videos: names of videos, matched by unique path suffix; default: all.
 
     Returns:
         A table, in which a map is a float16 array ``[C, H, W]`` (pandas), an array column (polars) or a
-        ``fixed_shape_tensor`` (Arrow); or a :class:`emobeam.FeatureRows`.
+        ``fixed_shape_tensor`` (Arrow); or a :class:`emobeam.FeatureRows`. ``points`` are float32 ``[478, 3]``, in px of
+        the frame as shown.
 
     Raises:
         EmobeamError: no cache there, or a damaged one.
@@ -99,13 +101,15 @@ def load_features(
 
         return FeatureRows(place, columns=columns, videos=videos)
     _check_form(as_, ("pandas", "polars", "arrow", "torch"))
-    plain = [name for name in columns_in(place) if name != "crop" and not name.startswith(_MAP)]
+    plain = [name for name in columns_in(place) if name not in _BIG and not name.startswith(_MAP)]
     wanted = columns_in(place, columns) if columns is not None else plain
+    in_px = with_points_in_px if "points" in wanted else lambda table: table
+    read = [*wanted, *({"box"} - {*wanted} if "points" in wanted else ())]
     schema = cache_schema(place)
-    empty = pa.schema([schema.field(name) for name in wanted]).empty_table()
-    tables = [table for shard in select_shards(place, videos) for table in read_rows(shard.uri, wanted)]
-    whole = pa.concat_tables([empty, *(table.select(wanted).cast(empty.schema) for table in tables)])
-    return _as(whole, as_)
+    empty = pa.schema([schema.field(name) for name in read]).empty_table()
+    tables = (table for shard in select_shards(place, videos) for table in read_rows(shard.uri, read))
+    pieces = [in_px(table.select(read).cast(empty.schema)).select(wanted) for table in tables]
+    return _as(pa.concat_tables([in_px(empty).select(wanted), *pieces]), as_)
 
 
 @overload
@@ -210,7 +214,7 @@ def _check_form(as_: str, known: Sequence[str]) -> None:
 def _as(table: pa.Table, form: str) -> Any:
     if form == "arrow":
         return table
-    maps = [name for name in table.column_names if name.startswith(_MAP)]
+    maps = [name for name in table.column_names if name.startswith(_MAP) or name == "points"]
     arrays = {name: array_of(table, name.removeprefix(_MAP)) for name in maps} if len(table) else {}
     if form == "pandas":
         frame = table.drop_columns(maps).to_pandas()

@@ -38,6 +38,7 @@ class ExtractOptions(TypedDict, total=False):
     workers: int
     shared_files: bool
     patience: float
+    stall_timeout: float
     flink_master: str
     flink_version: str
     spark_master: str
@@ -75,6 +76,7 @@ class PredictOptions(TypedDict, total=False):
     workers: int
     shared_files: bool
     patience: float
+    stall_timeout: float
     flink_master: str
     flink_version: str
     spark_master: str
@@ -132,6 +134,7 @@ class AnnotateOptions(TypedDict, total=False):
     workers: int
     shared_files: bool
     patience: float
+    stall_timeout: float
     flink_master: str
     flink_version: str
     spark_master: str

@@ -32,6 +32,7 @@ def cache_schema(features: str) -> pa.Schema:
         scores=dataset.scores,
         crop="crops" in dataset.config.store,
         images=dataset.config.source != "video",
+        mesh=dataset.mesh,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.runners.engines.presets import ENGINES, EngineConfig
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.options import Option, OptionField, Section, options_of
@@ -94,7 +95,7 @@ class Messages:
     ] = False
 
 
-_ELSEWHERE = (EngineConfig, Messages)
+_ELSEWHERE = (EngineConfig, LocalConfig, Messages)
 _STAGE_1 = (VideoChoice, ExtractConfig, CropsOptions)
 _STAGE_2 = (HeadOptions, PredictConfig, ChallengeOptions)
 

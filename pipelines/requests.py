@@ -97,7 +97,7 @@ def extract_request(
         dataset=resolve_config(settings, _silent if args.get("quiet") else on_stderr),
         inputs=args["inputs"],
         notes=tuple(notes),
-        local=local_config(args["workers"], verbose=args["verbose"]),
+        local=local_config(args["workers"], verbose=args["verbose"], stall_timeout=args["stall_timeout"]),
         beam_args=tuple(beam_args),
         engine=engine,
     )
@@ -152,7 +152,7 @@ def predict_request(
         output=_place(args["output"], engine),
         config=from_options(PredictConfig, {**args, "device": device, "engine": head_engine(args["engine"], device)}),
         only=args["only"],
-        local=local_config(args["workers"], verbose=args["verbose"]),
+        local=local_config(args["workers"], verbose=args["verbose"], stall_timeout=args["stall_timeout"]),
         beam_args=tuple(beam_args),
         engine=engine,
         faces_given="faces" in named,

@@ -22,6 +22,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.idle_exit import Presence
 from emobeam.runners.worker_boot import versions
+from emobeam.schemas.plain_json import parsed
 
 if TYPE_CHECKING:
     from apache_beam.utils.shared import Shared
@@ -202,7 +203,7 @@ def hear(exchange: Exchange) -> Heard:
 def _beat(uri: str) -> dict[str, Any] | None:
     """One file; None where it can't be read now, in a few seconds it can."""
     with suppress(Exception):  # whatever a store's client raises
-        beat: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        beat: dict[str, Any] = parsed(storage.read_bytes(uri))
         if beat.keys() >= _ABOUT:
             return beat
     return None

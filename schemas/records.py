@@ -26,7 +26,7 @@ class InputError(EmobeamError):
     Attributes:
         stage: where it happened: ``open``, ``probe``, ``decode``, ``detect``, ``embed``, ``write``.
         reason: one word for tables: ``missing``, ``empty``, ``no_video``, ``no_frames``, ``damaged``,
-            ``unsupported``, ``timeout``, ``memory``, ``crash``, ``too_large``, ``io``, ``nan``.
+            ``unsupported``, ``timeout``, ``memory``, ``crash``, ``too_large``, ``io``, ``nan``, ``changed``.
         permanent: a second try on the same bytes would end the same way.
     """
 
@@ -36,8 +36,7 @@ class InputError(EmobeamError):
         self.reason = reason
         self.permanent = permanent
 
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        # Exceptions with keyword arguments don't pickle by themselves; this one crosses processes.
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:  # exceptions with keyword arguments have none of use
         return (_input_error, (str(self), self.stage, self.reason, self.permanent))
 
 
@@ -210,7 +209,7 @@ class Segment:
     origin: str = ""
     """For crops stored in another cache: URI of the shard that holds them."""
     shard: str = ""
-    """Name of the shard file without folder and extension (see ``config.shard_name``)."""
+    """Name of the shard (see ``config.shard_name``)."""
     zero: int = 0
     """Presentation time stamp of the video's first displayed frame."""
     time_base: tuple[int, int] = (0, 1)
@@ -222,6 +221,8 @@ class Segment:
     entry: int | None = None
     """Where decoding has to begin: the time stamp of the frame before the first, where that is needed, too; with
     ``packets`` the number of a packet. None: at the beginning, or at any keyframe before."""
+    facts: VideoFacts | None = None
+    """What looking at the video told beside that."""
     timeline: str = ""
     """Between two stages: URI of a file with what is too long to travel (frames, times, stamps, names of images)."""
 
@@ -357,12 +358,7 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class VideoPredicted:
-    """What became of one video in stage 2, as the worker tells it.
-
-    Attributes:
-        rows: that were written, by task; none where all was there.
-        error: why it could not be predicted; ``""`` if it was.
-    """
+    """What became of one video in stage 2: ``rows`` written by task (none where all was there), or an ``error``."""
 
     video: str
     rows: dict[str, int] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -13,8 +13,24 @@ SOURCES = ("sampled", "interpolated", "nearest", "absent")
 """Where the value of a row of a predictions table comes from."""
 
 
+LAST_FRAME = 1 << 24
+"""Largest number of an image in a folder of crops: the numbers between two images are frames as well."""
+
 VECTORS = ("embedding", "scores")
 """The outputs of backbones that are vectors, in the order in which they are stored; all others are maps."""
+
+POINTS = (478, 3)
+"""Shape of ``points``: x, y and z of the points of a face's mesh."""
+
+POINTS_PER_PX = 16
+"""``points`` are whole numbers of this part of a px: x and y from the centre of the stored box (from the upper left
+corner of the picture where there is no box), z from the mesh's own zero, all in px of the frame as shown."""
+
+FACE_SHAPES = 52
+"""Length of ``shapes``: how far each expression of the mesh is shown, from 0 to 1."""
+
+MESH = ("points", "shapes", "points_score")
+"""The columns of a face's mesh, ``points_score`` being the probability that its points lie on a face."""
 
 
 def map_column(name: str) -> str:
@@ -24,7 +40,7 @@ def map_column(name: str) -> str:
 
 def column_of(name: str) -> str:
     """The Parquet column of an input of a head: ``s8`` -> ``map_s8``, ``embedding`` -> ``embedding``."""
-    return name if name in VECTORS else map_column(name)
+    return name if name in (*VECTORS, *MESH) else map_column(name)
 
 
 def feature_schema(
@@ -35,8 +51,11 @@ def feature_schema(
     crop: bool = False,
     images: bool = False,
     views: bool = False,
+    mesh: Collection[str] = (),
 ) -> pa.Schema:
-    """Schema of a shard: one row per face seen in a sampled frame.
+    """Schema of the rows of a cache as its readers give them: one row per face seen in a sampled frame.
+
+    Files hold tensors in another type, which more programs read (see ``emobeam.emo_transforms.cache.stored_form``).
 
     Args:
         map_shapes: shape ``(C, H, W)`` of each stored map by name (``s8``, ``s16``, ``s32``).
@@ -44,6 +63,7 @@ def feature_schema(
         crop: store the encoded crop.
         images: rows come from a folder of crops and name their file.
         views: rows come in several views, 0 being the plain one; only that one has a crop.
+        mesh: those of :data:`MESH` that are stored.
     """
     fields = [
         pa.field("video", pa.string(), nullable=False),
@@ -66,9 +86,30 @@ def feature_schema(
         fields.append(pa.field("embedding", pa.list_(pa.float32(), embedding)))
     if scores:
         fields.append(pa.field("scores", pa.list_(pa.float32(), scores)))
+    of_mesh = {
+        "points": pa.field("points", pa.fixed_shape_tensor(pa.int16(), POINTS), nullable=False),
+        "shapes": pa.field("shapes", pa.list_(pa.float32(), FACE_SHAPES)),
+        "points_score": pa.field("points_score", pa.float32()),
+    }
+    fields += [of_mesh[name] for name in MESH if name in mesh]
     if crop:
         fields.append(pa.field("crop", pa.binary()))
     return pa.schema(fields)
+
+
+def stream_schema(length: int) -> pa.Schema:
+    """Schema of a stream of a video: vectors of ``length`` that others computed, one row per step.
+
+    ``time``: of the middle of the step in s, the first displayed frame being at 0; null where no clock is known.
+    """
+    return pa.schema(
+        [
+            pa.field("video", pa.string(), nullable=False),
+            pa.field("step", pa.int32(), nullable=False),
+            pa.field("time", pa.float64()),
+            pa.field("vector", pa.list_(pa.float32(), length), nullable=False),
+        ]
+    )
 
 
 def predictions_schema(outputs: Sequence[str], *, clip: bool = False) -> pa.Schema:
@@ -168,10 +209,12 @@ SEGMENTS = pa.schema(
         pa.field("digest", pa.string(), nullable=False),
         pa.field("note", pa.string(), nullable=False),
         pa.field("display", pa.string(), nullable=False),
+        pa.field("facts", pa.string(), nullable=False),
     ]
 )
 """``segments.parquet``: one row per shard, sorted by video and segment. ``display`` says how decoded
-frames became what a player shows (JSON), ``""`` for plain video."""
+frames became what a player shows (JSON), ``""`` for plain video; ``facts`` what looking at the video told beside that,
+``""`` where the shard doesn't tell."""
 
 FACES = pa.schema(
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -31,6 +32,26 @@ def hang(path: str, segment: Segment, config: DecoderConfig, *, threads: int = 1
     """Never comes back from native code, and holds the interpreter's lock meanwhile."""
     yield next(iter(decode_pyav(path, segment, config)))
     ctypes.PyDLL(None).sleep(1000)
+
+
+def nod_off(
+    path: str, segment: Segment, config: DecoderConfig, *, threads: int = 1, progress: Progress = idle
+) -> Frames:
+    """Stands still after three frames, the first time that a file is decoded."""
+    for count, item in enumerate(decode_pyav(path, segment, config)):
+        if count == 3 and not os.path.exists(f"{path}.slept"):
+            open(f"{path}.slept", "x").close()
+            time.sleep(1000)
+        yield item
+
+
+def fall(path: str, segment: Segment, config: DecoderConfig, *, threads: int = 1, progress: Progress = idle) -> Frames:
+    """Is killed from outside after three frames, the first time that a file is decoded."""
+    for count, item in enumerate(decode_pyav(path, segment, config)):
+        if count == 3 and not os.path.exists(f"{path}.slept"):
+            open(f"{path}.slept", "x").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield item
 
 
 def eat(path: str, segment: Segment, config: DecoderConfig, *, threads: int = 1, progress: Progress = idle) -> Frames:

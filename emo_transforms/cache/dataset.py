@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, digest_of, extract_config_from_json, to_json
 from emobeam.schemas.records import EmobeamError, UsageError
-from emobeam.schemas.tables import VECTORS
+from emobeam.schemas.tables import MESH, VECTORS
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Dataset:
     Attributes:
         map_shapes: shape (C, H, W) of every stored map.
         embedding, scores: lengths of these vectors; 0 where they aren't stored.
+        mesh: the columns of a face's mesh that are stored, see ``emobeam.schemas.tables.MESH``.
     """
 
     config: ExtractConfig
     map_shapes: Mapping[str, tuple[int, int, int]]
     embedding: int = 0
     scores: int = 0
+    mesh: tuple[str, ...] = ()
 
     @property
     def offer(self) -> Offer:
@@ -54,12 +57,17 @@ class Dataset:
             "map_shapes": {name: list(shape) for name, shape in self.map_shapes.items()},
             "embedding": self.embedding,
             "scores": self.scores,
+            "mesh": list(self.mesh),
             "score_names": list(backbone.score_names) if self.scores else [],
             "models": {
                 "backbone": {"id": backbone.name, "weights": backbone.weights, "sha256": backbone.weights_sha256},
                 "detector": {"id": self.config.detector.name},
             },
         }
+
+
+_MOST = 1 << 28
+"""Numbers of one map or vector, at most: what readers allocate by this file stays within reason."""
 
 
 def shard_uri(features: str, shard: str) -> str:
@@ -89,9 +97,14 @@ def read_dataset(features: str) -> Dataset:
         stored = [(name, data["map_shapes"][name]) for name in config.maps if name in data["map_shapes"]]
         shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in stored}
         lengths = int(data.get("embedding", 0)), int(data.get("scores", 0))
+        if not all(0 < number <= _MOST for shape in shapes.values() for number in (*shape, math.prod(shape))):
+            raise ValueError(f"maps of {data['map_shapes']}")
+        if not all(0 <= length <= _MOST for length in lengths):
+            raise ValueError(f"vectors of {lengths} numbers")
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise EmobeamError(f"{uri}: damaged or of another emobeam ({error})") from error
-    return Dataset(config, shapes, *lengths)
+    mesh = tuple(name for name in MESH if name in (data.get("mesh") or ()))
+    return Dataset(config, shapes, *lengths, mesh)
 
 
 def open_dataset(features: str, dataset: Dataset) -> None:

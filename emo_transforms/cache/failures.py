@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from emobeam.emo_transforms import storage
 from emobeam.schemas.config import digest_of
+from emobeam.schemas.plain_json import checked
 from emobeam.schemas.records import EmobeamError, Failure, Fingerprint
 
 
@@ -38,9 +38,8 @@ def _failure(uri: str) -> Failure | None:
     except FileNotFoundError:
         return None  # true no longer
     try:
-        tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Failure(**tuples)
-    except (TypeError, AttributeError) as error:
+        return checked(Failure, data)
+    except ValueError as error:
         raise EmobeamError(f"{uri}: not a failure record ({error}); remove it and run again") from error
 
 

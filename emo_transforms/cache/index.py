@@ -7,7 +7,7 @@ sorted views of them that :func:`rebuild_index` makes anew.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,51 +17,57 @@ import pyarrow.parquet as pq
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import shard_uri
 from emobeam.emo_transforms.cache.failures import drop_failure, failure_name, read_failures, write_failure
-from emobeam.emo_transforms.cache.shards import read_footer, segment_row
+from emobeam.emo_transforms.cache.footers import segment_row
+from emobeam.emo_transforms.cache.shards import read_footer
 from emobeam.emo_transforms.cache.video_facts import Facts, read_facts, settle_facts
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.plain_json import from_text
 from emobeam.schemas.records import Display, Failure, Fingerprint, Outcome, ShardRecord, VideoFacts
 from emobeam.schemas.tables import SEGMENTS, VIDEOS
 
+Row = dict[str, Any]
+"""Of ``segments.parquet``, by column."""
 
-def read_index(features: str) -> list[dict[str, Any]]:
+
+def read_index(features: str) -> list[Row]:
     """Rows of ``segments.parquet``; empty where there is none yet or it can't be read (it is only an index)."""
     try:
         table = read_parquet(storage.join(features, "segments.parquet"))
     except (OSError, pa.ArrowException):  # pyarrow tells of some damage by plain OSErrors
         return []
-    rows: list[dict[str, Any]] = table.to_pylist() if table.schema.equals(SEGMENTS) else []
+    rows: list[Row] = table.to_pylist() if table.schema.equals(SEGMENTS) else []
     return rows
 
 
-def make_index(features: str, *, trust: bool = True) -> tuple[list[dict[str, Any]], pa.Table]:
+def make_index(features: str, *, trust: bool = True, without: Collection[str] = ()) -> tuple[list[Row], pa.Table]:
     """What the indexes should hold, from footers and failure records; writes nothing.
 
     Args:
         trust: take rows of shards that the old index already knows (names of shards are digests of all
             that decides their content); otherwise every footer is read again.
+        without: names of shards that are left out as if they weren't there.
 
     Returns:
         Rows of ``segments.parquet``, and the table of videos (see ``emobeam.schemas.tables.VIDEOS``), sorted by id.
     """
-    segments = read_segments(features, trust=trust)
+    segments = read_segments(features, trust=trust, without=without)
     videos = _video_rows(segments, read_failures(features).values(), read_facts(features))
     return segments, pa.Table.from_pylist(videos, VIDEOS)
 
 
 def read_segments(
-    features: str, *, trust: bool = True, known: Mapping[str, dict[str, Any]] | None = None
-) -> list[dict[str, Any]]:
+    features: str, *, trust: bool = True, known: Mapping[str, Row] | None = None, without: Collection[str] = ()
+) -> list[Row]:
     """What ``segments.parquet`` should hold: a row for each shard there is; only of unknown ones the footers are read.
 
     Args:
-        trust: see :func:`make_index`.
+        trust, without: see :func:`make_index`.
         known: rows by shard, instead of those of the old index.
     """
     if known is None:
         known = {row["shard"]: row for row in read_index(features)} if trust else {}
     sizes = storage.sizes(storage.join(features, "shards"), ".parquet")
+    sizes = {shard: size for shard, size in sizes.items() if shard not in without}
     new = sorted(sizes.keys() - known.keys())
     read = storage.side_by_side(features, lambda shard: _segment_row(features, shard, sizes[shard]), new)
     segments = [*(row for row in read if row is not None), *(known[shard] for shard in sizes.keys() & known.keys())]
@@ -69,9 +75,9 @@ def read_segments(
     return segments
 
 
-def rebuild_index(features: str, *, trust: bool = True) -> pa.Table:
+def rebuild_index(features: str, *, trust: bool = True, without: Collection[str] = ()) -> pa.Table:
     """Writes ``segments.parquet`` and ``videos.parquet``, see :func:`make_index`; returns the latter."""
-    segments, table = make_index(features, trust=trust)
+    segments, table = make_index(features, trust=trust, without=without)
     _write_index(features, segments, table)
     return table
 
@@ -81,7 +87,7 @@ def settle_index(
     current: Mapping[str, Fingerprint | None],
     cache_id: str,
     found: Mapping[str, VideoFacts] | None = None,
-    known: Mapping[str, dict[str, Any]] | None = None,
+    known: Mapping[str, Row] | None = None,
     records: Iterable[ShardRecord] = (),
 ) -> pa.Table:
     """What ends a run: :func:`settle`, and indexes that know of it, by one listing of the shards.
@@ -97,24 +103,22 @@ def settle_index(
     made = {record.shard: record for record in records}
     rows = {row["shard"]: row for row in read_index(features)} if known is None else known
     segments = read_segments(features, known={**rows, **{shard: record.row for shard, record in made.items()}})
-    _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
+    _write_index(features, segments)
     lost = {shard: record.lost for shard, record in made.items()}
     gone, failures = settle(features, current, cache_id, segments, lost)
     segments = [row for row in segments if row["shard"] not in gone]
-    facts = settle_facts(features, current, found or {})
+    untold = {row["video"] for row in segments if not row["facts"]}
+    facts = settle_facts(features, current, {video: told for video, told in (found or {}).items() if video in untold})
     table = pa.Table.from_pylist(_video_rows(segments, failures, facts), VIDEOS)
     _write_index(features, segments, table)
     return table
 
 
-def _write_index(features: str, segments: list[dict[str, Any]], videos: pa.Table) -> None:
-    _write_table(storage.join(features, "segments.parquet"), pa.Table.from_pylist(segments, SEGMENTS))
-    _write_table(storage.join(features, "videos.parquet"), videos)
-
-
-def _write_table(uri: str, table: pa.Table) -> None:
-    with storage.atomic_file(uri) as path:
-        pq.write_table(table, path, compression="zstd")
+def _write_index(features: str, segments: list[Row], videos: pa.Table | None = None) -> None:
+    for name, table in (("segments", pa.Table.from_pylist(segments, SEGMENTS)), ("videos", videos)):
+        if table is not None:
+            with storage.atomic_file(storage.join(features, f"{name}.parquet")) as path:
+                pq.write_table(table, path, compression="zstd")
 
 
 def _segment_row(features: str, shard: str, size: int) -> dict[str, Any] | None:
@@ -125,8 +129,8 @@ def _segment_row(features: str, shard: str, size: int) -> dict[str, Any] | None:
     return segment_row(footer, shard, size)
 
 
-def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure], facts: Facts) -> list[dict[str, Any]]:
-    by_video: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def _video_rows(segments: list[Row], failures: Iterable[Failure], facts: Facts) -> list[Row]:
+    by_video: dict[str, list[Row]] = defaultdict(list)
     for row in segments:
         by_video[row["video"]].append(row)
     failed: dict[str, list[Failure]] = defaultdict(list)
@@ -135,7 +139,7 @@ def _video_rows(segments: list[dict[str, Any]], failures: Iterable[Failure], fac
     return [_video_row(video, by_video[video], failed[video], facts) for video in sorted({*by_video, *failed})]
 
 
-def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failure], facts: Facts) -> dict[str, Any]:
+def _video_row(video: str, segments: list[Row], failures: list[Failure], facts: Facts) -> dict[str, Any]:
     failures = sorted(failures, key=lambda failure: (failure.segments, failure.reason))
     segments = _of_one_content(segments, failures)
     total = max((row["count"] for row in segments), default=len({i for f in failures for i in f.segments}))
@@ -156,7 +160,7 @@ def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failur
         outcome = "no_face"
     times = [row[key] for row in segments for key in ("first_time", "last_time") if row[key] is not None]
     first = segments[0] if segments else None
-    known = facts.get((video, first["size"], first["digest"])) if first else None
+    known = _facts_of(first, facts) if first else None
     return {
         "video": video,
         "outcome": outcome,
@@ -175,7 +179,14 @@ def _video_row(video: str, segments: list[dict[str, Any]], failures: list[Failur
     }
 
 
-def _display_row(segments: list[dict[str, Any]], known: VideoFacts) -> dict[str, Any]:
+def _facts_of(row: Mapping[str, Any], facts: Facts) -> VideoFacts | None:
+    """What its shard tells, or else what was noted beside the shards."""
+    if row["facts"]:
+        return from_text(VideoFacts, row["facts"])
+    return facts.get((row["video"], row["size"], row["digest"]))
+
+
+def _display_row(segments: list[Row], known: VideoFacts) -> dict[str, Any]:
     """How frames became what is shown, see ``emobeam.schemas.tables.VIDEOS``."""
     displays = [from_text(Display, row["display"]) if row["display"] else Display() for row in segments]
     sizes = dict.fromkeys(size for display in displays for size in display.sizes)
@@ -194,25 +205,25 @@ def _display_row(segments: list[dict[str, Any]], known: VideoFacts) -> dict[str,
     }
 
 
-def as_shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def as_shown(rows: list[Row]) -> list[Row]:
     """Rows of one content without those whose pictures were taken as they are coded, where that isn't what is shown.
 
     Shards of an older version remain beside the new ones until these are complete. Of two ways to show them the one
     with more shards counts; of as many the one that tells more, which is the newer.
     """
-    shown: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    shown: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         shown[row["display"]].append(row)
     told = {display: found for display, found in shown.items() if display} or shown
     return max(told.values(), key=lambda found: (len(found), len(found[0]["display"])), default=[])
 
 
-def _of_one_content(segments: list[dict[str, Any]], failures: list[Failure]) -> list[dict[str, Any]]:
+def _of_one_content(segments: list[Row], failures: list[Failure]) -> list[Row]:
     """Of a file that has changed, the cache may hold shards of both contents for a while.
 
     A video has the segments of one: the one its failure records are about, else the more complete one.
     """
-    contents: dict[Fingerprint, list[dict[str, Any]]] = defaultdict(list)
+    contents: dict[Fingerprint, list[Row]] = defaultdict(list)
     for row in segments:
         contents[Fingerprint(row["size"], row["digest"])].append(row)
     contents = {content: as_shown(rows) for content, rows in contents.items()}
@@ -233,7 +244,7 @@ def settle(
     features: str,
     current: Mapping[str, Fingerprint | None],
     cache_id: str,
-    segments: Iterable[dict[str, Any]] | None = None,
+    segments: Iterable[Row] | None = None,
     lost: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[set[str], list[Failure]]:
     """Makes the failure records of the given videos true again at the end of a run.
@@ -279,7 +290,7 @@ def _settle_video(
     features: str,
     video: str,
     print_: Fingerprint,
-    rows: list[dict[str, Any]],
+    rows: list[Row],
     records: dict[str, Failure],
     cache_id: str,
     known_lost: Mapping[str, tuple[int, ...]],
@@ -328,7 +339,7 @@ def _lost_frames(features: str, row: Mapping[str, Any], record: Failure | None) 
         return ()  # another job has removed it
 
 
-def _what_is_left(name: str, records: Mapping[str, Failure], rows: list[dict[str, Any]]) -> Failure | None:
+def _what_is_left(name: str, records: Mapping[str, Failure], rows: list[Row]) -> Failure | None:
     """A record without the segments that have their shard now, or a newer record of their own."""
     failure = records[name]
     if not failure.shards:

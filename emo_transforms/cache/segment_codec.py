@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from emobeam.schemas.plain_json import from_text, to_text
-from emobeam.schemas.records import Display, Fingerprint, Segment, Video
+from emobeam.schemas.plain_json import from_text, parsed, to_text
+from emobeam.schemas.records import Display, Fingerprint, Segment, Video, VideoFacts
 
 LIMIT = 1000
 """Bytes above which the lists of a segment travel as a file of their own (see ``Segment.timeline``)."""
 
-_VERSION = 2
+_VERSION = 3
 _DENOMINATORS = (90000, 1000, 600, 12800, 15360, 30000, 24000, 60000, 16000, 10240, 25, 30, 24, 50, 60, 48000, 1000000)
 """Units in which times of stored crops can be expected; others are stored as they are."""
 
@@ -41,6 +41,7 @@ def encode_segment(segment: Segment) -> bytes:
         *(segment.width, segment.height, segment.rotation, segment.seekable, segment.note, segment.origin),
         *(segment.shard, segment.zero, *segment.time_base, segment.timeline),
         *(segment.entry, "" if segment.display.plain else to_text(segment.display)),
+        "" if segment.facts is None else to_text(segment.facts),
     ]
     header = json.dumps(plain, separators=(",", ":")).encode()
     body = b"".join(
@@ -66,10 +67,10 @@ def decode_segment(data: bytes) -> Segment:
             f"a segment of version {data[0]} can't be read here; launcher and workers must be of one emobeam"
         )
     body = _Reader(zlib.decompressobj(-15, _DICTIONARY).decompress(data[1:]))
-    plain = json.loads(body.take(body.varint()))
+    plain = parsed(body.take(body.varint()))
     id_, uri, kind, subject, time_uri, size, digest, index, count, start = plain[:10]
     width, height, rotation, seekable, note, origin, shard, zero, numerator, denominator, timeline = plain[10:21]
-    entry, display = plain[21:]
+    entry, display, facts = plain[21:]
     frames = body.integers()
     sampled = body.integers()
     pts = body.integers()
@@ -97,6 +98,7 @@ def decode_segment(data: bytes) -> Segment:
         entry=entry,
         display=from_text(Display, display) if display else Display(),
         packets=packets,
+        facts=from_text(VideoFacts, facts) if facts else None,
     )
     return replace(segment, times=_read_times(body, segment), images=_read_images(body, segment))
 
@@ -221,7 +223,7 @@ def _read_images(body: _Reader, segment: Segment) -> tuple[str, ...]:
     how = body.take(1)
     if how == b"-":
         return ()
-    text = json.loads(body.take(body.varint()))
+    text = parsed(body.take(body.varint()))
     if how == b"l":
         return tuple(text)
     prefix, width, suffix = text

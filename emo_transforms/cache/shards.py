@@ -1,15 +1,14 @@
-"""Shards: the Parquet file of one segment, and the footer that tells how it came about.
+"""Shards: the Parquet file of one segment.
 
-Row groups hold at most 128 rows. Maps are stored without dictionary and statistics (3 times faster) and with Snappy,
-which every reader knows; the denser byte-stream-split encoding of float16 is left out because DuckDB can't read it.
+Row groups hold at most 128 rows. Maps are stored as bytes (see ``stored_form``), without dictionary and statistics
+and with Snappy, which every reader knows.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,100 +18,39 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.storage import is_local, open_read
+from emobeam.emo_transforms.cache.footers import Footer, check_rows, footer_from, footer_text
+from emobeam.emo_transforms.cache.stored_form import as_tensors, is_tensor, packed, stored_schema
+from emobeam.emo_transforms.storage import is_local
 from emobeam.emo_transforms.storage import size as size_of
-from emobeam.schemas.config import SCHEMA_VERSION
-from emobeam.schemas.plain_json import from_text, to_text
-from emobeam.schemas.records import Display, EmobeamError, InputError
+from emobeam.emo_transforms.storage.parquet_files import open_parquet
+from emobeam.schemas.records import EmobeamError, InputError
 from emobeam.schemas.tables import FOOTER_KEY, VECTORS, map_column
 
 ROW_GROUP = 128
 
+_PAGE_ROWS = 16
+"""Rows after which a page may end, so that readers need not unpack a whole row group of maps at once."""
+
+_VECTORS = (*VECTORS, "shapes")
+
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-@dataclass(frozen=True)
-class Footer:
-    """The JSON document in a shard's footer: what the segment is and what was seen in it.
-
-    Attributes:
-        frames, times: all native frames of the segment and their presentation times in s, the video's first
-            frame being at 0 (``times`` is empty where nothing supplies time).
-        sampled, decoded, faces: in parallel: the frames looked at, whether they could be decoded, and the
-            number of faces found.
-        clipped: feature values beyond float16's range, clipped to it.
-        note: damage met while demuxing the video.
-        display: how decoded frames became what a player shows; not written where that is plain.
-    """
-
-    video: str
-    size: int
-    digest: str
-    segment: int
-    count: int
-    start: float
-    frames: tuple[int, ...]
-    times: tuple[float, ...]
-    sampled: tuple[int, ...]
-    decoded: tuple[bool, ...]
-    faces: tuple[int, ...]
-    rows: int
-    clipped: int
-    width: int
-    height: int
-    note: str
-    features_id: str
-    cache_id: str
-    schema_version: int = SCHEMA_VERSION
-    display: Display = field(default_factory=Display)
-
-    @property
-    def lost(self) -> tuple[int, ...]:
-        """Sampled frames that could not be decoded."""
-        return tuple(frame for frame, fine in zip(self.sampled, self.decoded, strict=True) if not fine)
-
-
-def segment_row(footer: Footer, shard: str, size: int) -> dict[str, Any]:
-    """The row of a shard in ``segments.parquet``; ``size`` is that of its file in bytes."""
-    return {
-        "video": footer.video,
-        "segment": footer.segment,
-        "shard": shard,
-        "start": footer.start,
-        "count": footer.count,
-        "first_frame": footer.frames[0] if footer.frames else None,
-        "last_frame": footer.frames[-1] if footer.frames else None,
-        "frames": len(footer.frames),
-        "sampled": len(footer.sampled),
-        "lost": len(footer.lost),
-        "with_face": sum(1 for faces in footer.faces if faces),
-        "rows": footer.rows,
-        "clipped": footer.clipped,
-        "first_time": footer.times[0] if footer.times else None,
-        "last_time": footer.times[-1] if footer.times else None,
-        "width": footer.width,
-        "height": footer.height,
-        "size": footer.size,
-        "digest": footer.digest,
-        "note": footer.note,
-        "bytes": size,
-        "display": "" if footer.display.plain else to_text(footer.display),
-    }
 
 
 class ShardWriter:
     """Writes the rows of one segment in order, a row group at a time (bounded memory)."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
-        plain = [field.name for field in schema if not _is_heavy(field)]
+        plain = [field.name for field in schema if not is_tensor(field)]
         self._schema = schema
+        self._stored = stored_schema(schema)
         self._writer = pq.ParquetWriter(
             path,
-            schema,
+            self._stored,
             # Zstandard saves a few more bytes and takes several times as long to write and to read.
             compression="snappy",
             use_dictionary=["video"],
             write_statistics=plain,
+            write_batch_size=_PAGE_ROWS,
         )
         self._pending: list[pa.Table] = []
         self._waiting = 0
@@ -122,19 +60,21 @@ class ShardWriter:
     def add(self, columns: Mapping[str, Any]) -> None:
         """Adds rows: plain lists or arrays by column; maps as float arrays [n, C, H, W], vectors as [n, D].
 
+        Points as int16 ``[n, 478, 3]`` (see ``emobeam.emo_transforms.cache.face_mesh``).
+
         Raises:
             InputError: a map or a vector holds NaN.
         """
         arrays = []
         for column in self._schema:
             values = columns[column.name]
-            if _is_heavy(column):
-                arrays.append(self._tensor(column, values))
-            elif column.name in VECTORS:
+            if is_tensor(column):
+                arrays.append(packed(self._numbers(column, values)))
+            elif column.name in _VECTORS:
                 arrays.append(_vectors(column, values))
             else:
                 arrays.append(pa.array(values, column.type))
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        table = pa.Table.from_arrays(arrays, schema=self._stored)
         self.rows += len(table)
         self._pending.append(table)
         self._waiting += len(table)
@@ -142,16 +82,10 @@ class ShardWriter:
             self._flush(ROW_GROUP)
 
     def close(self, footer: Footer) -> None:
-        """Writes what is left and the footer."""
+        """Writes what is left and the footer, in which the number of rows is that of the file."""
         if self._waiting:
             self._flush(self._waiting)
-        document = asdict(footer)
-        if footer.display.plain:  # shards of plain videos are those of before this was known, byte by byte
-            del document["display"]
-        else:
-            document["display"] = to_text(footer.display)
-        text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-        self._writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
+        self._writer.add_key_value_metadata({FOOTER_KEY.decode(): footer_text(replace(footer, rows=self.rows))})
         self._writer.close()
 
     def abandon(self) -> None:
@@ -165,7 +99,10 @@ class ShardWriter:
         self._pending = [rest] if len(rest) else []
         self._waiting = len(rest)
 
-    def _tensor(self, field: pa.Field, values: NDArray[np.floating[Any]]) -> pa.Array:
+    def _numbers(self, field: pa.Field, values: NDArray[Any]) -> NDArray[Any]:
+        """As they are stored, in one piece."""
+        if field.type.value_type == pa.int16():
+            return np.ascontiguousarray(values, dtype="<i2")
         lowest, highest = values.min(initial=0.0), values.max(initial=0.0)  # both are NaN where any value is
         if np.isnan(highest):
             raise InputError("the backbone gave NaN", stage="embed", reason="nan", permanent=True)
@@ -174,9 +111,7 @@ class ShardWriter:
             values = np.clip(values, -_FLOAT16_MAX, _FLOAT16_MAX)
         from emobeam.emo_transforms.cache.half_floats import to_half  # Numba is for those that write
 
-        flat = pa.array(to_half(values).reshape(-1))
-        length = int(np.prod(field.type.shape))
-        return pa.ExtensionArray.from_storage(field.type, pa.FixedSizeListArray.from_arrays(flat, length))
+        return to_half(values)
 
 
 def _vectors(field: pa.Field, values: NDArray[np.floating[Any]]) -> pa.Array:
@@ -186,10 +121,6 @@ def _vectors(field: pa.Field, values: NDArray[np.floating[Any]]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
 
 
-def _is_heavy(field: pa.Field) -> bool:
-    return isinstance(field.type, pa.FixedShapeTensorType)
-
-
 def read_footer(uri: str, *, size: int | None = None) -> Footer:
     """The footer of a shard.
 
@@ -197,11 +128,20 @@ def read_footer(uri: str, *, size: int | None = None) -> Footer:
         size: of the file in bytes, where it is known already; then a store is asked once.
 
     Raises:
-        EmobeamError: the file is no shard of emobeam, or one of a newer version.
+        EmobeamError: the file is no shard of emobeam, or one of a newer version, or its footer can't be that of its
+            rows.
     """
-    with open_read(uri, size=_size(uri) if size is None else size) as file, _readable(uri):
-        metadata = pq.read_metadata(file).metadata or {}
-    return _parse_footer(uri, metadata)
+    with _readable(uri), open_parquet(uri, size=_size(uri) if size is None else size) as parquet:
+        found = parquet.metadata
+    text = (found.metadata or {}).get(FOOTER_KEY)
+    if text is None:
+        raise EmobeamError(f"{uri}: not a shard of emobeam (no footer of its own)")
+    try:
+        footer = footer_from(text)
+        check_rows(footer, found)
+    except ValueError as error:
+        raise EmobeamError(f"{uri}: {error}; remove it and run extract again") from error
+    return footer
 
 
 def read_rows(uri: str, columns: Sequence[str] | None = None, *, view: int | None = 0) -> Iterator[pa.Table]:
@@ -214,19 +154,22 @@ def read_rows(uri: str, columns: Sequence[str] | None = None, *, view: int | Non
     Raises:
         EmobeamError: the file is damaged.
     """
-    with open_read(uri, size=_size(uri)) as file:
+    with ExitStack() as held:
         with _readable(uri):
-            # A store is asked once for all neighbouring columns of a row group.
-            parquet = pq.ParquetFile(file, pre_buffer=not is_local(uri))
+            parquet = held.enter_context(open_parquet(uri, size=_size(uri)))
         one_view = view is not None and "view" in parquet.schema_arrow.names
         wanted = [*columns, "view"] if one_view and columns is not None else columns
         for group in range(parquet.num_row_groups):
             with _readable(uri):
-                table = parquet.read_row_group(group, columns=wanted)
+                table = parquet.read_row_group(group, columns=wanted, use_threads=False)
             if one_view:
                 table = table.filter(pc.equal(table["view"], view)).drop_columns("view")
                 if not len(table):
                     continue
+            try:
+                table = as_tensors(table)
+            except EmobeamError as error:
+                raise EmobeamError(f"{uri}: {error}; remove it and run extract again") from error
             yield table
 
 
@@ -254,21 +197,3 @@ def _readable(uri: str) -> Iterator[None]:
         if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
         raise EmobeamError(f"{uri}: not a whole Parquet file ({error}); remove it and run extract again") from error
-
-
-def _parse_footer(uri: str, metadata: Mapping[bytes, bytes]) -> Footer:
-    if FOOTER_KEY not in metadata:
-        raise EmobeamError(f"{uri}: not a shard of emobeam (no footer of its own)")
-    data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
-    if data.get("schema_version") != SCHEMA_VERSION:
-        raise EmobeamError(
-            f"{uri}: written in schema version {data.get('schema_version')}, this emobeam reads {SCHEMA_VERSION}; "
-            "extract again or use the emobeam that wrote it"
-        )
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    try:
-        if "display" in values:
-            values["display"] = from_text(Display, values["display"])
-        return Footer(**values)
-    except (TypeError, ValueError) as error:
-        raise EmobeamError(f"{uri}: its footer isn't emobeam's ({error}); remove it and run extract again") from error

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import read_dataset, shard_uri
 from emobeam.emo_transforms.cache.failures import read_failures
+from emobeam.emo_transforms.cache.footers import Footer
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
+from emobeam.emo_transforms.cache.shards import read_footer, read_rows
 from emobeam.emo_transforms.faces.crops import Picture, crop_five_points, fit_crop, square_box
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
 from emobeam.emo_transforms.inputs.listing import asked, uri_of
@@ -196,6 +197,7 @@ def plan_stored(video: Video, stored: StoredCrops, config: ExtractConfig) -> lis
                 origin=uri,
                 shard=shard_name(video.id, print_, footer.start, config.cache_id, footer.display),
                 display=footer.display,
+                facts=footer.facts,
             )
         )
     return segments

@@ -1,8 +1,8 @@
-"""What looking at the videos of a cache told beside their shards, in ``probes.parquet``.
+"""What looking at videos told of which the cache holds shards of form 1, in ``probes.parquet``.
 
-Shards hold what was measured; those of plain videos say nothing of the rest (the place of the first frame on the
-media's own clock, what people have to know of a file). A video without a row here was looked at by an emobeam that knew
-nothing of it, and is looked at again by the next run.
+Those shards hold what was measured and say nothing of the rest (the place of the first frame on the media's own clock,
+what people have to know of a file); newer ones tell it themselves. A video of which neither tells was looked at by an
+emobeam that knew nothing of it, and is looked at again by the next run.
 """
 
 from __future__ import annotations

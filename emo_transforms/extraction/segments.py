@@ -21,8 +21,9 @@ from PIL import Image
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.dataset import outputs_in, shard_uri
 from emobeam.emo_transforms.cache.failures import write_failure
+from emobeam.emo_transforms.cache.footers import Footer, segment_row
 from emobeam.emo_transforms.cache.segment_codec import expanded
-from emobeam.emo_transforms.cache.shards import Footer, ShardWriter, read_footer, segment_row
+from emobeam.emo_transforms.cache.shards import ShardWriter, read_footer
 from emobeam.emo_transforms.cache.stored_crops import network_crop, seen_before, stored_rows
 from emobeam.emo_transforms.extraction.child_work import Report
 from emobeam.emo_transforms.extraction.feature_rows import (
@@ -33,6 +34,7 @@ from emobeam.emo_transforms.extraction.feature_rows import (
     with_views,
 )
 from emobeam.emo_transforms.extraction.resume_plan import segment_failure
+from emobeam.emo_transforms.extraction.video_plans import fingerprint_of
 from emobeam.emo_transforms.faces.crops import Detector, Faces, Picture, crop_face, source_crop
 from emobeam.emo_transforms.faces.detection.detectors import make_detector
 from emobeam.emo_transforms.faces.tracking import SegmentTracker
@@ -40,6 +42,7 @@ from emobeam.emo_transforms.inputs.crop_folders import read_crop
 from emobeam.emo_transforms.inputs.people_folders import people_pictures
 from emobeam.emo_transforms.networks.backbones import Backbone, load_backbone
 from emobeam.emo_transforms.storage.downloads import video_copy
+from emobeam.emo_transforms.storage.fingerprints import unchanged
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess, Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import to_text
@@ -107,7 +110,8 @@ def extract_segment(
     clock = Clock()
     seen = _Seen()
     rows = _stored_rows if segment.origin else _crop_rows if segment.images else _video_rows
-    with _picture_source(segment, lambda: progress(0)) as path, storage.atomic_file(uri) as temporary:
+    # The source is looked at again before the shard appears.
+    with storage.atomic_file(uri) as temporary, _picture_source(segment, tools.config, lambda: progress(0)) as path:
         writer = ShardWriter(temporary, shard_schema(tools.config, tools.backbone))
         try:
             found = with_views(rows(segment, path, tools, clock, seen, progress), tools.config, clock)
@@ -131,9 +135,14 @@ def _record_of(uri: str, shard: str) -> ShardRecord:
 
 
 @contextmanager
-def _picture_source(segment: Segment, alive: Callable[[], None]) -> Iterator[str]:
-    if segment.images or segment.origin:
-        yield segment.video.uri
+def _picture_source(segment: Segment, config: ExtractConfig, alive: Callable[[], None]) -> Iterator[str]:
+    video = segment.video
+    if segment.origin or (segment.images and not storage.is_local(video.uri)):
+        yield video.uri
+        return
+    if segment.images:
+        with unchanged(video.uri, segment.fingerprint, lambda: fingerprint_of(video, config)):
+            yield video.uri
         return
     with ExitStack() as stack:
         try:
@@ -317,6 +326,7 @@ def _footer(segment: Segment, config: ExtractConfig, writer: ShardWriter, seen: 
         features_id=config.features_id,
         cache_id=config.cache_id,
         display=segment.display,
+        facts=segment.facts,
     )
 
 

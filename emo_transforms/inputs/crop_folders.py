@@ -35,6 +35,7 @@ from emobeam.emo_transforms.inputs.videos import resolve_inputs, unique_videos
 from emobeam.emo_transforms.storage import read_bytes
 from emobeam.schemas.records import Fingerprint, InputError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
+from emobeam.schemas.tables import LAST_FRAME
 from emobeam.schemas.wording import counted, noun
 
 
@@ -129,7 +130,11 @@ def list_crops(video: Video, layout: str) -> list[tuple[int, str]]:
             continue
         match = form.stem.fullmatch(posixpath.splitext(name)[0])
         frame = int(match[1]) - form.first + 1 if match else 0
-        if not 1 <= frame < 2**31:
+        if frame > LAST_FRAME:
+            raise _wrong_layout(
+                f"{video.uri}/{name}: frame {frame}; images are numbered as their video's frames, up to {LAST_FRAME}"
+            )
+        if frame < 1:
             raise _wrong_layout(f"{video.uri}/{name}: not named like {form.example}; is --crops {layout} right?")
         if frame in frames:
             raise _wrong_layout(f"{video.uri}: {frames[frame]} and {name} have the same number; remove one")

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
 from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.inputs.videos import unique_videos
-from emobeam.emo_transforms.storage import local_path, locate, names, open_read
+from emobeam.emo_transforms.storage import locate, names
+from emobeam.emo_transforms.storage.parquet_files import open_parquet
 from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 
 LAYOUT = "people"
@@ -151,7 +152,7 @@ def read_columns(uri: str, columns: Sequence[str]) -> pa.Table:
         EmobeamError: it can't be read, or lacks one of them.
     """
     with _opened(uri) as parquet:
-        return parquet.read(columns=_there(uri, parquet, columns))
+        return parquet.read(columns=_there(uri, parquet, columns), use_threads=False)
 
 
 def clips_of(table: pa.Table, uri: str) -> list[Clip]:
@@ -245,13 +246,13 @@ def _read_crops(video: Video) -> Mapping[int, bytes]:
     with _opened(video.uri) as parquet:
         columns = _there(video.uri, parquet, ("person", "clip", "frame", "crop"))
         for group in range(parquet.num_row_groups):
-            keys = parquet.read_row_group(group, columns=columns[:3])
+            keys = parquet.read_row_group(group, columns=columns[:3], use_threads=False)
             numbers = keys["frame"].to_numpy()
             mine = (keys["person"].to_numpy() == person) & (keys["clip"].to_numpy() == clip)
             if picture is not None:
                 mine &= numbers == int(picture)
             if mine.any():
-                crops = parquet.read_row_group(group, columns=columns[3:])["crop"]
+                crops = parquet.read_row_group(group, columns=columns[3:], use_threads=False)["crop"]
                 found |= {int(numbers[row]): crops[row].as_py() or b"" for row in np.flatnonzero(mine).tolist()}
     return found
 
@@ -264,13 +265,8 @@ def _there(uri: str, parquet: pq.ParquetFile, columns: Sequence[str]) -> list[st
 
 @contextmanager
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
-    fs, path = locate(uri)
     try:
-        if uri_of(fs, path) == path:  # pyarrow's own file: Python's would make its threads wait for each other
-            with pq.ParquetFile(str(local_path(uri)), memory_map=False) as parquet:
-                yield parquet
-            return
-        with open_read(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+        with open_parquet(uri) as parquet:
             yield parquet
     except FileNotFoundError as error:
         raise EmobeamError(f"{uri}: no such file") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from emobeam.emo_transforms.inputs.listing import (
     walk_files,
 )
 from emobeam.emo_transforms.inputs.user_tables import read_table, refuse_spreadsheet
-from emobeam.emo_transforms.storage import file_exists, locate, open_text, read_bytes
+from emobeam.emo_transforms.storage import file_exists, locate, open_text
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.wording import counted, did_you_mean
@@ -165,9 +164,9 @@ def _csv_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _parquet_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:
-    from pyarrow import parquet
+    from emobeam.emo_transforms.storage.parquet_files import read_parquet  # tables of this kind are rare
 
-    table = parquet.ParquetFile(io.BytesIO(read_bytes(uri))).read()
+    table = read_parquet(uri)
     columns = [name for name in ("video", "path", "subject") if name in table.column_names]
     rows = table.select(columns).to_pylist()
     texts = [{key: "" if value is None else str(value).strip() for key, value in row.items()} for row in rows]

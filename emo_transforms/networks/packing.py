@@ -39,6 +39,7 @@ from emobeam.emo_transforms.networks.shipped import (
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.emo_transforms.storage import file_sha256, write_bytes, write_json
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
@@ -141,7 +142,7 @@ def pack_head(head: str, folder: Path) -> Shipped:
     target = folder / HEADS_FOLDER / config.task
     small = rounded(replace(made, config=config), head)
     save_head(small, str(target), dtype=torch.float16)
-    data = json.loads((folder / WEIGHTS_FILE).read_text("utf-8"))
+    data = parsed((folder / WEIGHTS_FILE).read_text("utf-8"))
     tensors = _described(target / HEAD_TENSORS, folder, small.weights_sha256)
     data["heads"] = {**data["heads"], config.task: {"features_id": config.features_id, **tensors}}
     write_json(str(folder / WEIGHTS_FILE), data)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ import pyarrow.parquet as pq
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.heads.output_quality import Marks, joined, marks_in
 from emobeam.emo_transforms.storage import object_stores
+from emobeam.emo_transforms.storage.parquet_files import open_parquet, read_parquet
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import FOOTER_KEY
 from emobeam.schemas.tasks import TASKS, task_named
@@ -37,14 +40,26 @@ def part_uri(output: str, task: str, video: str) -> str:
     return storage.join(output, "predictions", task, part_name(video))
 
 
+_KINDS: Mapping[str, type] = MappingProxyType(
+    {
+        **dict.fromkeys(("task", "video", "predict_id", "made_by", "shards"), str),
+        **dict.fromkeys(("subjects", "persons", "heads", "faces", "unknown", "experimental"), list),
+        "settings": dict,
+        "rows": int,
+    }
+)
+"""Of what a part's footer says, as far as it says so."""
+
+
 def read_part_footer(uri: str) -> dict[str, Any]:
     """The JSON document in the footer of a part; raises :class:`EmobeamError` where there is none."""
     try:
-        with storage.open_read(uri) as file:
-            metadata = pq.read_metadata(file).metadata or {}
-            data: dict[str, Any] = json.loads(metadata[FOOTER_KEY])
-        if not {"task", "video", "subjects"} <= set(data):
+        with open_parquet(uri) as parquet:
+            data: dict[str, Any] = parsed((parquet.metadata.metadata or {})[FOOTER_KEY])
+        if not isinstance(data, dict) or not {"task", "video", "subjects"} <= set(data):
             raise KeyError("task")
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(data.get(name, kind()), kind)]:
+            raise TypeError(f"{wrong[0]} is {data[wrong[0]]!r}")
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
@@ -235,6 +250,6 @@ def _seen(output: str) -> set[str]:
     """Videos that the other tables of the folder name."""
     found: set[str] = set()
     for name in ("videos.parquet", "faces.parquet"):
-        with suppress(OSError, pa.ArrowException, KeyError), storage.open_read(storage.join(output, name)) as file:
-            found |= set(pq.ParquetFile(file).read(columns=["video"])["video"].to_pylist())
+        with suppress(OSError, pa.ArrowException, KeyError):
+            found |= set(read_parquet(storage.join(output, name), ["video"])["video"].to_pylist())
     return found

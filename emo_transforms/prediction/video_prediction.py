@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.dataset import shard_uri
-from emobeam.emo_transforms.cache.shards import Footer, read_footer, read_rows
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import read_footer, read_rows
 from emobeam.emo_transforms.networks.heads.output_quality import marks_of
 from emobeam.emo_transforms.networks.heads.running import RunningHead
 from emobeam.emo_transforms.prediction.face_roles import assign_faces, face_stretches
@@ -21,7 +22,7 @@ from emobeam.emo_transforms.prediction.track_stitching import Sightings, stitch
 from emobeam.emo_transforms.prediction.windows import Row, predict_clip, predict_frames
 from emobeam.schemas.predict_config import PredictConfig
 from emobeam.schemas.records import EmobeamError, VideoFeatures
-from emobeam.schemas.tables import SOURCES, column_of, predictions_schema
+from emobeam.schemas.tables import LAST_FRAME, SOURCES, column_of, predictions_schema
 
 NOMINAL_FPS = 30.0
 """Frames per second by which gaps are judged where a folder of crops comes without times."""
@@ -81,7 +82,10 @@ def _native_frames(footers: Sequence[Footer], item: VideoFeatures) -> tuple[NDAr
     frames = [*(frame for footer in footers for frame in footer.frames), *item.missing_frames]
     known = dict(zip(item.missing_frames, item.missing_times, strict=False))
     known |= {f: t for footer in footers for f, t in zip(footer.frames, footer.times, strict=False)}
-    if frames and len(known) < len(frames):
+    gaps = bool(frames) and len(known) < len(frames)
+    if frames and not 0 <= min(frames) <= max(frames) <= (LAST_FRAME if gaps else np.iinfo(np.int32).max):
+        raise EmobeamError(f"{item.video}: its shards or failure records name frames {min(frames)} to {max(frames)}")
+    if gaps:
         # Folders of crops name only the frames with an image; the numbers between them are frames as well.
         frames = list(range(1, max(frames) + 1))
     numbers = np.array(sorted(frames), np.int32)

@@ -1,7 +1,6 @@
 """Files that are whole or absent, object stores, downloads, leftovers, and the mailbox of a run."""
 
 from emobeam.emo_transforms.storage.files import (
-    OutputError,
     atomic_file,
     discard_unfinished,
     download,
@@ -9,7 +8,6 @@ from emobeam.emo_transforms.storage.files import (
     file_exists,
     file_sha256,
     file_system,
-    is_full,
     is_local,
     join,
     local_copy,
@@ -31,6 +29,7 @@ from emobeam.emo_transforms.storage.files import (
     write_bytes,
     write_json,
 )
+from emobeam.emo_transforms.storage.output_errors import OutputError, is_full
 
 __all__ = [
     "OutputError",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.storage.fingerprints import fingerprint
+from emobeam.emo_transforms.storage.fingerprints import changed, fingerprint, unchanged
 from emobeam.emo_transforms.storage.leftovers import is_abandoned, is_ours, owner_mark
 from emobeam.schemas.config import digest_of
 from emobeam.schemas.records import Fingerprint, InputError
@@ -45,7 +45,7 @@ def video_copy(uri: str, print_: Fingerprint, alive: Callable[[], None] = lambda
     Messages of :class:`InputError` raised inside name the URI instead of the copy.
 
     Args:
-        print_: what the copy must hold.
+        print_: what the video must hold, all the while.
         alive: called now and then while it is downloaded, by this process or another.
 
     Raises:
@@ -54,7 +54,8 @@ def video_copy(uri: str, print_: Fingerprint, alive: Callable[[], None] = lambda
         InputError: it has changed since it was looked at.
     """
     if storage.is_local(uri):
-        yield str(storage.local_path(uri))
+        with unchanged(uri, print_):
+            yield str(storage.local_path(uri))
         return
     place = _place(uri, print_)
     path = place / f"video{posixpath.splitext(uri)[1][:16]}"
@@ -95,8 +96,7 @@ def _fetch(uri: str, print_: Fingerprint, path: Path, alive: Callable[[], None])
     _make_room(print_.size, path.parent)
     storage.download(uri, str(path), size=print_.size, alive=alive)
     if fingerprint(str(path)) != print_:
-        text = f"{uri}: has changed since it was looked at; run again"
-        raise InputError(text, stage="open", reason="changed", permanent=False)
+        raise changed(uri)
 
 
 def _place(uri: str, print_: Fingerprint) -> Path:

@@ -7,7 +7,6 @@ half a file when the writer raises.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -28,6 +27,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import object_stores
 from emobeam.emo_transforms.storage.leftovers import is_abandoned, make_scratch, owner_mark, scratch_folder
+from emobeam.emo_transforms.storage.output_errors import OutputError, explained, same_or_refused
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
 T = TypeVar("T")
@@ -36,11 +37,6 @@ R = TypeVar("R")
 _TEMPORARY = ".emobeam-"
 _unfinished: set[Path] = set()
 _STALE_AFTER = 24 * 3600.0
-_STOPPING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-class OutputError(EmobeamError):
-    """The output can't be written at all (disk full, no permission): the run stops."""
 
 
 def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -222,7 +218,7 @@ def read_json(uri: str) -> Any:
     """Content of a JSON file; raises :class:`EmobeamError` naming the file where it is no JSON."""
     data = read_bytes(uri)
     try:
-        return json.loads(data)
+        return parsed(data)
     except ValueError as error:
         raise EmobeamError(f"{uri}: not valid JSON ({error}); remove it and run again") from error
 
@@ -242,7 +238,7 @@ def make_folder(uri: str) -> None:
     Object stores have no folders: nothing is asked of them, least of all to make a bucket nobody meant.
     """
     if is_local(uri):
-        with _explained(uri):
+        with explained(uri, None):
             local_path(uri).mkdir(parents=True, exist_ok=True)
         return
     if uri.partition("://")[0] in object_stores.OBJECT_STORES:
@@ -256,13 +252,20 @@ def make_folder(uri: str) -> None:
 def atomic_file(uri: str) -> Iterator[str]:
     """Yields a local path to write to; the file appears at ``uri`` as a whole when the block ends well.
 
+    In a folder that can't be written to, a file that is there already with the same content is left as it is.
+
     Raises:
         OutputError: the destination can't be written (disk full, permission, credentials).
     """
-    with _explained(uri):
+    with explained(uri, local_path(uri).parent if is_local(uri) else None):
         if is_local(uri):
             destination = local_path(uri)
             destination.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(destination.parent, os.W_OK):
+                with scratch_folder("same") as elsewhere:
+                    yield str(elsewhere / destination.name)
+                    same_or_refused(elsewhere / destination.name, destination)
+                return
             temporary = destination.parent / _temporary_name()
             _unfinished.add(temporary)
             try:
@@ -293,11 +296,6 @@ def discard_unfinished() -> None:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
-
-
-def is_full(error: OSError) -> bool:
-    """Whether a disk has no room left."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -366,19 +364,6 @@ def _fresh(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 def _temporary_name() -> str:
     return f"{_TEMPORARY}{owner_mark()}-{uuid.uuid4().hex}.tmp"
-
-
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        raise OutputError(f"{uri}: can't be written ({error.strerror or error}); choose another --output") from error
-    except OSError as error:
-        if error.errno in _STOPPING:
-            text = f"{uri}: can't be written ({error.strerror}); free some space or choose another --output"
-            raise OutputError(text) from error
-        raise
 
 
 @contextmanager

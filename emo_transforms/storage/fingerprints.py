@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from emobeam.emo_transforms.storage import locate, read_range
+from emobeam.emo_transforms.storage import local_path, locate, read_range
 from emobeam.emo_transforms.storage.object_stores import reading
 from emobeam.schemas.records import Fingerprint, InputError
 
@@ -29,3 +32,55 @@ def fingerprint(uri: str) -> Fingerprint:
     except OSError as error:
         raise InputError(f"{uri}: can't be read ({error})", stage="open", reason="io", permanent=False) from error
     return Fingerprint(size=size, digest=digest.hexdigest())
+
+
+@contextmanager
+def unchanged(uri: str, print_: Fingerprint, look: Callable[[], Fingerprint] | None = None) -> Iterator[None]:
+    """Sees to it that an input on a local disk is the one that was planned with, before and after the block.
+
+    Without it, what is made of a file that somebody replaces meanwhile would be stored under the content of before.
+
+    Args:
+        look: tells the fingerprint of something that isn't one file; it is asked each time.
+
+    Raises:
+        FileNotFoundError: there was no such file before.
+        InputError: it has changed, whatever else went wrong in the block for that reason; the next run does it.
+    """
+    of_file = look is None
+    look = look or (lambda: fingerprint(uri))
+    before = _stamp(uri) if of_file else None
+    if look() != print_:
+        raise changed(uri)
+
+    def still() -> bool:
+        try:
+            now = _stamp(uri) if of_file else None
+            if of_file and now == before:
+                return True
+            # Moved away and put back again: the time of its last change is all that tells.
+            swapped = of_file and before is not None and now is not None and before[:-1] == now[:-1]
+            return not swapped and look() == print_
+        except (OSError, InputError):
+            return False
+
+    try:
+        yield
+    except InputError as error:
+        if still():
+            raise
+        raise changed(uri) from error
+    if not still():
+        raise changed(uri)
+
+
+def changed(uri: str) -> InputError:
+    """What to say of an input that isn't what it was when it was looked at."""
+    text = f"{uri}: has changed since it was looked at; run again"
+    return InputError(text, stage="open", reason="changed", permanent=False)
+
+
+def _stamp(uri: str) -> tuple[int, ...]:
+    """What changes with a file: which it is, its size, when its content and when anything of it changed."""
+    found = os.stat(local_path(uri))
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Pipe
 from types import TracebackType
 from typing import IO, Any, Self
@@ -43,6 +44,8 @@ _POLL = 0.05
 
 class DecoderProcess:
     """A child process that probes and decodes files; started when first needed, again after it had to be killed.
+
+    One that stands still, or is killed from outside, is replaced once, and the new one goes on where it stood.
 
     Use it as a context manager. Not for several threads at once.
 
@@ -82,6 +85,14 @@ class DecoderProcess:
         Raises:
             InputError: what ``probe_video`` raises; ``timeout``, ``memory`` or ``crash`` of the child.
         """
+        try:
+            return self._probed(path)
+        except InputError as error:
+            if not _may_pass(error):
+                raise
+        return self._probed(path)
+
+    def _probed(self, path: str) -> Probe:
         child = self._started()
         try:
             child.send(("probe", path))
@@ -103,6 +114,18 @@ class DecoderProcess:
         Raises:
             InputError: what ``decode_frames`` raises; ``timeout``, ``memory`` or ``crash`` of the child.
         """
+        left = segment
+        try:
+            for number, picture in self._decoded(path, segment):
+                left = replace(segment, sampled=tuple(each for each in left.sampled if each > number))
+                yield number, picture
+            return
+        except InputError as error:
+            if not _may_pass(error):
+                raise
+        yield from self._decoded(path, left)
+
+    def _decoded(self, path: str, segment: Segment) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         child = self._started()
         finished = False
         try:
@@ -160,6 +183,13 @@ class DecoderProcess:
                     reason="timeout",
                     permanent=False,
                 )
+
+
+def _may_pass(error: InputError) -> bool:
+    """Whether a new child is worth a try: a disk that was sick for a moment or a laptop that slept says nothing of the
+    file, nor does who was killed from outside.
+    """
+    return error.reason == "timeout" or (error.reason == "crash" and not error.permanent)
 
 
 class Decoders:

@@ -89,6 +89,7 @@ def plan_segments(
                 display=display,
                 packets=tuple(probe.packets[number - 1] for number in numbers) if probe.packets else (),
                 entry=entries.before(numbers[0]),
+                facts=probe.facts,
             )
         )
     return _counted(segments)

@@ -26,15 +26,15 @@ def describe_cache(path: str, *, rebuild: bool) -> dict[str, Any]:
     dataset = read_dataset(path)
     runs = run_records(path)
     again = extract_command(path, dataset.config, runs)
-    damaged = _damaged(path, again, thorough=rebuild)
-    if rebuild and not damaged:
-        rebuild_index(path, trust=False)
-    segments, table = _index(path, damaged)
+    damaged = _damaged(path, thorough=rebuild)
+    if rebuild:
+        rebuild_index(path, trust=False, without=damaged)
+    segments, table = _last_index(path) if damaged and not rebuild else make_index(path, without=damaged)
     videos = table.to_pylist()
     written = storage.read_json(storage.join(path, "dataset.json"))
     problems = [
-        *damaged,
-        *_stale_index(path, segments, table, damaged),
+        *_damage(path, damaged, again),
+        *([] if damaged else _stale_index(path, segments, table)),
         *_videos(videos, path, again),
         *_identity(dataset, written, path),
     ]
@@ -73,45 +73,44 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     return {key: run[key] for key in keys if key in run}
 
 
-def _damaged(path: str, again: str, *, thorough: bool) -> list[Problem]:
-    """Shards that aren't what the index says, or whose footer can't be read."""
+def _damaged(path: str, *, thorough: bool) -> dict[str, str]:
+    """Shards that the index doesn't know, whose footer can't be read or can't be that of their rows, and why."""
     sizes = storage.sizes(storage.join(path, "shards"), ".parquet")
     known = {} if thorough else {row["shard"]: row["bytes"] for row in read_index(path)}
-    found = []
+    found = {}
     for shard, size in sorted(sizes.items()):
         if known.get(shard) == size:
             continue
         try:
             read_footer(shard_uri(path, shard))
-        except EmobeamError:
-            found.append(shard)
-    if not found:
+        except EmobeamError as error:
+            found[shard] = str(error).removeprefix(f"{shard_uri(path, shard)}: ").partition("; remove it")[0]
+    return found
+
+
+def _damage(path: str, damaged: Mapping[str, str], again: str) -> list[Problem]:
+    if not damaged:
         return []
-    files = [shard_uri(path, shard) for shard in found]
+    files = [shard_uri(path, shard) for shard in damaged]
     remove = ""
     if storage.is_local(path):
         remove = shlex.join(["rm", "--", *(str(storage.local_path(file)) for file in files)]) + " && "
-    what = f"{len(found)} shards are no whole Parquet files: {named(files)}; remove them and extract again"
+    why = next(iter(damaged.values()))
+    what = f"{len(damaged)} shards are damaged: {named(files)} ({why}); remove them and extract again"
     return [Problem("error", "damaged", what, remove + again, tuple(files))]
 
 
-def _index(path: str, damaged: Sequence[Problem]) -> tuple[list[dict[str, Any]], pa.Table]:
-    """What the shards say, or where one of them is damaged what the index last said."""
-    if not damaged:
-        return make_index(path)
+def _last_index(path: str) -> tuple[list[dict[str, Any]], pa.Table]:
+    """What the tables beside the shards said before one of these was damaged."""
     try:
         table = read_parquet(storage.join(path, "videos.parquet"))
-    except (FileNotFoundError, pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError):
         table = VIDEOS.empty_table()
     return read_index(path), table
 
 
-def _stale_index(
-    path: str, segments: Sequence[Mapping[str, Any]], table: pa.Table, damaged: Sequence[Problem]
-) -> list[Problem]:
+def _stale_index(path: str, segments: Sequence[Mapping[str, Any]], table: pa.Table) -> list[Problem]:
     """Whether the tables beside the shards say what the shards say."""
-    if damaged:
-        return []
     there = {row["shard"] for row in read_index(path)}
     ours = {row["shard"] for row in segments}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from emobeam.emo_transforms import storage
@@ -18,6 +17,7 @@ from emobeam.emo_transforms.networks.heads.folder import (
 from emobeam.emo_transforms.networks.heads.prepared_heads import PreparedHead, ReadyRun, load_prepared_head
 from emobeam.pipelines.console import command
 from emobeam.pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError
 
 _LONG = ("trained_on", "tuned_on", "metrics", "provenance")
@@ -34,7 +34,7 @@ def describe_head(path: str, features: str = "") -> dict[str, Any]:
         config = config_from_json(storage.read_bytes(uri))
     except EmobeamError as error:
         raise EmobeamError(f"{uri}: {error}") from error
-    data = json.loads(config_to_json(config))
+    data = parsed(config_to_json(config))
     head, problems = _files(path, config)
     problems += [*_untrained(path, config), *_fit(path, config, head, features)]
     return {

@@ -72,6 +72,7 @@ class ExtractResult:
     """What a run left behind.
 
     Attributes:
+        run_id: names its record; ``""`` where there is none.
         videos: rows of ``videos.parquet`` for the inputs of this run.
         untrained: the backbone is a seeded initialisation.
         views: augmented views of each face; rows count each.
@@ -210,7 +211,12 @@ def run_extract(request: ExtractRequest, ui: Ui, pool: LocalPool | None = None) 
         ui.warn(text)
     seconds = time.monotonic() - began
     result = ExtractResult(run_id, mine, seconds, config.backbone.untrained, config.views, config.backbone)
-    _write_run(request, config, result, run, ui.warned)
+    try:
+        _write_run(request, config, result, run, ui.warned)
+    except storage.OutputError:
+        if run.segments:
+            raise
+        return replace(result, run_id="")  # nothing was left to do, and no record of that can be written
     return result
 
 
@@ -321,6 +327,8 @@ def _prepare(output: str, dataset: Dataset) -> None:
 
 def _settle(request: ExtractRequest, run: _Run) -> pa.Table:
     output = request.output
+    if not storage.exists(storage.join(output, "dataset.json")):
+        raise RunStopped(f"{output}: is no longer there; was it removed while the run went on?")
     facts = {**carried_facts(request.videos, run.prints), **run.facts}
     try:
         cache_id = request.dataset.config.cache_id

@@ -51,11 +51,12 @@ from emobeam.pipelines.stages.run_record import (
     write_record,
 )
 from emobeam.runners.children.pool import LocalPool
+from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.checks import check_engine
 from emobeam.schemas.records import UsageError, VideoFeatures
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import task_named
-from emobeam.schemas.wording import did_you_mean
+from emobeam.schemas.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     from emobeam.emo_transforms.extraction.beam_records import Ends
@@ -102,6 +103,9 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     failed = {record.video: record.error for record in ran.records.get("predicted", ()) if record.error}
     done = {item.video for item in items if item.video not in failed}
     settled = settle(request, tools, table, done, every, earlier)
+    if gone := {video for task in tools.heads for video in done - settled.listing.parts.get(task, {}).keys()}:
+        what = f"tables of {counted(len(gone), 'video')} ({', '.join(sorted(gone)[:3])})"
+        raise RunStopped(f"{request.output}: {what} are no longer there; was it removed while the run went on?")
     submissions, refused = _submissions(request, tools, ui)
     figures = _scores(request, tools, ui)
     rows = {task: settled.rows[task] for task in tools.heads}
@@ -111,7 +115,11 @@ def run_predict(request: PredictRequest, ui: Ui, pool: LocalPool | None = None) 
     result = PredictResult(
         table, rows, untrained, submissions, figures, failed, seconds, notes, weights, marks, refused
     )
-    write_record(request, dataset, specs, tools, result, settled, ui.warned, ran.metrics)
+    try:
+        write_record(request, dataset, specs, tools, result, settled, ui.warned, ran.metrics)
+    except storage.OutputError:
+        if todo:
+            raise  # else nothing was left to do, of which nobody needs a record where none can be written
     sweep_output(request.output)
     return result
 

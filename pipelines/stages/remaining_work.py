@@ -48,7 +48,9 @@ def know(output: str, videos: Sequence[Video], config: ExtractConfig) -> Known:
         video.id for video in videos if video.kind == "cache" and _carry(output, video, stored[video.uri], config)
     }
     of_videos = config.source == "video" and not config.origin.cache_id
-    looked_at = read_facts(output) if of_videos else None
+    looked_at = None
+    if of_videos:
+        looked_at = {*read_facts(output), *(key for key, shown in index.items() if all(row["facts"] for row in shown))}
     tasks = tasks_of(videos, config, index, failures, stored, looked_at, rows.values(), carried)
     return Known(list(tasks), rows, index)
 

@@ -31,7 +31,7 @@ def extract_summary(result: ExtractResult, features: str) -> dict[str, Any]:
         "faces": _total(result.videos, "rows") // (1 + result.views),
         "seconds": round(result.seconds, 1),
         "features": features,
-        "record": storage.join(features, "runs", f"{result.run_id}.json"),
+        "record": storage.join(features, "runs", f"{result.run_id}.json") if result.run_id else "",
         "untrained": ["backbone"] if result.untrained else [],
         "weights": {"backbone": weights_data(result.backbone)},
         "seconds_of_video": _seconds(result.videos),
@@ -107,7 +107,8 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     if "features" in summary:
         lines.append(f"features: {summary['features']}")
     lines.append(f"weights: {weights_line(summary['weights'])}")
-    lines.append(f"record of the run: {summary['record']}")
+    if summary["record"]:
+        lines.append(f"record of the run: {summary['record']}")
     if summary["untrained"]:
         lines.append(f"UNTRAINED: {', '.join(summary['untrained'])}; these values mean nothing")
         lines += [f"  {line}" for line in _remedies(summary)]

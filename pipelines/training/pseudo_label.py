@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.emo_transforms.training.material.labelling.labelled_people import REVISION, Counts, LabelConfig, Labeller
 from emobeam.emo_transforms.training.material.labelling.sources import Source, find_people
 from emobeam.emo_transforms.training.material.labelling.teacher import Teacher
@@ -21,6 +21,7 @@ from emobeam.emo_transforms.training.material.rendering.units import UNIT_SHAPES
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.training.people_files import crops_schema, in_processes, write_person
 from emobeam.schemas.config import digest_of
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import UsageError
 
 NOTE = "pseudo-label.json"
@@ -165,10 +166,9 @@ def _summary(request: PseudoLabelRequest, sources: Sequence[Source]) -> dict[str
     people = storage.names(storage.join(request.output, "people"), ".parquet")
     for source in sources:
         if source.file in people:
-            with storage.open_read(storage.join(request.output, "people", f"{source.file}.parquet")) as file:
-                parquet = pq.ParquetFile(file)
-                tables.append(parquet.read(columns=["clip", *units]))
-                counts.append(json.loads((parquet.schema_arrow.metadata or {})[_COUNTS_KEY]))
+            uri = storage.join(request.output, "people", f"{source.file}.parquet")
+            tables.append(read_parquet(uri, ["clip", *units]))
+            counts.append(parsed((tables[-1].schema.metadata or {})[_COUNTS_KEY]))
         else:
             counts.append(storage.read_json(storage.join(request.output, "without", f"{source.file}.json")))
     table = pa.concat_tables(tables) if tables else crops_schema().empty_table()

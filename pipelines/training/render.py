@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.emo_transforms.training.material.rendering.face_model import FaceModel, load_face_model
 from emobeam.emo_transforms.training.material.rendering.people import (
     REVISION,
@@ -121,8 +121,7 @@ def _summary(request: RenderRequest, names: list[str]) -> dict[str, Any]:
     columns = ["clip", *_UNITS]
     tables = []
     for name in names:
-        with storage.open_read(storage.join(request.output, "people", f"{name}.parquet")) as file:
-            tables.append(pq.ParquetFile(file).read(columns=columns))
+        tables.append(read_parquet(storage.join(request.output, "people", f"{name}.parquet"), columns))
     table = pa.concat_tables(tables)
     rates: Mapping[str, float | None] = {
         unit: None if values.null_count == len(values) else round(float((values.to_numpy() >= 0.3).mean()), 4)

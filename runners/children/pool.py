@@ -8,7 +8,6 @@ sign of life is killed, whatever it is at: it works, it loads what it needs, or 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import subprocess
@@ -27,6 +26,7 @@ from emobeam.emo_transforms.storage.child_imports import same_imports
 from emobeam.emo_transforms.storage.leftovers import scratch_prefix
 from emobeam.runners.children.child import packed
 from emobeam.runners.children.settings import ALLOCATOR, LocalConfig, RunStopped
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import UsageError
 
 _MAX_DEATHS = 2
@@ -116,6 +116,7 @@ class LocalPool:
         Args:
             jobs: one after the other; none of them is dropped before there was work for it.
         """
+        self._forget_dead()
         idle = [worker for worker in self._workers if not worker.unanswered]
         self._job = jobs[0]
         while len(self._workers) < min(self.config.workers, count):
@@ -139,6 +140,7 @@ class LocalPool:
         self._job = job
         self._reset(work, listen)
         try:
+            self._forget_dead()
             for worker in self._workers if work else []:
                 worker.worked = False
                 if not worker.unanswered:
@@ -164,6 +166,12 @@ class LocalPool:
             self._end_workers()  # they are in the middle of something no one waits for any more
             raise
 
+    def _forget_dead(self) -> None:
+        """Lets go of children that were killed while they had nothing to do: that is no failed start."""
+        for worker in [each for each in self._workers if not each.loading and each.process.poll() is not None]:
+            self._close(worker)
+            self._workers.remove(worker)
+
     def _reset(self, work: Sequence[Work], listen: Report) -> None:
         self._listener = listen
         self._queue = deque(sorted(work, key=lambda item: -item.weight))
@@ -177,19 +185,24 @@ class LocalPool:
         log = Path(self._logs.name) / f"worker-{self._started}.log"
         threads = {"OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
         environment = {**ALLOCATOR, **os.environ, **same_imports(), **for_children(), **threads}
-        with open(log, "wb") as file:
-            output = None if self.config.verbose else file
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "emobeam.runners.children.child", str(write_end)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                pass_fds=(write_end,),
-                env=environment,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is the launcher's business
-            )
-        os.close(write_end)
+        try:
+            with open(log, "wb") as file:
+                output = None if self.config.verbose else file
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "emobeam.runners.children.child", str(write_end)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(write_end,),
+                    env=environment,
+                    bufsize=0,
+                    start_new_session=True,  # Ctrl-C is the launcher's business
+                )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
         worker = _Worker(process, read_end, log)
         os.set_blocking(worker.inlet, False)
         self._workers.append(worker)
@@ -251,7 +264,7 @@ class LocalPool:
         *lines, rest = worker.buffer.split(b"\n")
         worker.buffer = bytearray(rest)
         for line in lines:
-            message = json.loads(line)
+            message = parsed(line)
             self._handle(worker, message.pop("event"), message)
 
     def _handle(self, worker: _Worker, event: str, data: dict[str, Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Annotated
 
+from emobeam.schemas.options import Option, Section
 from emobeam.schemas.records import EmobeamError
 
 ALLOCATOR = {
@@ -36,14 +38,24 @@ class LocalConfig:
 
     workers: int = 1
     threads: int = 1
-    stall_timeout: float = 900.0
+    stall_timeout: Annotated[
+        float,
+        Option(
+            "A worker that gives no sign of life for so long is replaced; what it was at is tried once more.",
+            Section.MACHINES,
+            metavar="SECONDS",
+            least=1,
+        ),
+    ] = 900.0
     start_timeout: float = 300.0
     jobs: int = 1
     verbose: bool = False
 
 
-def local_config(workers: int, *, verbose: bool = False) -> LocalConfig:
+def local_config(
+    workers: int, *, verbose: bool = False, stall_timeout: float = LocalConfig.stall_timeout
+) -> LocalConfig:
     """``workers`` processes (0: one per core), the cores divided among them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = workers or cores
-    return LocalConfig(workers=count, threads=max(1, cores // count), verbose=verbose)
+    return LocalConfig(workers=count, threads=max(1, cores // count), stall_timeout=stall_timeout, verbose=verbose)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
-import json
 import re
 import shutil
 import socket
@@ -21,6 +20,7 @@ from emobeam.runners.engines.dataflow import IN_THE_IMAGE, check_dataflow
 from emobeam.runners.engines.jars import asked, check_jar, check_java, check_versions, jar_of
 from emobeam.runners.engines.presets import EngineConfig, WorkerEnvironment, check_master
 from emobeam.runners.engines.worker_reports import differences
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
 _TIMEOUT = 10.0
@@ -92,7 +92,7 @@ def check_flink(config: EngineConfig) -> Cluster:
     where = f"--flink-master {config.flink_master}"
     try:
         with urllib.request.urlopen(f"{url}/overview", timeout=_TIMEOUT) as answer:
-            data = json.loads(answer.read())
+            data = parsed(answer.read())
         slots, free, version = int(data["slots-total"]), int(data["slots-available"]), str(data["flink-version"])
         cluster = Cluster(slots, free, version, restarts_jobs(url))
     except (KeyError, TypeError, ValueError, http.client.HTTPException) as error:
@@ -150,7 +150,7 @@ def restarts_jobs(url: str) -> bool | None:
     """Whether a cluster starts jobs again; None where it doesn't tell. Flink 1 asks for it in its own configuration."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, http.client.HTTPException):
         with urllib.request.urlopen(f"{url.rstrip('/')}/jobmanager/config", timeout=_TIMEOUT) as answer:
-            settings = {str(each["key"]): str(each["value"]) for each in json.loads(answer.read())}
+            settings = {str(each["key"]): str(each["value"]) for each in parsed(answer.read())}
         kind = settings.get("restart-strategy.type", settings.get("restart-strategy", "none"))
         return kind.lower() not in ("none", "off", "disable")
     return None
@@ -211,7 +211,7 @@ def task_manager_hosts(master: str) -> set[str]:
     url = _url(master)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, http.client.HTTPException):
         with urllib.request.urlopen(f"{url}/taskmanagers", timeout=_TIMEOUT) as answer:
-            found = json.loads(answer.read())["taskmanagers"]
+            found = parsed(answer.read())["taskmanagers"]
         return {urlsplit(str(each["path"])).hostname or "" for each in found}
     return set()
 
@@ -323,7 +323,7 @@ def _check_worker_versions(command: str) -> None:
     except EmobeamError as error:
         raise UsageError(f"--worker-environment process:{error}") from error
     try:
-        theirs = dict(json.loads(told.stdout))
+        theirs = dict(parsed(told.stdout))
     except (ValueError, TypeError):
         last = (told.stderr.strip().splitlines() or ["nothing"])[-1]
         raise UsageError(f"--worker-environment process:{command}: doesn't start ({last})") from None

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apache_beam.utils.shared import Shared
@@ -94,10 +94,12 @@ class OnWorker:
 
     Attributes:
         most: children of one worker at a time; 0: one per core.
+        stall_timeout: of each, see :class:`emobeam.runners.children.settings.LocalConfig`.
     """
 
     beats: Beats
     most: int = 0
+    stall_timeout: float = _CHILD.stall_timeout
     shared: Shared = field(default_factory=Shared)
 
     def find(self) -> Children:
@@ -105,5 +107,7 @@ class OnWorker:
         would fill up unseen on this machine's own disk.
         """
         self.beats.exchange.check()
-        found: Children = self.shared.acquire(lambda: Children(self.beats, self.most))
+        found: Children = self.shared.acquire(
+            lambda: Children(self.beats, self.most, replace(_CHILD, stall_timeout=self.stall_timeout))
+        )
         return found

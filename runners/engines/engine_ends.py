@@ -16,13 +16,19 @@ _FILES = {"shards": 64}
 
 
 def ends_on(
-    engine: EngineConfig, exchange: Exchange, uris: Sequence[str], kind: type[Any], left: dict[str, type[Any]]
+    engine: EngineConfig,
+    exchange: Exchange,
+    uris: Sequence[str],
+    kind: type[Any],
+    left: dict[str, type[Any]],
+    stall_timeout: float,
 ) -> Ends:
     """The ends of a graph on an engine.
 
     Args:
         uris: files of tasks in the exchange.
         kind: of the tasks.
+        stall_timeout: of children, in s.
         left: gets the kinds of the records that the graph leaves in the exchange, by name.
     """
     beats = Beats(exchange)
@@ -35,7 +41,7 @@ def ends_on(
     grouped = engine.runner == "spark"
     return Ends(
         tasks=TaskFiles(list(uris), kind, grouped, beats),
-        finder=OnWorker(beats),
+        finder=OnWorker(beats, stall_timeout=stall_timeout),
         spread=lambda kind: Redistribute(kind, grouped),
         leave=leave,
         hints=hints_of(engine),

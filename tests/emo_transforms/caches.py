@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.cache.dataset import shard_uri
-from emobeam.emo_transforms.cache.shards import Footer, ShardWriter
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import ShardWriter
 from emobeam.emo_transforms.storage import atomic_file
 from emobeam.schemas.tables import feature_schema, map_column
 

@@ -132,6 +132,10 @@ def test_a_damaged_shard(copy: Path) -> None:
     assert damaged["about"] == [str(shard)]
     assert damaged["mend"].startswith(f"rm -- {shard} && emobeam extract ")
     assert told["videos"] == 4, "the old index serves meanwhile"
+    rebuilt = describe(str(features), rebuild=True)
+    assert rebuilt["segments"] == told["segments"] - 1, "the others are in the new one"
+    assert pq.read_table(features / "segments.parquet").num_rows == rebuilt["segments"]
+    assert problems(rebuilt, "damaged", "error")[0]["what"] == damaged["what"]
     again = describe(str(copy))
     assert any("feature cache" in entry["what"] for entry in problems(again, "damaged")) or again["problems"]
 

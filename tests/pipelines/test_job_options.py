@@ -148,6 +148,7 @@ WRONG = {
     "input_size": ("wide", "'wide' is not a valid integer range"),
     "tasks": ("joy", "'joy' is not one of"),
     "edition": (2, "2 is not in the range 3<=x<=11"),
+    "stall_timeout": (0.0, "0.0 is not in the range x>=1"),
     "patience": (-1.0, "-1.0 is not in the range x>=0"),
     "runner": ("beam", "'beam' is not one of 'direct', 'flink', 'spark', 'dataflow'"),
 }

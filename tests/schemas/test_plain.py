@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.extraction import beam_records  # noqa: F401  (registers the coders)
-from emobeam.schemas.plain_json import from_text, to_text
+from emobeam.schemas.plain_json import checked, from_text, parsed, to_text
 from emobeam.schemas.records import Display, Fingerprint, Looked, Video, VideoFeatures, VideoPredicted, VideoTask
 
 text = st.text(max_size=20)
@@ -58,3 +58,24 @@ def test_the_last_field_may_be_younger_than_the_text() -> None:
     older = to_text(Display(mirrored=True)).replace(',"",false]', "]")
     assert older != to_text(Display(mirrored=True))
     assert from_text(Display, older) == Display(mirrored=True)
+
+
+def test_json_that_nobody_can_have_meant_is_no_json() -> None:
+    for text in ("[" * 100_000, '{"a":' * 100_000, "9" * 5000, b"\xff"):
+        with pytest.raises(ValueError, match=r"."):
+            parsed(text)
+    assert parsed('{"a": [1, null]}') == {"a": [1, None]}
+
+
+def test_records_are_checked_by_their_types() -> None:
+    shown = {"sizes": [{"frame": 1, "width": 2, "height": 3, "aspect": [4, 3]}], "clock": [[3, 40]], "tones": "PQ"}
+    assert checked(Display, shown).sizes[0].aspect == (4, 3)
+    for wrong, message in (
+        ({**shown, "mirrored": 1}, "mirrored isn't true or false"),
+        ({**shown, "clock": [[3]]}, "clock has 1 values instead of 2"),
+        ({**shown, "stream": 1 << 70}, "stream is too large"),
+        ({**shown, "colour": 1}, "Display has no colour"),
+        ({**shown, "sizes": [{}]}, "frame is missing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checked(Display, wrong)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
@@ -19,6 +17,8 @@ from emobeam.emo_transforms.abaw.text_files import is_file
 from emobeam.emo_transforms.networks.heads.output_quality import marks_in
 from emobeam.emo_transforms.prediction.postprocessing import confident, postprocess, rows_with_value, weighted_mean
 from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks, read_part_footer
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.post_config import PostConfig
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
@@ -106,10 +106,8 @@ class TablePredictions:
         """Face 0 of one video's table; raises :class:`EmobeamError` where the table can't be read."""
         uri = self.parts[place]
         try:
-            with storage.open_read(uri) as file:
-                opened = pq.ParquetFile(file)
-                table = opened.read()
-                footer = json.loads((opened.metadata.metadata or {}).get(FOOTER_KEY, b"{}"))
+            table = read_parquet(uri)
+            footer = parsed((table.schema.metadata or {}).get(FOOTER_KEY, b"{}"))
             keep = np.array([name == place[1] for name in table["subject"].to_pylist()], bool)
             if "face" in table.column_names:
                 keep &= table["face"].to_numpy() == 0

@@ -120,13 +120,13 @@ def _read_zip(file: IO[bytes]) -> Any:
         if len(roots) != 1:
             raise PickleRefused("a zip archive that torch.save didn't write (no data.pkl)")
         root = roots[0]
-        program = entries[f"{root}data.pkl"]
-        if program.compress_type != zipfile.ZIP_STORED:
+        program, order = entries[f"{root}data.pkl"], entries.get(f"{root}byteorder")
+        # What is compressed may be anything, however small it says it is.
+        if any(each is not None and each.compress_type != zipfile.ZIP_STORED for each in (program, order)):
             raise PickleRefused("a zip archive that torch.save didn't write (compressed)")
         if f"{root}constants.pkl" in entries:
             raise PickleRefused("a TorchScript archive, which holds a program; ask for the state_dict or ONNX file")
-        order = f"{root}byteorder"
-        if order in entries and archive.read(order).strip() != sys.byteorder.encode():
+        if order is not None and archive.read(order).strip() != sys.byteorder.encode():
             raise PickleRefused("its numbers have another machine's byte order")
 
         def numbers(storage: Storage) -> bytes:

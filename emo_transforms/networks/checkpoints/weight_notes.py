@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from emobeam.emo_transforms.storage import local_copy
+from emobeam.schemas.plain_json import parsed
 
 NOTE_KEY = "emobeam"
 """Key of the JSON text in the file's metadata."""
@@ -49,7 +49,7 @@ def read_note(uri: str) -> dict[str, Any]:
         return {}
     try:
         with local_copy(uri) as path, safe_open(path, "np") as file:
-            note = json.loads((file.metadata() or {}).get(NOTE_KEY, "{}"))
+            note = parsed((file.metadata() or {}).get(NOTE_KEY, "{}"))
     except (SafetensorError, OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import VECTORS
 
@@ -167,7 +170,7 @@ def config_from_json(text: str | bytes) -> HeadConfig:
         EmobeamError: not JSON, unknown or missing keys, values of the wrong type or that make no sense together.
     """
     try:
-        data = json.loads(text)
+        data = parsed(text)
     except ValueError as error:
         raise EmobeamError(f"not JSON ({error})") from error
     if not isinstance(data, dict):
@@ -175,13 +178,17 @@ def config_from_json(text: str | bytes) -> HeadConfig:
     version = data.get("schema_version")
     if version != HEAD_VERSION:
         raise EmobeamError(f"schema_version is {version!r}, this program reads {HEAD_VERSION}")
-    known = {f.name: str(f.type).split("[")[0] for f in fields(HeadConfig)}
+    types = {f.name: str(f.type) for f in fields(HeadConfig)}
+    known = {name: text.split("[")[0] for name, text in types.items()}
     if unknown := sorted(set(data) - set(known)):
         raise EmobeamError(f"unknown keys: {', '.join(unknown)}")
     kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple": list, "dict": dict, "bool": bool}
     for key, value in data.items():
         if not isinstance(value, kinds[known[key]]) or (isinstance(value, bool) and known[key] != "bool"):
             raise EmobeamError(f"{key} is {value!r}, expected a {known[key]}")
+        inner = kinds[each[1]] if (each := _TUPLE.match(types[key])) else object
+        if isinstance(value, list) and not all(isinstance(item, inner) for item in value):
+            raise EmobeamError(f"{key} is {value!r}, expected a list of {each[1] if each else 'values'}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
         if "map_shapes" in values:
@@ -211,10 +218,49 @@ def check_config(config: HeadConfig) -> None:
         (0 <= config.dropout < 1, f"dropout is {config.dropout}, expected at least 0 and less than 1"),
     ]
     _raise_first(checks)
+    _check_sizes(config)
     activation_groups(config.activation, count)
     _check_marks(config)
     _check_inputs(config)
     _check_architecture(config)
+
+
+_MOST = {
+    "window": 4096,
+    "time_patch": 4096,
+    "dim": 8192,
+    "final_channels": 8192,
+    "hidden": 8192,
+    "kernel": 1024,
+    "smoothing": 1 << 20,
+}
+"""Far above what any head needs: the network is made by these numbers before its weights are looked at."""
+
+_MOST_VALUES = 1 << 24
+"""Values of one map or vector."""
+
+_TUPLE = re.compile(r"tuple\[(str|int|float), \.\.\.\]")
+
+
+def _check_sizes(config: HeadConfig) -> None:
+    large = [name for name, most in _MOST.items() if getattr(config, name) > most]
+    values = [*(math.prod(shape) for shape in config.map_shapes.values()), *config.vector_lengths.values()]
+    checks = [
+        (
+            not large,
+            "".join(f"{name} is {getattr(config, name)}, expected at most {_MOST[name]}" for name in large[:1]),
+        ),
+        (
+            all(isinstance(count, int) and count <= _MOST_VALUES for count in values),
+            f"map_shapes or vector_lengths beyond {_MOST_VALUES} values",
+        ),
+        (
+            len(config.dilations) <= 64 and all(each <= _MOST["window"] for each in config.dilations),
+            f"dilations is {list(config.dilations)}, expected at most 64 of at most {_MOST['window']}",
+        ),
+        (0 <= config.rate < 100_000, f"rate is {config.rate}, expected frames per second"),
+    ]
+    _raise_first(checks)
 
 
 def _check_marks(config: HeadConfig) -> None:

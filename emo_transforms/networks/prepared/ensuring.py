@@ -15,6 +15,7 @@ from emobeam.emo_transforms.networks.prepared.keys import Key, can_build
 from emobeam.emo_transforms.networks.prepared.places import private_folder, store_folders
 from emobeam.emo_transforms.networks.prepared.store import Entry, Store
 from emobeam.emo_transforms.storage.child_imports import same_imports
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
 Tell = Callable[[str], None]
@@ -67,7 +68,7 @@ def ensure(key: Key, recipe: Mapping[str, Any], what: str, tell: Tell = on_stder
         store = Store(folder)
         with ExitStack() as held:
             try:
-                held.enter_context(store.lock(key))
+                held.enter_context(store.lock(key, tell))
                 if (entry := store.read(key)) is not None:
                     return entry
                 store.remove(key)
@@ -116,7 +117,7 @@ def _asked_there(order: dict[str, Any], what: str) -> dict[str, str]:
     except OSError as error:
         raise EmobeamError(f"{what}: can't be prepared: its process can't start ({error})") from error
     try:
-        answer: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        answer: dict[str, str] = parsed(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise EmobeamError(f"{what}: can't be prepared: its process ended with {done.returncode} ({last})") from None

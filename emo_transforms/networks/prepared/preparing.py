@@ -11,12 +11,13 @@ from typing import Any
 from emobeam.emo_transforms.networks.prepared.ensuring import NO_ROOM
 from emobeam.emo_transforms.networks.prepared.keys import Key
 from emobeam.emo_transforms.networks.prepared.store import Store
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
 def main() -> None:
     """Prepares what is asked for; the last line on standard output is the answer."""
-    order = json.load(sys.stdin)
+    order = parsed(sys.stdin.read())
     # What libraries print meanwhile is none.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -11,18 +11,24 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from emobeam.emo_transforms.networks.prepared.keys import Key, builders, can_build
 from emobeam.emo_transforms.storage.leftovers import is_abandoned, owner_mark
+from emobeam.schemas.plain_json import parsed
 
 _MANIFEST, _LOCKS = "manifest.json", "locks"
 _STALE_AFTER = 24 * 3600.0
+_TOLD_AFTER, _LOOK = 2.0, 0.05
+
+MOST_WAITING = 180.0
+"""Seconds for which a process waits for another one that prepares what it needs."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,13 @@ class Store:
             shutil.rmtree(aside)
 
     @contextmanager
-    def lock(self, key: Key) -> Iterator[None]:
+    def lock(self, key: Key, tell: Callable[[str], None], limit: float = MOST_WAITING) -> Iterator[None]:
         """Held by the one process that prepares a network; whoever comes meanwhile waits, and a dead one lets go.
+
+        One that is stopped doesn't: after ``limit`` seconds nobody waits for it any more.
+
+        Args:
+            tell: gets a line where somebody has to wait, and one where that is given up.
 
         Raises:
             OSError: the store can't be written to.
@@ -114,8 +125,7 @@ class Store:
         locks = self.folder / _LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         with open(locks / key.name, "a") as file:
-            with suppress(OSError):  # a file system without locks: what is made twice is made twice
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _take(file, tell, limit)
             self._sweep()
             yield
 
@@ -125,6 +135,26 @@ class Store:
             with suppress(OSError):
                 if is_abandoned(place.name.rsplit(".", 2)[1], place.stat().st_mtime, _STALE_AFTER):
                     shutil.rmtree(place, ignore_errors=True)
+
+
+def _take(file: IO[str], tell: Callable[[str], None], limit: float) -> None:
+    """Without the lock what is made twice is made twice; nothing is half of it."""
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            waited = time.monotonic() - began
+        except OSError:  # a file system without locks
+            return
+        if waited >= limit:
+            tell(f"another process has been preparing it for more than {limit:.0f} s; is it stopped? Preparing it here")
+            return
+        if waited >= _TOLD_AFTER and not told:
+            tell("another process is preparing a network that is needed here; waiting for it ...")
+            told = True
+        time.sleep(_LOOK)
 
 
 def _manifest(key: Key, entry: Entry) -> bytes:
@@ -139,7 +169,7 @@ def _manifest(key: Key, entry: Entry) -> bytes:
 
 def _read(place: Path, key: Key) -> Entry | None:
     try:
-        manifest = json.loads((place / _MANIFEST).read_bytes())
+        manifest = parsed((place / _MANIFEST).read_bytes())
         content = manifest["content"]
         if manifest["sha256"] != _digest(content) or content["key"] != key.content:
             return None

@@ -6,7 +6,6 @@ kept for testing. ``emobeam models pack`` writes such a folder.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError
 
 SHIPPED, UNTRAINED = "shipped", "untrained"
@@ -93,7 +93,7 @@ def read_shipped(folder: Path) -> Shipped:
     """
     place = folder / WEIGHTS_FILE
     try:
-        data = json.loads(place.read_text("utf-8"))
+        data = parsed(place.read_text("utf-8"))
         if data["schema_version"] != WEIGHTS_VERSION:
             raise ValueError(f"schema_version is {data['schema_version']}")
         backbone = data["backbone"]

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
@@ -19,6 +18,7 @@ from emobeam.emo_transforms.networks.heads.output_quality import Marks
 from emobeam.emo_transforms.networks.shipped import told_weights
 from emobeam.emo_transforms.prediction.prediction_tables import list_parts, marks_of_parts
 from emobeam.emo_transforms.results.studies.face_series import Trace, traces_of
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.task_form import Task
@@ -211,8 +211,7 @@ def thresholds_of(run: Mapping[str, Any], task: Task) -> dict[str, float]:
 def read_table(uri: str) -> pa.Table:
     """A predictions table; raises :class:`EmobeamError` naming the file where it can't be read."""
     try:
-        with storage.open_read(uri) as file:
-            return pq.ParquetFile(file).read()
+        return read_parquet(uri)
     except (OSError, pa.ArrowException) as error:
         raise EmobeamError(f"{uri}: the predictions can't be read ({error}); run emobeam predict again") from error
 

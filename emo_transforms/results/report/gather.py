@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, marks_of_parts, part_name
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import TASKS, Task
@@ -186,8 +186,7 @@ def _table(uri: str) -> list[dict[str, Any]]:
     if not storage.exists(uri):
         return []
     try:
-        with storage.open_read(uri) as file:
-            rows: list[dict[str, Any]] = pq.ParquetFile(file).read().to_pylist()
+        rows: list[dict[str, Any]] = read_parquet(uri).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise EmobeamError(f"{uri}: can't be read ({error}); run emobeam predict again") from error
     return rows

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emobeam.schemas.plain_json import parsed
+
 STEP = 0.002
 """Unit of packed values: what the page shows is at most half of it off the table."""
 
@@ -83,7 +85,7 @@ def unpack(text: str) -> tuple[dict[str, Any], bytes]:
     """The document and the bytes of the arrays: the inverse of :meth:`Packer.close`."""
     whole = gzip.decompress(base64.b64decode(text))
     (length,) = struct.unpack_from("<I", whole)
-    return json.loads(whole[4 : 4 + length]), whole[4 + length :]
+    return parsed(whole[4 : 4 + length]), whole[4 + length :]
 
 
 def read_array(place: dict[str, Any], data: bytes) -> Any:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.prediction.prediction_tables import Part
 from emobeam.emo_transforms.prediction.video_prediction import NOMINAL_FPS
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import SOURCES
 from emobeam.schemas.task_form import OutputGroup
@@ -171,8 +170,7 @@ def read_series(part: Part, *, rate: float = 0.0) -> PartSeries:
     """
     task = TASKS[part.task]
     try:
-        with storage.open_read(part.uri) as file:
-            table = pq.ParquetFile(file).read()
+        table = read_parquet(part.uri)
         values = np.stack([np.asarray(table[name].to_numpy(), np.float32) for name in task.outputs], axis=1)
         subjects = _texts(table["subject"])
         if task.scope == "clip":

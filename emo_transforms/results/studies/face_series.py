@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
@@ -16,6 +15,7 @@ from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thre
 from emobeam.emo_transforms.networks.heads.output_quality import Marks
 from emobeam.emo_transforms.prediction.prediction_tables import list_parts, marks_of_parts, predicted_tasks
 from emobeam.emo_transforms.results.studies.events import frame_ends
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError, InputError, UsageError
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.task_form import Task
@@ -170,8 +170,7 @@ def read_traces(source: Source, video: str, fps: float = 0.0) -> list[Trace]:
     """
     uri = source.every[video]
     try:
-        with storage.open_read(uri) as file:
-            return traces_of(pq.ParquetFile(file).read(), source.task, video, fps)
+        return traces_of(read_parquet(uri), source.task, video, fps)
     except (OSError, KeyError, pa.ArrowException) as error:
         text = f"{uri}: the predictions can't be read ({error}); run emobeam predict again"
         raise InputError(text, stage="open", reason="damaged", permanent=True) from error

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.user_tables import read_table
 from emobeam.emo_transforms.results.studies.face_series import Trace
 from emobeam.emo_transforms.results.studies.spans import who_in
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.row_keys import match_names
 
@@ -137,11 +137,10 @@ def read_persons(output: str, videos: Iterable[str], uri: str = "") -> Persons:
     stretches: dict[tuple[str, str, int], list[Stretch]] = defaultdict(list)
     faces = storage.join(output, "faces.parquet")
     if storage.exists(faces):
-        with storage.open_read(faces) as file:
-            columns = ["video", "subject", "face", "person", "first_frame", "last_frame"]
-            for row in pq.ParquetFile(file).read(columns=columns).to_pylist():
-                key = (row["video"], row["subject"], row["face"])
-                stretches[key].append(Stretch(row["first_frame"], row["last_frame"], row["person"]))
+        columns = ["video", "subject", "face", "person", "first_frame", "last_frame"]
+        for row in read_parquet(faces, columns).to_pylist():
+            key = (row["video"], row["subject"], row["face"])
+            stretches[key].append(Stretch(row["first_frame"], row["last_frame"], row["person"]))
     if not uri:
         return Persons(stretches)
     rows = read_table(uri, "--persons", ("video", "person"))

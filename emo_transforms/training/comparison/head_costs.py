@@ -25,6 +25,7 @@ from emobeam.emo_transforms.networks.heads.architectures.costs import describe
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.storage.child_imports import same_imports
+from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError
 
 RUNS = 200
@@ -70,7 +71,7 @@ def measured(folder: str) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmobeamError(f"{folder}: measuring the head failed: {done.stderr.strip()[-400:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = parsed(done.stdout.splitlines()[-1])
     return result
 
 

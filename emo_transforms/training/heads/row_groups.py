@@ -20,7 +20,8 @@ from torch import Tensor
 
 from emobeam.emo_transforms.cache.dataset import Dataset, shard_uri
 from emobeam.emo_transforms.cache.shards import ROW_GROUP
-from emobeam.emo_transforms.storage import is_local, local_path, open_read
+from emobeam.emo_transforms.cache.stored_form import array_of_column
+from emobeam.emo_transforms.storage.parquet_files import open_parquet
 from emobeam.emo_transforms.training.heads.window_plans import Unit
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import VECTORS, map_column
@@ -129,6 +130,8 @@ def read_unit(source: Source, unit: Unit) -> dict[str, NDArray[Any]]:
         uri = shard_uri(source.features, shard)
         with _opened(uri) as parquet:
             sizes = [parquet.metadata.row_group(group).num_rows for group in groups]
+            if max(sizes, default=0) > ROW_GROUP:
+                raise EmobeamError(f"{uri}: {max(sizes)} rows in one row group; remove it and extract again")
             if not found:
                 rows = sum(sizes) if len(unit.pieces) == 1 else _rows_of(source, unit)
                 found = {name: np.empty((rows, *shape), source.dtype(name)) for name, shape in source.shapes.items()}
@@ -149,7 +152,7 @@ def _fill(
 ) -> int:
     """Puts the rows of row groups into arrays from row ``start`` on; returns where they end.
 
-    pyarrow unpacks lists in several times their size, so few rows at a time keep memory small (and are faster).
+    pyarrow unpacks in several times the size, so few rows at a time keep memory small (and are faster).
     """
     columns = [name if name in VECTORS else map_column(name) for name in source.names]
     for rows in parquet.iter_batches(_ROWS, row_groups=list(groups), columns=columns, use_threads=False):
@@ -158,7 +161,10 @@ def _fill(
             if name in VECTORS:
                 part = values.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
             else:
-                part = values.to_numpy_ndarray()
+                part = array_of_column(values, parquet.schema_arrow.field(column))
+            if part.shape[1:] != source.shapes[name]:
+                shapes = f"{list(part.shape[1:])} instead of {list(source.shapes[name])}"
+                raise EmobeamError(f"{source.features}: a shard's {column} is {shapes}; remove it and extract again")
             target[name][start : start + len(rows)] = part
         start += len(rows)
     return start
@@ -167,11 +173,7 @@ def _fill(
 @contextmanager
 def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     try:
-        if is_local(uri):  # pyarrow's own file: Python's would make its threads wait for each other
-            with pq.ParquetFile(str(local_path(uri)), memory_map=False) as parquet:
-                yield parquet
-            return
-        with open_read(uri) as file, pq.ParquetFile(file, pre_buffer=True) as parquet:
+        with open_parquet(uri) as parquet:
             yield parquet
     except FileNotFoundError as error:
         raise EmobeamError(f"{uri}: a shard is gone; run emobeam extract again") from error

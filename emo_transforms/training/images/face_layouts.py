@@ -19,6 +19,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.crop_layouts import is_image
 from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
 from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.emo_transforms.training.images.face_images import FaceImages, ImageRows, choose_classes, select_images
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.wording import counted, noun
@@ -274,9 +275,10 @@ def _named_splits(column: pd.Series[Any], uri: str) -> list[str]:
 
 def _read_table(uri: str) -> pd.DataFrame:
     try:
-        file = io.BytesIO(storage.read_bytes(uri))
         if uri.lower().endswith(".parquet"):
-            return pd.read_parquet(file)
+            found: pd.DataFrame = read_parquet(uri).to_pandas(use_threads=False)
+            return found
+        file = io.BytesIO(storage.read_bytes(uri))
         # None is a class of AffectNet, which pandas would take for an empty cell.
         return pd.read_csv(
             file,

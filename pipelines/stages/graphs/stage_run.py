@@ -125,7 +125,8 @@ def _send(
         uris = exchange.put_tasks(tasks)
 
         def build(pipeline: Any) -> None:
-            graph(pipeline, ends_on(engine, exchange, uris, type(tasks[0]), left), exchange)
+            ends = ends_on(engine, exchange, uris, type(tasks[0]), left, place.local.stall_timeout)
+            graph(pipeline, ends, exchange)
 
         try:
             run.metrics = run_remotely(

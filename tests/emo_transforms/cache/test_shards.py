@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emobeam.emo_transforms.cache.columns import array_of
-from emobeam.emo_transforms.cache.shards import ROW_GROUP, Footer, ShardWriter, maps_of, read_footer, read_rows
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import ROW_GROUP, ShardWriter, maps_of, read_footer, read_rows
 from emobeam.schemas.config import SCHEMA_VERSION
-from emobeam.schemas.records import EmobeamError, InputError
+from emobeam.schemas.records import EmobeamError, InputError, VideoFacts
 from emobeam.schemas.tables import FOOTER_KEY, feature_schema, map_column
 from tests.emo_transforms.caches import SHAPES, Seen, footer, write_shard
 
@@ -44,19 +45,28 @@ def columns(count: int, seed: int = 0) -> dict[str, Any]:
     return values
 
 
+def footer_of(count: int, **changes: Any) -> Footer:
+    """The footer of so many rows as :func:`columns` makes."""
+    frames = tuple(range(1, max(count, 25) + 1))
+    times = tuple(number / 25 for number in frames)
+    return footer(**{"rows": count, "frames": frames, "times": times, **changes})
+
+
 def write(path: Path, rows: dict[str, Any], about: Footer | None = None, pieces: tuple[int, ...] = ()) -> ShardWriter:
     """Writes rows in pieces that end at the given places."""
     writer = ShardWriter(str(path), feature_schema(SHAPES, crop=True))
     edges = [0, *sorted(pieces), len(rows["video"])]
     for start, end in pairwise(edges):
         writer.add({key: value[start:end] for key, value in rows.items()})
-    writer.close(about or footer())
+    writer.close(about or footer_of(len(rows["video"])))
     return writer
 
 
 def test_rows_and_footer_come_back(tmp_path: Path) -> None:
     path, rows = tmp_path / "s.parquet", columns(300)
-    about = footer(video="Größe, 1", decoded=(True, False, True, False, True), note="Ä", times=(), clipped=7)
+    seen = (True, False, True, False, True)
+    facts = VideoFacts(-0.5, (640, 480), 90, ("Ö",))
+    about = footer_of(300, video="Größe, 1", decoded=seen, note="Ä", times=(), clipped=7, facts=facts)
     writer = write(path, rows, about, pieces=(0, 16, 32, 290))
     assert writer.rows == 300
     assert read_footer(str(path)) == about
@@ -98,7 +108,7 @@ def write_vectors(path: Path, count: int, *, views: bool = False, **changes: Any
     }
     writer = ShardWriter(str(path), feature_schema({}, embedding=5, scores=2, views=views))
     writer.add(rows)
-    writer.close(footer(rows=count))
+    writer.close(footer_of(count))
     return rows
 
 
@@ -161,8 +171,8 @@ def test_layout_of_the_file(tmp_path: Path) -> None:
             name = column.path_in_schema.split(".")[0]
             if name in MAPS:
                 assert not column.is_stats_set
-                assert not any("DICT" in encoding for encoding in column.encodings)
-                assert "BYTE_STREAM_SPLIT" not in column.encodings  # DuckDB can't read it for float16
+                assert (column.physical_type, str(column.path_in_schema)) == ("BYTE_ARRAY", name)
+                assert set(column.encodings) == {"PLAIN", "RLE"}
             if name == "frame":
                 assert column.is_stats_set
 
@@ -176,7 +186,7 @@ def fetch(query: str) -> list[tuple[Any, ...]]:
 def test_the_file_opens_without_emobeam(tmp_path: Path) -> None:
     path, rows = tmp_path / "s.parquet", columns(140)
     write(path, rows)
-    wanted = {name: rows[name].astype(np.float16).reshape(140, -1).astype(np.float32) for name in MAPS}
+    wanted = {name: rows[name].astype("<f2") for name in MAPS}
     frame = pd.read_parquet(path)
     polar = pl.read_parquet(path)
     duck = fetch(f"SELECT * FROM read_parquet('{path}') ORDER BY frame")
@@ -184,10 +194,10 @@ def test_the_file_opens_without_emobeam(tmp_path: Path) -> None:
     for numbers in (frame["frame"].tolist(), polar["frame"].to_list(), [row[names.index("frame")] for row in duck]):
         assert numbers == rows["frame"]
     for name in MAPS:
-        by_pandas = np.stack([np.asarray(value, np.float32).reshape(-1) for value in frame[name]])
-        by_polars = np.stack([np.asarray(value, np.float32).reshape(-1) for value in polar[name].to_list()])
-        by_duckdb = np.stack([np.asarray(row[names.index(name)], np.float32).reshape(-1) for row in duck])
-        for found in (by_pandas, by_polars, by_duckdb):
+        told = pq.read_schema(path).field(name).metadata
+        shape = [int(length) for length in told[b"shape"].split(b",")]
+        for values in (frame[name], polar[name], [row[names.index(name)] for row in duck]):
+            found = np.frombuffer(b"".join(values), told[b"dtype"].decode()).reshape(-1, *shape)
             np.testing.assert_array_equal(found, wanted[name])
     boxes = np.array(rows["box"], np.float32)
     np.testing.assert_array_equal(np.stack(frame["box"].tolist()), boxes)
@@ -274,7 +284,11 @@ def another_table(path: Path) -> None:
 
 
 def other_version(path: Path) -> None:
-    write(path, columns(1), replace(footer(), schema_version=SCHEMA_VERSION + 1))
+    write(path, columns(1), replace(footer_of(1), schema_version=SCHEMA_VERSION + 1))
+
+
+def other_form(path: Path) -> None:
+    write(path, columns(1), replace(footer_of(1), form=3))
 
 
 def other_keys(path: Path) -> None:
@@ -290,6 +304,7 @@ def other_keys(path: Path) -> None:
         (cut, "not a whole Parquet file"),
         (damaged_metadata, "not a whole Parquet file"),
         (another_table, "not a shard of emobeam"),
+        (other_form, "form 3, this emobeam reads up to 2"),
         (other_version, f"schema version {SCHEMA_VERSION + 1}, this emobeam reads {SCHEMA_VERSION}"),
         (other_keys, "footer"),
     ],

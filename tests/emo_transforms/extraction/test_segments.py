@@ -1,24 +1,28 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.cache.failures import read_failures
 from emobeam.emo_transforms.extraction.plan_job import PlanJob
 from emobeam.emo_transforms.extraction.segments import Tools, do_segment
+from emobeam.emo_transforms.faces.crops import Faces
 from emobeam.emo_transforms.prediction import video_parts
 from emobeam.emo_transforms.storage import OutputError, object_stores
+from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.emo_transforms.video.decoding_process import Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.predict_config import PredictConfig
-from emobeam.schemas.records import Failure, Fingerprint, Segment, Video, VideoFeatures, VideoTask
+from emobeam.schemas.records import Failure, Fingerprint, Segment, ShardRecord, Video, VideoFeatures, VideoTask
 from tests.object_stores import google_store
 
 CONFIG = ExtractConfig(store=("crops",), maps=())
@@ -29,6 +33,37 @@ SEGMENT = Segment(Video("a", "/in/a.mp4"), Fingerprint(10, "dd"), 0, 1, 0.0, (1,
 def do(segment: Segment, features: str, told: list[str]) -> Any:
     tools: Any = SimpleNamespace(config=CONFIG, backbone=None)
     return do_segment(segment, tools, features, lambda event, data: told.append(event))
+
+
+def test_a_clip_that_changes_meanwhile_leaves_no_shard_and_is_done_by_the_next_run(tmp_path: Path) -> None:
+    clip, kept = tmp_path / "a.mp4", tmp_path / "kept.mp4"
+    clip.write_bytes(b"clip")
+    segment = replace(SEGMENT, video=Video("a", str(clip)), fingerprint=fingerprint(str(clip)), width=64, height=48)
+    found = Faces(np.array([[8.0, 8, 40, 40]], np.float32), np.ones(1, np.float32), np.zeros((1, 5, 2), np.float32))
+    replacing = True
+
+    def frames(path: str, segment: Segment) -> Iterator[tuple[int, Any]]:
+        if replacing:
+            os.replace(clip, kept)
+            clip.write_bytes(b"another clip")
+        yield 1, np.zeros((48, 64, 3), np.uint8)
+
+    tools: Any = SimpleNamespace(
+        config=CONFIG,
+        backbone=None,
+        decoder=SimpleNamespace(frames=frames),
+        detector=SimpleNamespace(start=lambda: None, detect=lambda pictures, times: [found] * len(pictures)),
+    )
+    features = tmp_path / "features"
+    done = do_segment(segment, tools, str(features), lambda event, data: None)
+    assert isinstance(done, Failure)
+    assert (done.reason, done.permanent) == ("changed", False)
+    assert list((features / "shards").iterdir()) == []
+    replacing = False
+    os.replace(kept, clip)
+    again = do_segment(segment, tools, str(features), lambda event, data: None)
+    assert isinstance(again, ShardRecord)
+    assert (again.rows, [path.stem for path in (features / "shards").iterdir()]) == (1, [segment.shard])
 
 
 def test_a_clip_is_extracted_by_the_process_that_looked_at_it(clips: CLIPS, tmp_path: Path) -> None:

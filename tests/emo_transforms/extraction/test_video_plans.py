@@ -71,8 +71,9 @@ def test_the_segments_of_a_video(clips: Callable[[str], Path]) -> None:
 
 def test_cutting_never_changes_what_is_sampled(clips: Callable[[str], Path]) -> None:
     video = Video("v", str(clips("variable.mp4")))
+    print_ = fingerprint_of(video, ExtractConfig())
     short, long = (
-        plan_video(video, PRINT, ExtractConfig(sampling=SamplingConfig(segment_seconds=seconds)), probe_video)
+        plan_video(video, print_, ExtractConfig(sampling=SamplingConfig(segment_seconds=seconds)), probe_video)
         for seconds in (0.5, 60.0)
     )
     assert len(short) > 3
@@ -105,17 +106,21 @@ def test_a_missing_video_is_named(tmp_path: Path, uri: str) -> None:
 
 def test_what_the_prober_says_of_a_bad_file_is_passed_on(clips: Callable[[str], Path]) -> None:
     for name, reason in (("empty.mp4", "empty"), ("audio_only.m4a", "no_video")):
+        video = Video("v", str(clips(name)))
+        print_ = fingerprint_of(video, ExtractConfig())
         with pytest.raises(InputError) as caught:
-            plan_video(Video("v", str(clips(name))), PRINT, ExtractConfig(), probe_video)
+            plan_video(video, print_, ExtractConfig(), probe_video)
         assert caught.value.reason == reason
 
 
-def test_an_unreadable_file_is_tried_again_by_the_next_run() -> None:
+def test_an_unreadable_file_is_tried_again_by_the_next_run(clips: Callable[[str], Path]) -> None:
+    video = Video("v", str(clips("portrait.mp4")))
+
     def broken(path: str) -> Probe:
         raise OSError(5, "Input/output error")
 
     with pytest.raises(InputError, match="Input/output error") as caught:
-        plan_video(Video("v", "/in/v.mp4"), PRINT, ExtractConfig(), broken)
+        plan_video(video, fingerprint_of(video, ExtractConfig()), ExtractConfig(), broken)
     assert (caught.value.reason, caught.value.permanent) == ("io", False)
 
 

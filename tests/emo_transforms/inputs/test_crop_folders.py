@@ -159,6 +159,7 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         ("bah", ["frame-0.jpg", "1.jpg"], "1.jpg"),
         ("affwild2", ["00001.jpg", "00001.png"], "same number"),
         ("affwild2", ["99999999999.jpg"], "99999999999.jpg"),
+        ("affwild2", ["00001.jpg", "2000000000.jpg"], "frame 2000000000; .* up to 16777216"),
     ],
 )
 def test_a_wrong_layout_is_told(tmp_path: Path, layout: str, names: list[str], named: str) -> None:

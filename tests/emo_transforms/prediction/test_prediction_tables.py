@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts, part_name, predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import (
+    list_parts,
+    part_name,
+    predicted_tasks,
+    read_part_footer,
+    write_part,
+)
+from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError, UsageError
 from tests.emo_transforms.results.exports.made import clip_table, frame_table, put
 from tests.emo_transforms.results.studies.outputs import Face, write_output
@@ -54,6 +61,16 @@ def test_what_is_damaged_is_named_by_its_video(output: Path) -> None:
     assert set(found.failed) == {"talk", part_name("day 1/walk").removesuffix(".parquet"), "notes", "elsewhere"}
     assert "emobeam predict" in found.failed["talk"]
     assert "task va in the folder of au" in found.failed["elsewhere"]
+
+
+@pytest.mark.parametrize("wrong", [{"subjects": 5}, {"heads": {}}, {"settings": []}, {"faces": "all"}, {"task": None}])
+def test_a_footer_of_wrong_types_costs_its_own_table(output: Path, wrong: dict[str, object]) -> None:
+    part = output / "predictions/au" / part_name("talk")
+    footer = read_part_footer(str(part))
+    write_part(str(part), read_parquet(str(part)), {**footer, **wrong})
+    found = list_parts(str(output))
+    assert list(found.failed) == ["talk"]
+    assert list(found.parts["au"]) == ["day 1/walk"]
 
 
 def test_other_tables_tell_what_a_damaged_one_was_about(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms.cache.shards import Footer
+from emobeam.emo_transforms.cache.footers import Footer
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.prediction.video_prediction import NOMINAL_FPS, predict_table, stretches, view_video
@@ -310,3 +310,11 @@ def test_frames_of_a_segment_without_shard_have_rows_as_well(tmp_path: Path) -> 
     assert [row["frame"] for row in rows] == list(range(1, 76))
     assert rows[-1]["time"] == 74 / FPS
     assert {row["source"] for row in rows if row["time"] > 20 / FPS + 0.5 + 1e-6} == {"absent"}
+
+
+@pytest.mark.parametrize("frame", [-1, 2_000_000_000, 2**40])
+def test_numbers_of_frames_that_nobody_checked_allocate_nothing(tmp_path: Path, frame: int) -> None:
+    seen = segment((1, 2), (1,), times=())
+    item = replace(video(tmp_path, (seen, [Seen(1, box=None)])), missing_frames=(frame,))
+    with pytest.raises(EmobeamError, match="name frames"):
+        view_video(str(tmp_path), item, ())

@@ -21,8 +21,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from gcsfs.retry import HttpError
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.storage.files import OutputError
+from emobeam.emo_transforms.storage import OutputError, atomic_file, write_bytes
 from emobeam.emo_transforms.storage.leftovers import owner_mark
+from emobeam.emo_transforms.storage.output_errors import explained
 from emobeam.schemas.records import EmobeamError
 
 
@@ -146,7 +147,7 @@ FILL = """
 import sys
 import numpy as np
 from emobeam.emo_transforms.cache.shards import ShardWriter
-from emobeam.emo_transforms.storage.files import OutputError, atomic_file, write_bytes
+from emobeam.emo_transforms.storage import OutputError, atomic_file, write_bytes
 from emobeam.schemas.tables import feature_schema
 
 def plain(uri):
@@ -216,6 +217,40 @@ def test_a_folder_without_permission_stops_the_run(tmp_path: Path) -> None:
         storage.write_bytes(str(closed / "file"), b"x")
     with unprivileged(), pytest.raises(OutputError, match=str(closed / "sub")):
         storage.make_folder(str(closed / "sub"))
+
+
+def test_a_read_only_file_system_is_not_told_to_free_space() -> None:
+    message = r"/out/x: can't be written \(Read-only file system\); choose"
+    with pytest.raises(OutputError, match=message) as caught, explained("/out/x", Path("/out")):
+        raise OSError(errno.EROFS, "Read-only file system")
+    assert "space" not in str(caught.value)
+
+
+def test_where_nothing_can_be_written_what_is_there_already_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.json"
+    write_bytes(str(path), b"as it is")
+    before = path.stat()
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path)
+    write_bytes(str(path), b"as it is")
+    assert (path.stat(), list(tmp_path.iterdir())) == (before, [path])
+    for place, data in ((path, b"another"), (tmp_path / "new", b"as it is")):
+        with pytest.raises(OutputError, match="choose another --output"):
+            write_bytes(str(place), data)
+    assert path.read_bytes() == b"as it is"
+
+
+def test_an_output_that_is_removed_meanwhile_is_named(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    def write() -> None:
+        with atomic_file(str(output / "x")) as path:
+            Path(path).write_bytes(b"half")
+            shutil.rmtree(output)
+
+    with pytest.raises(OutputError, match=rf"{output}: is no longer there"):
+        write()
 
 
 def test_a_file_in_the_way_of_a_folder_stops_the_run(tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ from emobeam.emo_transforms.inputs.crop_folders import read_crop
 from emobeam.emo_transforms.inputs.listing import sizes_of
 from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs
 from emobeam.emo_transforms.results.studies.spans import files_below
-from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.files import OutputError
+from emobeam.emo_transforms.storage import OutputError, object_stores
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.emo_transforms.training.holdout import read_ids, read_persons
 from emobeam.emo_transforms.training.images.face_layouts import read_face_data

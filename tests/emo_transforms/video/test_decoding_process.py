@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,10 +143,27 @@ def test_misbehaviour_ends_as_an_error_of_that_file(
         frames = process.frames(str(path), segment)
         assert next(frames)[0] == 1
         with pytest.raises(InputError) as caught, hurried(process, 0.5 if name == "hang" else 30.0):
-            next(frames)
+            list(frames)
         assert (caught.value.stage, caught.value.reason, caught.value.permanent) == ("decode", reason, permanent)
         assert str(path) in str(caught.value)
         assert len(process.probe(str(path)).pts) == 50  # a new child, where the old one had to go
+
+
+@pytest.mark.parametrize("name", ["nod_off", "fall"])
+def test_a_child_that_stands_still_or_is_killed_is_replaced_once(clips: Clips, tmp_path: Path, name: str) -> None:
+    path = Path(shutil.copy(clips("portrait.mp4"), tmp_path))
+    segment = segment_of(path, fps=6.0)
+    with DecoderProcess(DecoderConfig()) as plain:
+        wanted = list(plain.frames(str(path), segment))
+    with faulty(name) as process:
+        frames = process.frames(str(path), segment)
+        found = [next(frames)]
+        with hurried(process, 1.0 if name == "nod_off" else 30.0):
+            found += [next(frames) for _ in range(3)]
+        found += frames
+    assert Path(f"{path}.slept").exists()
+    assert [number for number, _ in found] == [number for number, _ in wanted] == list(segment.sampled)
+    assert all(np.array_equal(ours, theirs) for (_, ours), (_, theirs) in zip(found, wanted, strict=True))
 
 
 def test_a_slow_decoder_that_shows_life_is_left_alone(clips: Clips) -> None:

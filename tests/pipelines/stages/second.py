@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from emobeam.emo_transforms.cache.shards import Footer, read_footer
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import read_footer
 from emobeam.emo_transforms.cache.stored_crops import config_from, origin_of
+from emobeam.emo_transforms.cache.stored_form import as_tensors
 from emobeam.emo_transforms.extraction.video_plans import find_videos
 from emobeam.pipelines.stages.extract import ExtractRequest, ExtractResult, run_extract
 from emobeam.runners.children.pool import LocalPool
@@ -36,7 +38,8 @@ def extract_from(
 def tables(features: Path) -> dict[tuple[str, int], Any]:
     """The whole table of each segment."""
     index = rows(features / "segments.parquet")
-    return {(r["video"], r["segment"]): pq.read_table(features / "shards" / f"{r['shard']}.parquet") for r in index}
+    shards = {(r["video"], r["segment"]): features / "shards" / f"{r['shard']}.parquet" for r in index}
+    return {key: as_tensors(pq.read_table(path)) for key, path in shards.items()}
 
 
 def footers(features: Path) -> dict[tuple[str, int], Footer]:

@@ -19,7 +19,9 @@ import pytest
 from PIL import Image
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_footer
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import maps_of, read_footer
+from emobeam.emo_transforms.cache.stored_form import as_tensors
 from emobeam.emo_transforms.storage import downloads
 from emobeam.pipelines.cli import main
 from emobeam.runners.children.pool import LocalPool
@@ -89,15 +91,15 @@ def test_shards_open_elsewhere(reference: Run) -> None:
     first = next(row["shard"] for row in index if (row["video"], row["segment"]) == ("talk", 0))
     path = str(reference.features / "shards" / f"{first}.parquet")
     arrow = pq.read_table(path)
-    maps = {key: maps_of(arrow, key) for key in SHAPES}
+    maps = {key: maps_of(as_tensors(arrow), key) for key in SHAPES}
     assert {key: array.shape[1:] for key, array in maps.items()} == SHAPES
     frame = pd.read_parquet(path)
     polar = pl.read_parquet(path)
     (row,) = duckdb.execute("select frame, map_s32 from read_parquet(?) order by frame limit 1", [path]).fetchall()
     for key, shape in SHAPES.items():
-        np.testing.assert_array_equal(np.stack(frame[f"map_{key}"].to_list()).reshape(-1, *shape), maps[key])
-        np.testing.assert_array_equal(polar[f"map_{key}"].to_numpy().reshape(-1, *shape), maps[key])
-    np.testing.assert_array_equal(np.array(row[1], np.float16).reshape(SHAPES["s32"]), maps["s32"][0])
+        for values in (frame[f"map_{key}"], polar[f"map_{key}"]):
+            np.testing.assert_array_equal(np.frombuffer(b"".join(values), "<f2").reshape(-1, *shape), maps[key])
+    np.testing.assert_array_equal(np.frombuffer(row[1], "<f2").reshape(SHAPES["s32"]), maps["s32"][0])
     assert row[0] == frame["frame"][0] == polar["frame"][0] == 1
     assert all(np.abs(array).max() > 0 for array in maps.values())
 

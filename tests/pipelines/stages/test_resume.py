@@ -24,6 +24,7 @@ from emobeam.pipelines.stages.predict_request import PredictRequest
 from emobeam.pipelines.stopping import Terminated
 from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.children.settings import local_config
+from emobeam.schemas.records import EmobeamError
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
 from tests.pipelines.runs import (
@@ -60,6 +61,28 @@ def test_two_workers_write_the_same_bytes(reference: Run, tmp_path: Path) -> Non
     assert parts(tmp_path) == parts(reference.output)
     for name in ("submission/au/predictions.txt", "faces.parquet", "videos.parquet"):
         assert (tmp_path / name).read_bytes() == (reference.output / name).read_bytes()
+
+
+def test_where_nothing_is_left_to_do_nothing_need_be_written(
+    reference: Run, tmp_path: Path, pool: LocalPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = Path(shutil.copytree(reference.features, tmp_path / "features"))
+    output = Path(shutil.copytree(reference.output / "predictions", tmp_path / "out" / "predictions").parent)
+    predict(features, output, pool)
+    before = files(tmp_path)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: tmp_path not in Path(place).parents and allowed(place, mode))
+    again, _ = extract([reference.inputs], features, pool)
+    assert (again.outcomes, again.run_id) == ({"ok": 3, "no_face": 1}, "")
+    assert len(predict(features, output, pool)[0].videos) == 4
+    assert files(tmp_path) == before
+
+
+def test_an_output_that_is_removed_meanwhile_is_named(reference: Run, tmp_path: Path, pool: LocalPool) -> None:
+    features = tmp_path / "features"
+    told = Told(on=lambda event, data: shutil.rmtree(features, ignore_errors=True) if event == "done" else None)
+    with pytest.raises(EmobeamError, match=rf"{features}.*: is no longer there"):
+        extract([reference.inputs / "talk.mp4"], features, pool, told=told)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import emobeam as eb
 from emobeam.arguments import checked
 from emobeam.emo_transforms.cache.columns import array_of
 from emobeam.emo_transforms.cache.dataset import read_dataset
-from emobeam.emo_transforms.cache.shards import Footer, maps_of, read_rows
+from emobeam.emo_transforms.cache.footers import Footer
+from emobeam.emo_transforms.cache.shards import maps_of, read_rows
 from emobeam.emo_transforms.cache.stored_crops import network_crop
 from emobeam.emo_transforms.extraction.segments import Tools
 from emobeam.emo_transforms.faces.augmented_views import apply, view_of

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
@@ -272,6 +273,34 @@ def test_a_worker_killed_between_two_jobs_is_replaced(tmp_path: Path) -> None:
         heard = Heard()
         assert crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(2, "b")), heard) == []
         assert len(heard.of("done")) == 2
+
+
+def test_children_killed_while_they_are_idle_are_no_failed_starts(tmp_path: Path) -> None:
+    with LocalPool(LocalConfig(workers=3)) as pool:
+        worked: set[str] = set()
+        while len(worked) < 3:  # some may still be loading when others have done all
+            crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(6, "a")), Heard())
+            worked = {pid for path in tmp_path.glob("*.begun") for pid in path.read_text().split()}
+        for child in (idle := children()):
+            child.kill()
+        psutil.wait_procs(idle, timeout=30)
+        heard = Heard()
+        assert crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(3, "b")), heard) == []
+        assert (len(heard.of("done")), heard.of("died")) == (3, [])
+
+
+def test_a_child_that_can_not_be_started_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", no_memory)
+    before = psutil.Process().num_fds()
+    with LocalPool(LocalConfig()) as pool:
+        held = psutil.Process().num_fds()
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            crashes_of(pool, ElementsJob(str(tmp_path)), work(*fine(1)), Heard())
+        assert psutil.Process().num_fds() == held
+    assert psutil.Process().num_fds() == before
 
 
 def test_cores_are_divided_among_workers() -> None:

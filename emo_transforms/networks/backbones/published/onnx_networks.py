@@ -17,6 +17,9 @@ from emobeam.emo_transforms.storage import local_copy
 from emobeam.schemas.records import EmobeamError
 
 _LINEAR = ("Gemm", "MatMul")
+_MOST_EDGE = 1024
+"""Edge of pictures in px, and pictures at once: as much is set aside when the file is looked at."""
+
 _AFTER = ("Add", "Softmax", "Identity", "Flatten", "Reshape", "Squeeze", "LogSoftmax", "Sigmoid", "Tanh")
 
 
@@ -41,7 +44,12 @@ class OnnxSession:
             raise EmobeamError(f"--backbone-weights {uri}: no such file") from error
         except Exception as error:  # protobuf has its own exceptions
             raise EmobeamError(f"--backbone-weights {uri}: not an ONNX file ({_line(error)})") from error
-        self.numbers = dict(_numbers(onnx, model))
+        try:
+            self.numbers = dict(_numbers(onnx, model))
+        except (ValueError, TypeError, MemoryError) as error:
+            raise EmobeamError(
+                f"--backbone-weights {uri}: a tensor in it isn't what it says ({_line(error)})"
+            ) from error
         """Weights and other constants of the graph by name."""
         self._picture = _picture_input(model, uri)
         self.input_size, self._fixed_batch = _edges(self._picture, uri)
@@ -119,6 +127,9 @@ def _edges(picture: Any, uri: str) -> tuple[int, int]:
     if channels not in (0, 3) or height != width:
         shape = f"[{batch or 'N'}, {channels}, {height}, {width}]"
         raise EmobeamError(f"--backbone-weights {uri}: takes {shape}, not square RGB pictures [N, 3, S, S]")
+    if not (0 <= height <= _MOST_EDGE and 0 <= batch <= _MOST_EDGE):
+        shape = f"[{batch or 'N'}, 3, {height}, {width}]"
+        raise EmobeamError(f"--backbone-weights {uri}: takes {shape}; pictures have at most {_MOST_EDGE} px")
     return height, batch
 
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import pickle
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,19 @@ def test_no_builtin_is_within_reach() -> None:
             reachable.append(name)
     assert all(isinstance(getattr(builtins, name), type) or name == "getattr" for name in reachable)
     assert not {"eval", "exec", "setattr", "open", "compile", "__import__", "type", "map", "property"} & set(reachable)
+
+
+def test_a_compressed_byte_order_is_not_unpacked(tmp_path: Path) -> None:
+    """A gibibyte of zeros is a megabyte in a zip archive."""
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        entries = {info: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w") as archive:
+        for info, data in entries.items():
+            order = info.filename.endswith("byteorder")
+            archive.writestr(info, b"little" + b" " * 5000 if order else data, zipfile.ZIP_DEFLATED if order else None)
+    with pytest.raises(PickleRefused, match="compressed"):
+        read_pickle(str(tmp_path / "bomb.pt"))
 
 
 def test_a_pickle_of_another_program_is_named(tmp_path: Path) -> None:

@@ -47,6 +47,23 @@ def test_descriptions_that_contradict_themselves(changes: dict[str, Any], messag
         check_config(HeadConfig(**{**config_from_json(OLD).__dict__, **changes}))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"window": 8', '"window": 1000000000', "window is 1000000000, expected at most 4096"),
+        ('"dim": 256', '"dim": 1099511627776', "dim is 1099511627776"),
+        ('"final_channels": 960', '"final_channels": 99999999', "final_channels is 99999999"),
+        ("[4, 2, 2]", "[1099511627776, 2, 2]", "map_shapes or vector_lengths beyond 16777216 values"),
+        ('"rate": 6.0', '"rate": NaN', "rate is nan"),
+        ('"outputs": ["valence", "arousal"]', '"outputs": ["valence", 7]', "expected a list of str"),
+        (OLD, "[" * 100_000, "not JSON .nested too deeply"),
+    ],
+)
+def test_nothing_is_made_by_a_number_that_no_head_has(old: str, new: str, message: str) -> None:
+    with pytest.raises(EmobeamError, match=message):
+        config_from_json(OLD.replace(old, new))
+
+
 def test_flags_are_no_numbers() -> None:
     with pytest.raises(EmobeamError, match="window is True, expected a int"):
         config_from_json(OLD.replace('"window": 8', '"window": true'))

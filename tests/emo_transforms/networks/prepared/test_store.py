@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_what_dead_processes_left_goes(kept: Store, dead_mark: str) -> None:
     for place in (dead, alive):
         place.mkdir()
         (place / "network.bin").write_bytes(b"half")
-    with kept.lock(KEY):
+    with kept.lock(KEY, print):
         assert not dead.exists()
         assert alive.exists()
     assert kept.read(KEY) == ENTRY
@@ -124,3 +125,18 @@ def test_the_code_that_builds_networks_is_part_of_what_they_are(
     with open(tmp_path / "heads" / "architectures" / "tam.py", "a") as file:
         file.write("# changed\n")
     assert keys.code_digest.__wrapped__() != now
+
+
+def test_who_waits_for_a_process_that_was_stopped_is_told_and_goes_on(
+    kept: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emobeam.emo_transforms.networks.prepared.store._TOLD_AFTER", 0.0)
+    told: list[str] = []
+    with kept.lock(KEY, told.append):
+        assert told == []
+        began = time.monotonic()
+        with kept.lock(KEY, told.append, limit=0.2):
+            assert 0.2 <= time.monotonic() - began < 10
+    assert [("waiting for it" in text, "is it stopped" in text) for text in told] == [(True, False), (False, True)]
+    with kept.lock(KEY, told.append):
+        assert len(told) == 2

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset, shard_uri
+from emobeam.emo_transforms.cache.footers import Footer
 from emobeam.emo_transforms.cache.index import rebuild_index
-from emobeam.emo_transforms.cache.shards import Footer, ShardWriter
+from emobeam.emo_transforms.cache.shards import ShardWriter
 from emobeam.emo_transforms.prediction.prediction_tables import part_uri, write_part
 from emobeam.emo_transforms.storage import atomic_file, write_json
 from emobeam.schemas.config import ExtractConfig

@@ -67,6 +67,15 @@ def rows_of(source: Source, plan: Plan, face: int) -> list[Row]:
     return [found[position] for position in sorted(found)]
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 4, 5)])
+def test_maps_of_another_shape_are_not_spread(joined: tuple[str, Joined], shape: tuple[int, ...]) -> None:
+    """As many values as the shard has would fit into larger ones without a word."""
+    features, data = joined
+    (unit, *_) = evaluation_plan(data, "frame", [0], length=WINDOW, gap=GAP).units
+    with pytest.raises(EmobeamError, match=r"a shard's map_s16 is \[3, 4, 4\] instead of"):
+        read_unit(Source(features, {"s16": shape}), unit)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 64])
 def test_a_streaming_head_goes_on_as_in_stage_2(joined: tuple[str, Joined], head: Head, batch: int) -> None:
     torch.set_num_threads(1)

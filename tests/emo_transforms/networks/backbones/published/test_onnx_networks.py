@@ -143,6 +143,19 @@ def two_inputs(path: Path) -> None:
     onnx.save(model, str(path))
 
 
+def huge_pictures(path: Path) -> None:
+    model = onnx.load(export(small(), 16, path))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = 2**40
+    onnx.save(model, str(path))
+
+
+def huge_numbers(path: Path) -> None:
+    model = onnx.load(export(small(), 16, path))
+    model.graph.initializer[0].dims[0] = 2**40
+    onnx.save(model, str(path))
+
+
 def not_square(path: Path) -> None:
     torch.onnx.export(ScoresAlone(small()), (torch.zeros(1, 3, 16, 20),), str(path), dynamo=False)
 
@@ -161,6 +174,8 @@ def nothing(path: Path) -> None:
         (flat, "ends in Mul, not in one linear layer"),
         (two_inputs, "one input .*mask"),
         (not_square, r"\[1, 3, 16, 20\]"),
+        (huge_pictures, "pictures have at most 1024 px"),
+        (huge_numbers, "a tensor in it isn't what it says"),
         (text, "not an ONNX file"),
         (nothing, "no such file"),
     ],
