@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup links demo options test test-thorough test-slow engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
+.PHONY: setup links demo options test test-thorough test-slow hostile engines test-engines test-engines-short test-dataflow bench bench-engines bench-quick bench-more format lock clean
 
 setup: $(READY)
 
@@ -62,6 +62,10 @@ test-thorough: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 	$(BIN)/pytest -m hypothesis --hypothesis-profile thorough
+
+# Damaged files of every kind, and commands killed at drawn moments: HOSTILE="--files 2000 --kills 300 --seed 7".
+hostile: $(READY)
+	$(BIN)/python -m tests.hostile $(HOSTILE)
 
 # Job servers, and a Flink and a Spark cluster to test with: once, into .engines/ (Java 17 and Maven, about 700 MB).
 engines: $(READY)

@@ -9,6 +9,7 @@ from typing import Any
 
 from emobeam.pipelines.console import Ui, make_ui
 from emobeam.pipelines.quiet_imports import quiet_imports as quiet_imports
+from emobeam.schemas.wording import without_secrets
 
 _PACKAGES = ("emobeam", "pipelines", "runners", "emo_transforms", "schemas", "contextlib")
 
@@ -33,11 +34,13 @@ class Telling:
 
     def say(self, text: str) -> None:
         """A line where progress is shown."""
+        text = without_secrets(text)
         if self._shown is not None:
             self._shown.say(text)
 
     def warn(self, text: str) -> None:
         """An :class:`EmobeamWarning` at the caller's line, each text once."""
+        text = without_secrets(text)
         if text not in self.warned:
             self.warned.append(text)
             warnings.warn(text, EmobeamWarning, stacklevel=_depth())

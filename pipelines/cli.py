@@ -7,6 +7,7 @@ Ctrl-C, 143 by SIGTERM, which ends a job in the same way.
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -30,17 +31,21 @@ from emobeam.pipelines.commands import (
 )
 from emobeam.pipelines.commands.help_text import finish
 from emobeam.pipelines.commands.invocation import Invocation, outlive_readers, unquoted_path
+from emobeam.pipelines.printing import echo, open_closed_streams, scarce
 from emobeam.pipelines.stopping import Stops
 from emobeam.runners.beam_noise import quieten
 from emobeam.runners.own_version import own_version
 from emobeam.schemas.records import EmobeamError
+
+_WITH_TORCH = frozenset({"train", "compare", "pretrain", "render", "pseudo-label", "models"})
+"""Commands that import torch into this process."""
 
 _SETTINGS = {"show_default": True, "max_content_width": 110, "help_option_names": ["-h", "--help"]}
 
 
 def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        click.echo(f"emobeam, version {own_version()}")
+        echo(f"emobeam, version {own_version()}")
         ctx.exit()
 
 
@@ -90,6 +95,7 @@ finish(cli)
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     if argv is None:
+        open_closed_streams()
         outlive_readers()
     args = list(sys.argv[1:] if argv is None else argv)
     split = args.index("--") if "--" in args else len(args)
@@ -100,6 +106,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     quieten()
     if not verbose:
         warnings.simplefilter("ignore")
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # tells of each try, at length, what its error says
+    if argv is None and ours[:1] and ours[0] in _WITH_TORCH:
+        from emobeam.emo_transforms.storage.leftovers import own_torch_folder
+
+        own_torch_folder()
     stops = Stops()
     try:
         with stops.heard():
@@ -110,19 +121,28 @@ def main(argv: Sequence[str] | None = None) -> None:
                 obj=Invocation(tuple(beam_args), own_process=argv is None),
             )
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        echo(shown.getvalue(), err=True, nl=False)
         _tell_unquoted(ours)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; the same command goes on where this one ended", err=True)
+        echo("stopped; the same command goes on where this one ended", err=True)
         code = stops.code
         if argv is None:
             _leave(code)
     except EmobeamError as error:
         code = _exit_code(error)
-        click.echo(f"error: {error}" if code else str(error), err=True)
+        echo(f"error: {error}" if code else str(error), err=True)
         if code == _SENSELESS:
             _tell_unquoted(ours)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if (text := scarce(error)) is None:
+            raise
+        echo(f"error: {text}", err=True)
+        code = 1
     if argv is None:
         _leave(code or 0)
     sys.exit(code or 0)
@@ -133,7 +153,7 @@ _SENSELESS = 2
 
 def _tell_unquoted(words: Sequence[str]) -> None:
     if hint := unquoted_path(words):
-        click.echo(hint, err=True)
+        echo(hint, err=True)
 
 
 def _leave(code: int) -> NoReturn:
@@ -147,9 +167,10 @@ def _leave(code: int) -> NoReturn:
 
 def _exit_code(error: EmobeamError) -> int:
     from emobeam.emo_transforms.storage import OutputError
+    from emobeam.pipelines.printing import NotPrinted
     from emobeam.runners.children.settings import RunStopped
     from emobeam.runners.engines.dataflow import Detached
 
     if isinstance(error, Detached):
         return 0
-    return 1 if isinstance(error, (OutputError, RunStopped)) else _SENSELESS
+    return 1 if isinstance(error, (OutputError, RunStopped, NotPrinted)) else _SENSELESS

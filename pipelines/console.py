@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -11,14 +12,41 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from emobeam.pipelines.printing import printed
+from emobeam.schemas.wording import told
 
 _LINE_EVERY = 10.0
 _WINDOW = 6
 """Speed is that of so many lines, a minute: what workers took to start is soon forgotten."""
+
+
+class Terminal(Console):
+    """A console of rich whose strings, those in tables included, pass the check of ``emobeam.pipelines.printing``.
+
+    They are shown as they are: without markup, unless that is asked for.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"highlight": False, "markup": False, "emoji": False, **options})
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich does, of the text as it may be shown."""
+        return super().render_str(told(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich does; see ``printed`` for what it raises."""
+        with printed(err=self.stderr):
+            super().print(*objects, **options)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Where rich would end the process."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
 
 
 class Ui(Protocol):
@@ -64,7 +92,7 @@ def make_ui(*, quiet: bool, fps: float = 0.0) -> Ui:
         fps: frames per second of video that work is measured in, where that is the same for all: speed is then told
             in multiples of real time as well. 0: not known.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True, soft_wrap=True)
     if quiet:
         return _Quiet(console)
     # rich draws in notebooks by ipywidgets, and nothing at all without them.
@@ -179,7 +207,7 @@ class _Lines(_Quiet):
         self._lock = threading.Lock()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         self._over.set()
@@ -218,7 +246,7 @@ class _Bar(_Quiet):
         self._work: _Work | None = None
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def start(self, name: str, total: int, items: int, unit: str, measure: str = "frames") -> None:
         self.finish()

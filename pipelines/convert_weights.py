@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from emobeam.emo_transforms import storage
@@ -50,8 +50,7 @@ def convert(file: str, output: str, *, architecture: str = "") -> dict[str, Any]
     metadata = {"format": "pt", "source_sha256": source, "source": file.rsplit("/", 1)[-1], "architecture": known}
     if known:
         metadata[NOTE_KEY] = json.dumps(_note(model, scores_length(tensors)) or {"architecture": known})
-    with storage.atomic_file(output) as path:
-        save_file(tensors, path, metadata={**metadata, "source_class": kind})
+    storage.write_bytes(output, save(tensors, metadata={**metadata, "source_class": kind}))
     return {
         "output": output,
         "architecture": known,

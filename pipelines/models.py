@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.backbones.published.catalogue import CATALOGUE, entry, ready_outputs
 from emobeam.emo_transforms.networks.backbones.published.fetching import Fetched, fetch, models_folder
@@ -17,6 +15,7 @@ from emobeam.emo_transforms.networks.heads.folder import CARD_FILE, CONFIG_FILE
 from emobeam.emo_transforms.networks.heads.output_quality import marks_of
 from emobeam.emo_transforms.networks.shipped import is_shipped, read_shipped, shipped
 from emobeam.pipelines.console import Ui, size_text
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.records import UsageError
 
 
@@ -53,15 +52,15 @@ _TERMS = "Apache-2.0, as emobeam itself; not for decisions about people (see the
 
 def print_shipped(data: dict[str, Any]) -> None:
     """Prints what comes with emobeam on standard output."""
-    click.echo(f"comes with emobeam, and is used where nothing is named: {data['name']}")
-    click.echo(f"  backbone {data['architecture']}: {size_text(data['bytes'])}, sha256 {data['weights_sha256'][:12]}")
+    echo(f"comes with emobeam, and is used where nothing is named: {data['name']}")
+    echo(f"  backbone {data['architecture']}: {size_text(data['bytes'])}, sha256 {data['weights_sha256'][:12]}")
     for task, head in data["heads"].items():
-        click.echo(f"  head {task}: {size_text(head['bytes'])}, sha256 {head['weights_sha256'][:12]}")
+        echo(f"  head {task}: {size_text(head['bytes'])}, sha256 {head['weights_sha256'][:12]}")
         for kind in ("experimental", "unknown"):
             if head[kind]:
-                click.echo(f"    {kind}: {', '.join(head[kind])}")
-    click.echo(f"  terms: {data['terms']}")
-    click.echo(f"  {data['model_card']}")
+                echo(f"    {kind}: {', '.join(head[kind])}")
+    echo(f"  terms: {data['terms']}")
+    echo(f"  {data['model_card']}")
 
 
 def describe_models(folder: str = "") -> list[dict[str, Any]]:
@@ -110,13 +109,13 @@ def print_models(models: list[dict[str, Any]]) -> None:
     # Not rich's table: where the output is no terminal, that one cuts names short.
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    click.echo("")
+        echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    echo("")
     for number, text in enumerate(terms, 1):
-        click.echo(f"[{number}] {text}")
+        echo(f"[{number}] {text}")
     for model in models:
         if not model["url"]:
-            click.echo(f"{model['name']}: {model['note']}")
+            echo(f"{model['name']}: {model['note']}")
 
 
 def _scores(names: tuple[str, ...]) -> str:

@@ -38,25 +38,49 @@ def extract_request(
     Raises:
         UsageError, EmobeamError: the options contradict each other, or an input can't be found.
     """
-    from emobeam.emo_transforms.cache.stored_crops import config_from, origin_of, same_place
-    from emobeam.emo_transforms.extraction.video_plans import find_videos
+    videos, notes = _found(args, output, named)
+    return _extract_request(args, output, beam_args, named, videos, notes)
 
-    # Mistakes in the inputs are told before anything heavy is loaded.
+
+def _found(args: Mapping[str, Any], output: str, named: Collection[str]) -> tuple[list[Video], list[str]]:
+    """The videos that are meant, and what to tell of them. Mistakes are told before anything heavy is loaded."""
+    from emobeam.emo_transforms.cache.stored_crops import same_place
+    from emobeam.emo_transforms.extraction.video_plans import find_videos
+    from emobeam.emo_transforms.storage.object_stores import check_endpoint
+
     crops = args["crops"]
     if not crops and (args["videos"] or args["crops_fps"]):
         raise UsageError("--videos and --crops-fps belong to folders of crops; add --crops affwild2|emi|bah")
     if crops == "people" and args["crops_fps"]:
         raise UsageError("--crops-fps: the rows of a people folder hold their own times; leave it out")
+    for place in (*args["inputs"], output):
+        check_endpoint(place)
     notes: list[str] = []
     videos = find_videos(args["inputs"], crops or "video", only=args["only"], videos=args["videos"], warn=notes.append)
     _check_files(args["inputs"], videos)
-    stored = bool(videos) and videos[0].kind == "cache"
-    if stored:
+    if _stored(videos):
         _check_stored(args["inputs"][0], same_place(output, args["inputs"]), named)
-    store = args["store"] or ()
+    return videos, notes
+
+
+def _stored(videos: Sequence[Video]) -> bool:
+    """Whether inputs are crops that another cache holds."""
+    return bool(videos) and videos[0].kind == "cache"
+
+
+def _extract_request(
+    args: Mapping[str, Any],
+    output: str,
+    beam_args: Sequence[str],
+    named: Collection[str],
+    videos: list[Video],
+    notes: Sequence[str],
+) -> ExtractRequest:
+    crops, store, stored = args["crops"], args["store"] or (), _stored(videos)
     if store == ("crops",) and {"backbone", "backbone_weights", "input_size"} & set(named):
         raise UsageError("--store crops alone runs no backbone; leave the backbone's options out, or add what it gives")
 
+    from emobeam.emo_transforms.cache.stored_crops import config_from, origin_of
     from emobeam.emo_transforms.networks.backbones import named as named_backbone
     from emobeam.emo_transforms.networks.engines import resolve_engine
     from emobeam.emo_transforms.networks.prepared.ensuring import on_stderr
@@ -105,14 +129,15 @@ def extract_request(
 
 def _check_files(inputs: Sequence[str], videos: Sequence[Video]) -> None:
     """A file that the command names must be there; one that a table names may fail as any other input."""
-    from emobeam.emo_transforms.inputs.listing import asked, uri_of
+    from emobeam.emo_transforms.inputs.listing import asked
     from emobeam.emo_transforms.storage import locate
+    from emobeam.emo_transforms.storage.object_stores import uri_of
 
     uris = {video.uri for video in videos}
     missing = []
     for text in inputs:
         fs, path = locate(text)
-        if uri_of(fs, path) in uris and not asked(text, partial(fs.exists, path)):
+        if {uri_of(fs, path), text.rstrip("/")} & uris and not asked(text, partial(fs.exists, path)):
             missing.append(text)
     if missing:
         raise UsageError(f"{', '.join(missing)}: no such file")
@@ -138,6 +163,11 @@ def predict_request(
     Args:
         named: options that the user has set; ``faces`` among them takes nobody over from earlier tables.
     """
+    from emobeam.emo_transforms.storage.object_stores import check_endpoint
+
+    for place in (features, args["output"], *args["heads"]):
+        check_endpoint(place)
+
     from emobeam.emo_transforms.networks.engines import head_engine
     from emobeam.pipelines.stages.predict_request import PredictRequest
     from emobeam.runners.beam_options import check_beam_args
@@ -175,8 +205,13 @@ def annotate_requests(
 ) -> tuple[ExtractRequest, PredictRequest]:
     """What both stages are asked for, see :func:`extract_request` and :func:`predict_request`."""
     features = cache_of(args)
-    first = extract_request(args, features, beam_args, named=named)
-    return first, predict_request(args, features, beam_args, named=named)
+    videos, notes = _found(args, features, named)
+
+    from emobeam.pipelines.stages.predict_request import check_request
+
+    second = predict_request(args, features, beam_args, named=named)
+    check_request(second)  # before a backbone is looked at, which may have to be prepared
+    return _extract_request(args, features, beam_args, named, videos, notes), second
 
 
 def engine_config(args: Mapping[str, Any]) -> EngineConfig | None:

@@ -20,6 +20,7 @@ from emobeam.emo_transforms.extraction.beam_records import Ends, Redistribute
 from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.runners.beam_metrics import RunMetrics, metrics_of
 from emobeam.runners.beam_noise import only_critical
+from emobeam.runners.beam_pipeline import pipeline_without_folder
 from emobeam.runners.children.pool import LocalPool
 from emobeam.runners.interrupts import Interrupts, held_back
 from emobeam.schemas.records import EmobeamError
@@ -143,7 +144,7 @@ def run_direct(
             spread=Redistribute,
             leave=lambda kind, name: beam.ParDo(_KeepRecord(name, finder)),
         )
-        pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(list(beam_args)))
+        pipeline = pipeline_without_folder(FnApiRunner(), PipelineOptions(list(beam_args)))
         build(pipeline, ends)
         try:
             with only_critical():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
+
+from emobeam.schemas.wording import without_secrets
 
 Outcome = Literal["ok", "no_face", "partial", "failed"]
 SourceKind = Literal["video", "crops", "people", "cache"]
@@ -12,8 +15,11 @@ SourceKind = Literal["video", "crops", "people", "cache"]
 class EmobeamError(Exception):
     """A mistake the user can mend: bad arguments, a cache and a head that don't fit, a full disk.
 
-    The message names the file or option, what is wrong and what to do.
+    The message names the file or option, what is wrong and what to do. Secrets in addresses are left out.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class UsageError(EmobeamError):
@@ -25,8 +31,8 @@ class InputError(EmobeamError):
 
     Attributes:
         stage: where it happened: ``open``, ``probe``, ``decode``, ``detect``, ``embed``, ``write``.
-        reason: one word for tables: ``missing``, ``empty``, ``no_video``, ``no_frames``, ``damaged``,
-            ``unsupported``, ``timeout``, ``memory``, ``crash``, ``too_large``, ``io``, ``nan``, ``changed``.
+        reason: a word: ``missing``, ``empty``, ``no_video``, ``no_frames``, ``damaged``, ``unsupported``, ``timeout``,
+            ``memory``, ``crash``, ``too_large``, ``io``, ``nan``, ``changed``.
         permanent: a second try on the same bytes would end the same way.
     """
 
@@ -37,11 +43,7 @@ class InputError(EmobeamError):
         self.permanent = permanent
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:  # exceptions with keyword arguments have none of use
-        return (_input_error, (str(self), self.stage, self.reason, self.permanent))
-
-
-def _input_error(message: str, stage: str, reason: str, permanent: bool) -> InputError:
-    return InputError(message, stage=stage, reason=reason, permanent=permanent)
+        return partial(InputError, stage=self.stage, reason=self.reason, permanent=self.permanent), (str(self),)
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Video:
         uri: where it lies (anything fsspec can open).
         kind: ``video``, ``crops``, ``people`` (rows of a person's file, see ``.inputs.people_folders``) or
             ``cache`` (crops stored in another cache).
-        subject: who in the video is meant (``left``, ``right``, or a name), several separated by commas (``,left``
-            means the main face and the left one); ``""`` if no one was named.
+        subject: who is meant (``left``, ``right``, a name), several separated by commas (``,left``: the main face
+            and the left one); ``""`` if no one was named.
         time_uri: for crops: the video that supplies presentation times, else ``""``.
     """
 
@@ -150,8 +152,7 @@ class Probe:
         seekable: frames can be matched by ``pts`` after a seek. Where packets carry no usable time stamps
             the file was decoded once instead; ``pts`` then are the decoder's stamps where those ascend, else the
             frames' ranks at the average rate.
-        codec: FFmpeg's name of the codec.
-        note: damage met while demuxing, for people; ``""`` if none.
+        codec, note: FFmpeg's name of the codec; damage met while demuxing, for people, ``""`` if none.
         display: what beside ``rotation`` a player does. Where the clock was set anew, ``pts`` were moved to run on.
         packets: where frames can't be matched by time stamps nor be counted: for each frame the number of the packet
             that holds it, from 0 in the order of the file.
@@ -272,8 +273,7 @@ class Looked:
 
     Attributes:
         content: None where the input could not be read.
-        segments: that are to be made, as far as the one who looked knew.
-        done: segments that need no work.
+        segments, done: that are to be made, as far as the one who looked knew, and that need no work.
         sampled: sampled frames of ``segments``.
         error: the reason why there is nothing to be had, as a word; ``""`` if there is none.
         facts: of a video that was probed.

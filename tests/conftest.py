@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,3 +58,10 @@ def shared_videos() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real clips is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dead_mark() -> str:
+    """The mark of a process of this machine that was."""
+    code = "from emobeam.emo_transforms.storage.leftovers import owner_mark; print(owner_mark())"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()

@@ -290,6 +290,27 @@ def lines_with(pattern: str, *, but: Collection[str]) -> list[str]:
     ]
 
 
+def test_what_is_printed_passes_one_place() -> None:
+    """``pipelines/printing.py`` and the console of ``pipelines/console.py`` leave out secrets and what steers a
+    terminal; a child that answers on its standard output prints for a program."""
+    allowed = {
+        "pipelines/printing.py",
+        "pipelines/console.py",
+        "emo_transforms/training/comparison/head_costs.py",
+        "runners/worker_boot.py",
+        "runners/worker_pool.py",
+        "runners/images/flex_template/launch.py",
+    }
+    assert lines_with(r"(?<![\w.])(click\.s?echo|print|Console)\(", but=allowed) == []
+
+
+def test_unfinished_things_are_made_in_one_place() -> None:
+    """So that what a killed process leaves is known by its name, and goes (``storage/leftovers.py``)."""
+    makers = r"\b(mkdtemp|mkstemp|TemporaryDirectory|NamedTemporaryFile|beam\.Pipeline)\("
+    own = {"storage/leftovers.py", "engines/job_server.py", "children/pool.py", "runners/beam_pipeline.py"}
+    assert [line for line in lines_with(makers, but=()) if not line.partition(":")[0].endswith(tuple(own))] == []
+
+
 def test_parquet_is_read_one_way() -> None:
     """A thread of pyarrow that reads from Python's bytes or from a Python file may let go of them when the interpreter
     has ended, which aborts the process: one of ten on a busy machine."""

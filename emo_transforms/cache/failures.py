@@ -17,7 +17,7 @@ def failure_name(video: str, fingerprint: Fingerprint, cache_id: str) -> str:
 
 def write_failure(features: str, name: str, failure: Failure) -> None:
     """Writes ``failures/<name>.json``: a shard's name for a segment, :func:`failure_name` for a video."""
-    storage.write_json(storage.join(features, "failures", f"{name}.json"), asdict(failure))
+    storage.write_record(storage.join(features, "failures", f"{name}.json"), asdict(failure))
 
 
 def read_failures(features: str) -> dict[str, Failure]:

@@ -23,8 +23,9 @@ from emobeam.emo_transforms.cache.index import make_index
 from emobeam.emo_transforms.cache.shards import read_footer, read_rows
 from emobeam.emo_transforms.faces.crops import Picture, crop_five_points, fit_crop, square_box
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
-from emobeam.emo_transforms.inputs.listing import asked, uri_of
+from emobeam.emo_transforms.inputs.listing import asked
 from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.emo_transforms.video.sampling import CROPS_PER_SEGMENT
 from emobeam.schemas.config import ExtractConfig, OriginConfig, shard_name
 from emobeam.schemas.records import EmobeamError, Failure, Fingerprint, InputError, Segment, UsageError, Video

@@ -42,7 +42,7 @@ from emobeam.emo_transforms.inputs.crop_folders import read_crop
 from emobeam.emo_transforms.inputs.people_folders import people_pictures
 from emobeam.emo_transforms.networks.backbones import Backbone, load_backbone
 from emobeam.emo_transforms.storage.downloads import video_copy
-from emobeam.emo_transforms.storage.fingerprints import unchanged
+from emobeam.emo_transforms.storage.fingerprints import unchanged, unreadable
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess, Decoders
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.plain_json import to_text
@@ -155,7 +155,7 @@ def _picture_source(segment: Segment, config: ExtractConfig, alive: Callable[[],
                 where = tempfile.gettempdir()
                 text = f"{where}: no room for a copy of {segment.video.uri}; free some, or set TMPDIR to a larger disk"
                 raise storage.OutputError(text) from error
-            raise _unread(segment, error) from error
+            raise unreadable(segment.video.uri, error) from error
         yield path
 
 
@@ -350,7 +350,7 @@ def do_segment(segment: Segment, tools: Tools, features: str, report: Report) ->
         except OSError as error:
             if storage.is_full(error):
                 raise storage.OutputError(f"{features}: can't be written ({error}); free some space") from error
-            raise _unread(segment, error) from error
+            raise unreadable(segment.video.uri, error) from error
     except InputError as error:
         failure = segment_failure(segment, error)
         write_failure(features, segment.shard, failure)
@@ -365,7 +365,3 @@ def _expanded(segment: Segment) -> Segment:
         return expanded(segment, storage.read_bytes)
     except FileNotFoundError as error:  # no failure of the input: its record would outlive the run
         raise storage.OutputError(f"{segment.timeline}: no longer there, so the run it belongs to has ended") from error
-
-
-def _unread(segment: Segment, error: OSError) -> InputError:
-    return InputError(f"{segment.video.uri}: can't be read ({error})", stage="open", reason="io", permanent=False)

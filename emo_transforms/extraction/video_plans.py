@@ -10,7 +10,7 @@ from emobeam.emo_transforms.inputs.crop_folders import crops_fingerprint, list_c
 from emobeam.emo_transforms.inputs.people_folders import LAYOUT, clip_named, resolve_people
 from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs
 from emobeam.emo_transforms.storage.downloads import video_copy
-from emobeam.emo_transforms.storage.fingerprints import fingerprint
+from emobeam.emo_transforms.storage.fingerprints import fingerprint, unreadable
 from emobeam.emo_transforms.video.sampling import plan_crop_segments, plan_segments
 from emobeam.schemas.config import ExtractConfig, SamplingConfig, digest_of
 from emobeam.schemas.records import Fingerprint, InputError, Probe, Segment, UsageError, Video
@@ -93,7 +93,7 @@ def _probe(uri: str, print_: Fingerprint, probe: Prober) -> Probe:
     except FileNotFoundError as error:
         raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
     except OSError as error:
-        raise InputError(f"{uri}: can't be read ({error})", stage="open", reason="io", permanent=False) from error
+        raise unreadable(uri, error) from error
 
 
 def _crop_times(video: Video, config: ExtractConfig, last: int, probe: Prober) -> Mapping[int, float] | None:

@@ -7,9 +7,7 @@ is no public way to give it another. What is relied on stands in ``tests/emo_tra
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +17,8 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
+
+from emobeam.emo_transforms.storage import write_bytes
 
 
 def keep_on_disk(loop: Any, function: Callable[..., Any]) -> None:
@@ -71,14 +71,7 @@ class _FilePerLoop(FunctionCache):
             self._impl.locator.ensure_cache_path()
             target = self._file(sig, data.codegen)
             packed = dumps(self._impl.reduce(data))  # type: ignore[no-untyped-call]
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", delete=False) as file:
-                try:
-                    file.write(hashlib.sha256(packed).digest() + packed)
-                    file.close()
-                    os.replace(file.name, target)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            write_bytes(str(target), hashlib.sha256(packed).digest() + packed)
         except Exception:  # noqa: BLE001 - no room, no right, not to be pickled: the next process compiles again
             return
 

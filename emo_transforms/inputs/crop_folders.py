@@ -28,11 +28,11 @@ from emobeam.emo_transforms.inputs.listing import (
     file_sizes,
     has_video_extension,
     leaf_folders,
-    uri_of,
     walk_files,
 )
 from emobeam.emo_transforms.inputs.videos import resolve_inputs, unique_videos
 from emobeam.emo_transforms.storage import read_bytes
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.schemas.records import Fingerprint, InputError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tables import LAST_FRAME

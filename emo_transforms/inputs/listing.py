@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import locate
-from emobeam.emo_transforms.storage.object_stores import reading
+from emobeam.emo_transforms.storage.object_stores import StoreError, reading, uri_of
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.wording import counted
 
@@ -107,15 +107,10 @@ def asked(uri: str, call: Callable[[], T]) -> T:
     """
     try:
         return reading(uri, call)
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise
     except OSError as error:
         raise EmobeamError(f"{uri}: can't be read ({error}); check the address and the permissions") from error
-
-
-def uri_of(fs: AbstractFileSystem, path: str) -> str:
-    """The inverse of :func:`locate`: a plain absolute path if local, else with its protocol."""
-    return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
 
 
 def below(root: str, path: str) -> str:
@@ -236,7 +231,11 @@ def sizes_of(uris: Sequence[str]) -> list[int]:
     sizes = {}
     folders: dict[tuple[int, str], tuple[AbstractFileSystem, dict[str, str]]] = {}
     for uri in dict.fromkeys(uris):
-        fs, path = locate(uri)
+        try:
+            fs, path = locate(uri)
+        except EmobeamError:
+            sizes[uri] = -1
+            continue
         if isinstance(fs, LocalFileSystem):
             sizes[uri] = os.path.getsize(path) if os.path.isfile(path) else -1
         else:

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emobeam.emo_transforms.inputs.crop_folders import decode_crop
-from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
+from emobeam.emo_transforms.inputs.listing import below, walk_files
 from emobeam.emo_transforms.inputs.videos import unique_videos
 from emobeam.emo_transforms.storage import locate, names
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.emo_transforms.storage.parquet_files import open_parquet
 from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from emobeam.emo_transforms import storage
 from emobeam.schemas.records import EmobeamError, UsageError
-from emobeam.schemas.wording import did_you_mean
+from emobeam.schemas.wording import did_you_mean, from_cell
 
 MEDIA_OFFSET = "media_offset"
 """Column of tables that have times in s from the first frame: its place on the media's own clock. A table that is read
@@ -63,7 +63,7 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
                     f"{where}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns; numbers "
                     "with decimal commas need semicolons between the columns"
                 )
-            row = {name: cell.strip() for name, cell in zip(names, cells, strict=False)}
+            row = {name: from_cell(cell.strip()) for name, cell in zip(names, cells, strict=False)}
             if delimiter != ",":
                 row |= {name: cell.replace(",", ".") for name, cell in row.items() if _decimal_comma(name, cell)}
             rows.append(dict.fromkeys(names, "") | row | {"": str(reader.line_num)})

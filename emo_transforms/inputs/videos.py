@@ -14,17 +14,18 @@ from emobeam.emo_transforms.inputs.listing import (
     has_video_extension,
     is_hidden,
     left_out,
-    uri_of,
     walk_files,
 )
 from emobeam.emo_transforms.inputs.user_tables import read_table, refuse_spreadsheet
-from emobeam.emo_transforms.storage import file_exists, locate, open_text
+from emobeam.emo_transforms.storage import file_exists, file_name, is_local, locate, open_text
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.wording import counted, did_you_mean
 
 _WILDCARD = re.compile(r"[*?\[]")
 _TABLES = (".csv", ".tsv", ".parquet")
+_WEB = ("http://", "https://")
 
 
 def resolve_inputs(inputs: Sequence[str], *, only: str = "") -> list[Video]:
@@ -58,13 +59,16 @@ def resolve_inputs(inputs: Sequence[str], *, only: str = "") -> list[Video]:
 def _resolve(text: str) -> list[Video]:
     fs, path = locate(text)
     refuse_spreadsheet(path, text)
+    video = Video(id=_stem(file_name(text)), uri=uri_of(fs, path) if is_local(text) else text.rstrip("/"))
+    if text.startswith(_WEB):  # what follows a question mark there is no part of the name, and folders have no list
+        return [video] if has_video_extension(file_name(text)) else _from_table(text)
     if _WILDCARD.search(path) and not asked(text, lambda: fs.exists(path)):
         return _from_glob(text)
     if path.lower().endswith(_TABLES):
         return _from_table(text)
     if asked(text, lambda: fs.isdir(path) or not (has_video_extension(path) or fs.exists(path))):
         return _from_folder(text)
-    return [Video(id=_stem(posixpath.basename(path)), uri=uri_of(fs, path))]
+    return [video]
 
 
 def files_left_out(inputs: Sequence[str]) -> list[str]:
@@ -140,23 +144,28 @@ def _from_table(text: str) -> list[Video]:
         name, place = row.get("video", ""), row.get("path", "")
         if not name:
             raise UsageError(f"{text}: row {number} names no video")
-        video_fs, video_path = _beside(uri_of(fs, folder), place or name)
-        uri = uri_of(video_fs, video_path)
+        uri = _named(uri_of(fs, folder), place or name)
         if place:
             identity = _stem(name) if has_video_extension(name) else name
-        elif uri.startswith(uri_of(fs, folder).rstrip("/") + "/"):
-            identity = _stem(below(folder, video_path))
+        elif uri.startswith(root := uri_of(fs, folder).rstrip("/") + "/"):
+            identity = _stem(uri.removeprefix(root))
         else:
-            identity = _stem(posixpath.basename(video_path))
+            identity = _stem(file_name(uri))
         videos.append(Video(id=identity, uri=uri, subject=row.get("subject", "")))
     if not videos:
         raise UsageError(f"{text}: has no rows")
     return videos
 
 
-def _beside(folder: str, path: str) -> tuple[object, str]:
+def _named(folder: str, path: str) -> str:
+    """The address that a row of a table in ``folder`` means.
+
+    What is behind a full one is for those to see who read it: a mistake in one row is no reason to stop.
+    """
+    if "://" in path and not is_local(path):
+        return path if path.endswith("://") else path.rstrip("/")
     absolute = "://" in path or path.startswith("/")
-    return locate(path if absolute else f"{folder.rstrip('/')}/{path}")
+    return uri_of(*locate(path if absolute else f"{folder.rstrip('/')}/{path}"))
 
 
 def _csv_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:

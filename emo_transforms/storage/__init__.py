@@ -1,5 +1,6 @@
 """Files that are whole or absent, object stores, downloads, leftovers, and the mailbox of a run."""
 
+from emobeam.emo_transforms.storage.addresses import file_name, file_system, is_local, join, local_path, locate
 from emobeam.emo_transforms.storage.files import (
     atomic_file,
     discard_unfinished,
@@ -7,12 +8,7 @@ from emobeam.emo_transforms.storage.files import (
     exists,
     file_exists,
     file_sha256,
-    file_system,
-    is_local,
-    join,
     local_copy,
-    local_path,
-    locate,
     make_folder,
     names,
     open_read,
@@ -28,6 +24,7 @@ from emobeam.emo_transforms.storage.files import (
     sweep_temporaries,
     write_bytes,
     write_json,
+    write_record,
 )
 from emobeam.emo_transforms.storage.output_errors import OutputError, is_full
 
@@ -38,6 +35,7 @@ __all__ = [
     "download",
     "exists",
     "file_exists",
+    "file_name",
     "file_sha256",
     "file_system",
     "is_full",
@@ -61,4 +59,5 @@ __all__ = [
     "sweep_temporaries",
     "write_bytes",
     "write_json",
+    "write_record",
 ]

@@ -11,10 +11,7 @@ import hashlib
 import io
 import json
 import os
-import posixpath
-import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,73 +19,19 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import fsspec
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from emobeam.emo_transforms.storage import object_stores
-from emobeam.emo_transforms.storage.leftovers import is_abandoned, make_scratch, owner_mark, scratch_folder
+from emobeam.emo_transforms.storage.addresses import file_system, is_local, local_path
+from emobeam.emo_transforms.storage.leftovers import make_scratch, scratch_folder, sweep_beside, unfinished_beside
 from emobeam.emo_transforms.storage.output_errors import OutputError, explained, same_or_refused
 from emobeam.schemas.plain_json import parsed
-from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.wording import data_without_secrets
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TEMPORARY = ".emobeam-"
 _unfinished: set[Path] = set()
-_STALE_AFTER = 24 * 3600.0
-
-
-def file_system(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URI and the path on it. ``::`` in a name is part of the name."""
-    if is_local(uri):
-        return LocalFileSystem(), str(local_path(uri).absolute())
-    if "::" in uri and not _CHAINED.search(uri):
-        # fsspec would take the name for a chain, so it sees a character instead that no text has.
-        stand_in = next(sign for sign in _NO_CHARACTERS if sign not in uri)
-        fs, path = url_to_fs(uri.replace("::", stand_in))
-        return fs, str(path).replace(stand_in, "::")
-    if uri.startswith(("gs://", "gcs://")) and os.environ.get("STORAGE_EMULATOR_HOST"):
-        # Else gcsfs asks for the kind of each bucket by gRPC, which emulators don't speak, and waits a minute.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    fs, path = url_to_fs(uri)
-    return fs, str(path)
-
-
-_CHAINED = re.compile(r"^[a-z0-9_+.-]+::|::[a-z0-9_+.-]+://", re.IGNORECASE)
-"""``simplecache::gs://...`` and ``zip://a::gs://...`` of fsspec."""
-
-_NO_CHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-"""What Unicode keeps for a program's own use."""
-
-
-def locate(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URI and the absolute, normalised path on it.
-
-    Raises:
-        UsageError: the protocol is unknown, or the package that speaks it is not installed.
-    """
-    try:
-        fs, path = file_system(uri)
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"{uri}: can't be opened ({error})") from error
-    return fs, posixpath.normpath(path) if isinstance(fs, LocalFileSystem) else path.rstrip("/")
-
-
-def is_local(uri: str) -> bool:
-    """True for paths and ``file://`` URIs."""
-    return "://" not in uri or uri.startswith("file://")
-
-
-def local_path(uri: str) -> Path:
-    """The path of a local URI."""
-    return Path(uri.removeprefix("file://")).expanduser()
-
-
-def join(uri: str, *parts: str) -> str:
-    """Path components appended to a URI."""
-    folder = uri if uri.endswith("://") else uri.rstrip("/") + "/"
-    return folder + "/".join(parts)
 
 
 def exists(uri: str) -> bool:
@@ -266,7 +209,7 @@ def atomic_file(uri: str) -> Iterator[str]:
                     yield str(elsewhere / destination.name)
                     same_or_refused(elsewhere / destination.name, destination)
                 return
-            temporary = destination.parent / _temporary_name()
+            temporary = unfinished_beside(destination)
             _unfinished.add(temporary)
             try:
                 yield str(temporary)
@@ -298,7 +241,7 @@ def discard_unfinished() -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(uri: str, data: bytes) -> None:
+def write_bytes(uri: str, data: bytes | memoryview) -> None:
     """Writes a file atomically."""
     with atomic_file(uri) as path:
         Path(path).write_bytes(data)
@@ -308,6 +251,11 @@ def write_json(uri: str, data: Any) -> None:
     """Writes JSON atomically, keys sorted, so that equal data gives equal bytes."""
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     write_bytes(uri, text.encode("utf-8", "backslashreplace"))  # names of files need not be text
+
+
+def write_record(uri: str, data: Any) -> None:
+    """As :func:`write_json`, for what people read of a run: passwords and tokens in addresses are left out."""
+    write_json(uri, data_without_secrets(data))
 
 
 @contextmanager
@@ -336,23 +284,11 @@ def file_sha256(uri: str) -> str:
 
 
 def sweep_temporaries(folder: str) -> int:
-    """Removes temporary files that writers killed on this machine left in a local folder.
+    """Removes what writers that were killed left in a local folder, see :func:`.leftovers.sweep_beside`.
 
-    Files of other machines go when they are a day old. Returns how many were removed.
+    Returns how many things were removed.
     """
-    if not is_local(folder) or not local_path(folder).is_dir():
-        return 0
-    removed = 0
-    for path in local_path(folder).glob(f"{_TEMPORARY}*.tmp"):
-        mark = path.name.removeprefix(_TEMPORARY).rpartition("-")[0]
-        try:
-            changed = path.stat().st_mtime
-        except FileNotFoundError:
-            continue
-        if is_abandoned(mark, changed, _STALE_AFTER):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    return sweep_beside(local_path(folder)) if is_local(folder) else 0
 
 
 def _fresh(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -360,10 +296,6 @@ def _fresh(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     fs, path = file_system(uri)
     fs.invalidate_cache(path)
     return fs, path
-
-
-def _temporary_name() -> str:
-    return f"{_TEMPORARY}{owner_mark()}-{uuid.uuid4().hex}.tmp"
 
 
 @contextmanager

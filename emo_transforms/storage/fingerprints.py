@@ -8,11 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from emobeam.emo_transforms.storage import local_path, locate, read_range
-from emobeam.emo_transforms.storage.object_stores import reading
-from emobeam.schemas.records import Fingerprint, InputError
+from emobeam.emo_transforms.storage.object_stores import StoreError, reading
+from emobeam.schemas.records import Fingerprint, InputError, UsageError
 
 DIGEST_BYTES = 256 * 1024
 """How much of each end of a file enters its fingerprint."""
+
+
+def unreadable(uri: str, error: OSError) -> InputError:
+    """What becomes of an input that a disk or a store fails to give; the next run tries again."""
+    text = str(error) if isinstance(error, StoreError) else f"{uri}: can't be read ({error})"
+    return InputError(text, stage="open", reason="io", permanent=False)
 
 
 def fingerprint(uri: str) -> Fingerprint:
@@ -29,8 +35,10 @@ def fingerprint(uri: str) -> Fingerprint:
         digest.update(read_range(uri, size - DIGEST_BYTES, size) if cut < size else b"")
     except FileNotFoundError as error:
         raise InputError(f"{uri}: no such file", stage="open", reason="missing", permanent=False) from error
+    except UsageError as error:  # an address that nobody understands
+        raise InputError(str(error), stage="open", reason="unsupported", permanent=False) from error
     except OSError as error:
-        raise InputError(f"{uri}: can't be read ({error})", stage="open", reason="io", permanent=False) from error
+        raise unreadable(uri, error) from error
     return Fingerprint(size=size, digest=digest.hexdigest())
 
 

@@ -1,12 +1,13 @@
 """Leftovers of processes that died: whose unfinished things are, and the removal of those that nobody will finish.
 
-Unfinished things are named after the machine and process that make them (:func:`owner_mark`). Folders for what is
-unfinished lie below the system's temporary one. Whoever is killed can't clear away; the next process of emobeam that
-needs such a folder does.
+The one rule: unfinished things are named after the machine and process that make them (:func:`owner_mark`). What is to
+be renamed to its place lies beside it (:func:`unfinished_beside`), all else below the system's temporary folder
+(:func:`make_scratch`). Whoever is killed can't clear away; the next process of emobeam that writes there does.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -25,6 +27,8 @@ import psutil
 
 _NAME = re.compile(r"emobeam-(?P<kind>[a-z]+)-(?P<mark>.+-[0-9]+)-[a-z0-9_]+")
 _STALE_AFTER = 7 * 24 * 3600.0
+_BESIDE = re.compile(r"\.emobeam-(?P<mark>.+-[0-9]+)-[0-9a-z]+(\.(?P<place>.+)\.old|\.tmp)")
+_BESIDE_STALE_AFTER = 24 * 3600.0
 
 
 def host_name() -> str:
@@ -179,3 +183,76 @@ def sweep_scratch() -> int:
 def _sweep_once(folder: str) -> int:
     """At the first use in a process."""
     return sweep_scratch()
+
+
+TORCH_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+"""Names the folder that torch makes as soon as it is imported, else ``torchinductor_USER``, which stays for ever."""
+
+
+def own_torch_folder() -> None:
+    """Has torch, which is not imported yet, make its folder where this process, or the next one, removes it."""
+    if TORCH_FOLDER not in os.environ:
+        folder = os.path.join(tempfile.gettempdir(), f"{scratch_prefix('torch')}0")
+        os.environ[TORCH_FOLDER] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def unfinished_beside(place: Path) -> Path:
+    """Where to make a file or folder that is then renamed to ``place``; what was left beside it goes first.
+
+    The folder around must be there. Nothing is made.
+    """
+    _sweep_beside_once(place.parent)
+    return place.parent / f".emobeam-{owner_mark()}-{uuid.uuid4().hex}.tmp"
+
+
+def replace_folder(made: Path, place: Path) -> None:
+    """Renames a folder that is whole to its place, instead of the one that may be there.
+
+    Between two renames there is neither: whoever dies there leaves the old one to be put back by the next who sweeps.
+
+    Raises:
+        OSError: it can't be renamed; the old one stays.
+    """
+    if not place.exists():
+        os.rename(made, place)
+        return
+    old = place.parent / f".emobeam-{owner_mark()}-{uuid.uuid4().hex}.{place.name}.old"
+    os.rename(place, old)
+    try:
+        os.rename(made, place)
+    except OSError:
+        os.rename(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep_beside(folder: Path) -> int:
+    """Removes from a folder what writers left that died on this machine; that of others when it is a day old.
+
+    Returns:
+        How many things were removed, or put back (see :func:`replace_folder`).
+    """
+    removed = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [match for entry in entries if (match := _BESIDE.fullmatch(entry.name))]:
+            path = folder / name[0]
+            with suppress(OSError):
+                if is_abandoned(name["mark"], path.lstat().st_mtime, _BESIDE_STALE_AFTER):
+                    _remove(path, folder / name["place"] if name["place"] else None)
+                    removed += 1
+    return removed
+
+
+def _remove(path: Path, place: Path | None) -> None:
+    if place is not None and not place.exists():
+        os.rename(path, place)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1024)
+def _sweep_beside_once(folder: Path) -> int:
+    return sweep_beside(folder)

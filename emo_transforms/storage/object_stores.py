@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import socket
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+from emobeam.schemas.records import EmobeamError
+from emobeam.schemas.wording import without_secrets
 
 T = TypeVar("T")
 
@@ -49,6 +56,28 @@ _NAMES = frozenset(
 )
 """Classes of the clients' HTTP libraries (aiohttp, requests, botocore, google-auth), which need not be imported."""
 
+_REFUSALS = frozenset(
+    {
+        *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),
+        *("UnauthorizedSSOTokenError", "DefaultCredentialsError", "RefreshError"),
+    }
+)
+"""Those of credentials that aren't there, or are good no longer."""
+
+
+class StoreError(OSError, EmobeamError):
+    """A store, or what else is behind an address, doesn't give what it is asked for; the message says what it said."""
+
+    def __init__(self, number: int, said: str, uri: str) -> None:
+        OSError.__init__(self, number, said, uri)
+
+    def __str__(self) -> str:
+        return without_secrets(f"{self.filename}: {self.strerror}")
+
+
+class StoreRefused(PermissionError, StoreError):
+    """A store lets nobody in with these credentials."""
+
 
 def is_transient(error: BaseException) -> bool:
     """Whether what went wrong may go well in a moment: throttling, server errors, lost connections, time-outs."""
@@ -56,12 +85,54 @@ def is_transient(error: BaseException) -> bool:
         return False
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
-    code = getattr(error, "code", None) or getattr(error, "status", None)
-    if isinstance(code, (int, str)) and str(code).isdigit():
-        return int(code) in _CODES
+    if (code := _code(error)) is not None:
+        return code in _CODES
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _NUMBERS
-    return any(kind.__name__ in _NAMES for kind in type(error).__mro__)
+    return _is_one_of(error, _NAMES)
+
+
+def _code(error: BaseException) -> int | None:
+    """The status that a server answered with, where the exception tells."""
+    code = getattr(error, "code", None) or getattr(error, "status", None)
+    return int(code) if isinstance(code, (int, str)) and str(code).isdigit() else None
+
+
+def _is_one_of(error: BaseException, names: frozenset[str]) -> bool:
+    return any(kind.__name__ in names for kind in type(error).__mro__)
+
+
+def uri_of(fs: AbstractFileSystem, path: str) -> str:
+    """The inverse of ``locate``: a plain path if local, else with its protocol."""
+    return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
+
+
+def check_endpoint(uri: str) -> None:
+    """Asks once whether somebody listens where the environment says that a store is.
+
+    Clients try again for minutes, as they should in a run; before one, a mistake in the address is likelier.
+
+    Raises:
+        StoreError: nobody does.
+    """
+    protocol = uri.partition("://")[0]
+    endpoint = next((os.environ[name] for name in _ENDPOINTS.get(protocol, ()) if os.environ.get(name)), "")
+    place = urlsplit(endpoint)
+    if not place.hostname or any(name.endswith("_proxy") and value for name, value in os.environ.items()):
+        return  # a proxy is asked where one is named
+    try:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        socket.create_connection((place.hostname, port), timeout=_LISTENING).close()
+    except (ConnectionRefusedError, socket.gaierror) as error:
+        raise StoreError(errno.ECONNREFUSED, f"nobody listens at {endpoint} ({error.strerror})", uri) from error
+    except (OSError, ValueError):
+        return  # slow, or odd: the client tells better
+
+
+_S3 = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_GS = ("STORAGE_EMULATOR_HOST",)
+_ENDPOINTS = {"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS}
+_LISTENING = 5.0
 
 
 def patiently(call: Callable[[], T], *, alive: Callable[[], None] = lambda: None) -> T:
@@ -87,25 +158,34 @@ def reading(uri: str, call: Callable[[], T], *, alive: Callable[[], None] = lamb
     """As :func:`patiently`, for reading; whatever a client raises in the end is an ``OSError``.
 
     Raises:
-        OSError: it can't be read; :class:`FileNotFoundError` and :class:`PermissionError` stay what they are.
+        OSError: it can't be read. Of stores it is a :class:`StoreError`, :class:`StoreRefused` where they let nobody
+            in; :class:`FileNotFoundError` stays what it is.
     """
     try:
         return patiently(call, alive=alive)
-    except ImportError:
-        raise
-    except OSError as error:
-        if error.errno is None and type(error) is OSError:  # like pyarrow's complaints about what isn't Parquet
-            raise OSError(errno.EIO, f"the store failed: {error}", uri) from error
+    except (ImportError, StoreError, FileNotFoundError):
         raise
     except Exception as error:  # every client has exceptions of its own
-        raise OSError(errno.EIO, f"the store failed: {type(error).__name__}: {error}", uri) from error
+        if isinstance(error, OSError) and "://" not in uri:
+            raise
+        raise store_error(uri, error) from error
+
+
+def store_error(uri: str, error: Exception, verb: str = "read") -> StoreError:
+    """What a client raised, as one line for people."""
+    said = " ".join((str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)).split())
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    if isinstance(error, PermissionError) or _code(error) in (401, 403) or _is_one_of(error, _REFUSALS):
+        return StoreRefused(errno.EACCES, f"can't be {verb}: no access ({text}); check the credentials", uri)
+    number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+    return StoreError(number, f"can't be {verb}: the store failed ({text})", uri)
 
 
 def read_range(fs: AbstractFileSystem, path: str, start: int, end: int) -> bytes:
     """Bytes ``start`` to ``end`` (excluded) of an object by one ranged request; raises ``OSError``."""
     if start >= end:
         return b""
-    data = reading(path, lambda: fs.cat_file(path, start=start, end=end))
+    data = reading(uri_of(fs, path), lambda: fs.cat_file(path, start=start, end=end))
     if len(data) > end - start:  # a server that takes no ranges sends all of it
         data = data[start:end]
     return bytes(data)
@@ -129,7 +209,7 @@ def there(fs: AbstractFileSystem, path: str) -> bool:
                 return False
         return True
 
-    return reading(path, look)
+    return reading(uri_of(fs, path), look)
 
 
 def download(
@@ -172,7 +252,7 @@ def opened(fs: AbstractFileSystem, path: str, size: int | None) -> io.RawIOBase 
             first = b""  # an empty object has no ranges
         if 0 < len(first) < TAIL_BYTES:
             return io.BytesIO(first)
-        size = reading(path, lambda: int(fs.size(path)))
+        size = reading(uri_of(fs, path), lambda: int(fs.size(path)))
     return RangedFile(fs, path, size)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emobeam.emo_transforms.storage.files import is_local, local_path, open_read, read_bytes
+from emobeam.emo_transforms.storage.addresses import is_local, local_path
+from emobeam.emo_transforms.storage.files import open_read, read_bytes
 
 
 def read_parquet(uri: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -32,7 +32,7 @@ _NAME = re.compile(r"\.emobeam-(?P<mark>.+-[0-9]+)-(?P<began>[^-]+)-[^-]+\.work"
 _STALE_AFTER = 7 * 24 * 3600.0
 _NOBODY = "detached-0"
 _MARKER = "open"
-_FOLDERS = ("", "runs", "shards", "failures")
+_FOLDERS = ("", "runs", "shards", "failures", "predictions", "submission")
 _PARENTS = ("predictions", "submission")
 """Folders of an output that files are written to, and those whose subfolders are."""
 

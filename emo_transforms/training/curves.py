@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emobeam.emo_transforms.storage import atomic_file
 
-
-def draw_curves(uri: str, title: str, measure: str, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """Writes a PNG: losses on the left, the hold-out figure on the right, one colour for each run.
+def draw_curves(title: str, measure: str, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> bytes:
+    """A PNG: losses on the left, the hold-out figure on the right, one colour for each run.
 
     Args:
         measure: what the hold-out figure is; that of an epoch is always untuned.
@@ -44,5 +43,6 @@ def draw_curves(uri: str, title: str, measure: str, histories: Mapping[str, Sequ
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize="small")
     figure.suptitle(title)
-    with atomic_file(uri) as path:
-        figure.savefig(path, format="png", dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()

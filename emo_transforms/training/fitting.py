@@ -7,6 +7,7 @@ middle of an epoch ends in the same bits as one that was never broken off, on on
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -218,8 +219,9 @@ def _write_state(folder: str, plan: FitPlan, progress: Progress, best: Mapping[s
         "best": dict(best),
         "learner": learner.state(),
     }
-    with storage.atomic_file(storage.join(folder, STATE_FILE)) as path:
-        torch.save(state, path)
+    packed = io.BytesIO()  # torch tells of a full disk by an error that says nothing of it
+    torch.save(state, packed)
+    storage.write_bytes(storage.join(folder, STATE_FILE), packed.getbuffer())
 
 
 def _read_state(folder: str) -> State | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from emobeam.emo_transforms import storage
@@ -13,7 +14,7 @@ from emobeam.emo_transforms.abaw.labels.unlabelled_rows import unlabelled_text
 from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, fitted_by
 from emobeam.emo_transforms.abaw.scoring.scores import score
 from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_from_json
-from emobeam.pipelines.console import Ui
+from emobeam.pipelines.console import Terminal, Ui
 from emobeam.schemas.post_config import PostConfig, post_from_json
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tasks import Task, task_named
@@ -124,7 +125,7 @@ def write_metrics(output: str, task: str, figures: Mapping[str, Any]) -> str:
         if not isinstance(held, dict) or held.get("schema_version") != METRICS_VERSION:
             raise EmobeamError(f"{uri}: not a metrics.json of this version; remove it and score again")
         tasks = held["tasks"]
-    storage.write_json(uri, {"schema_version": METRICS_VERSION, "tasks": tasks | {task: dict(figures)}})
+    storage.write_record(uri, {"schema_version": METRICS_VERSION, "tasks": tasks | {task: dict(figures)}})
     return uri
 
 
@@ -140,7 +141,7 @@ def print_score(data: Mapping[str, Any], console: Console | None = None, *, per_
         data: what :func:`run_score` returned.
         per_video: list all videos, the worst first.
     """
-    console = console or Console()
+    console = console or Terminal(markup=True, highlight=True)
     interval, units = data["interval"], data["units"]
     spread = f"  [{interval['low']:.4f}, {interval['high']:.4f}]" if interval else ""
     console.print(f"[bold]{data['task']}[/bold], ABAW{data['edition']}: {data['measure']}")
@@ -199,7 +200,7 @@ def _print_rows(data: Mapping[str, Any], console: Console) -> None:
     for kind, counts in (("row", rows), ("video", videos)):
         for what, text in (("missing", "labelled, not predicted"), ("surplus", "predicted, not labelled")):
             if counts[what]:
-                named = ", ".join(counts.get(f"{what}_first", []))
+                named = escape(", ".join(counts.get(f"{what}_first", [])))
                 console.print(
                     f"  {counted(counts[what], kind)} {text}" + (f": {named}" if named else ""), highlight=False
                 )
@@ -208,7 +209,7 @@ def _print_rows(data: Mapping[str, Any], console: Console) -> None:
 def _videos_table(data: Mapping[str, Any]) -> Table:
     table = Table("video", "valid rows", "own", data["task"])
     for row in sorted(data["per_video"], key=lambda row: (row["score"] is None, row["score"] or 0.0)):
-        table.add_row(row["video"], str(row["valid"]), str(row["own"]), _text(row["score"]))
+        table.add_row(escape(row["video"]), str(row["valid"]), str(row["own"]), _text(row["score"]))
     return table
 
 

@@ -68,7 +68,7 @@ def run_tune(
     )
     if ui.warned:
         config = replace(config, metrics={**config.metrics, "warnings": list(ui.warned)})
-    storage.write_json(output, post_to_json(config))
+    storage.write_record(output, post_to_json(config))
     return config
 
 

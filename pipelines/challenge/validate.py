@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
 from emobeam.emo_transforms.abaw.submissions.validation import Finding, validate
+from emobeam.pipelines.console import Terminal
 from emobeam.schemas.tasks import Task
 from emobeam.schemas.wording import counted
 
@@ -29,7 +28,7 @@ def run_validate(uri: str, task: Task, edition: int, *, template: str = "") -> t
 
 def print_validation(result: dict[str, Any]) -> None:
     """Prints the result of :func:`run_validate` on standard output."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     listed = {"error": result["errors"], "warning": result["warnings"]}
     for word, findings in listed.items():
         for finding in findings:

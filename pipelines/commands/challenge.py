@@ -9,6 +9,7 @@ import click
 
 from emobeam.pipelines.commands.help_text import SCORING, SectionedCommand
 from emobeam.pipelines.commands.options import FRACTION, task_option
+from emobeam.pipelines.printing import echo
 
 _edition = click.option(
     "--edition", type=click.IntRange(3, 11), required=True, help="ABAW edition whose rules to follow."
@@ -89,9 +90,9 @@ def submit(
     report = run_submit(output, known, edition, ui=ui, template=template, thresholds=thresholds, post=post, gate=gate)
     keep_counts(output, known, report)
     if as_json:
-        click.echo(json.dumps({**submission_data(report), "warnings": ui.warned}, indent=2))
+        echo(json.dumps({**submission_data(report), "warnings": ui.warned}, indent=2))
     elif not quiet:
-        click.echo(submission_text(report))
+        echo(submission_text(report))
     ctx.exit(1 if report.mostly_neutral else 0)
 
 
@@ -116,7 +117,7 @@ def validate(ctx: click.Context, /, file: str, task: str, edition: int, template
 
     code, result = run_validate(file, task_named(task), edition, template=template)
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:
         print_validation(result)
     ctx.exit(code)
@@ -167,7 +168,7 @@ def score(per_video: bool, as_json: bool, **args: Any) -> None:
     task, truth, predictions = task_named(args.pop("task")), args.pop("truth"), list(args.pop("predictions"))
     data = run_score(task, truth, predictions, ui=make_ui(quiet=True), edition=args.pop("edition") or 0, **args)
     if as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
         print_score(data, per_video=per_video)
 
@@ -213,6 +214,6 @@ def tune(as_json: bool, quiet: bool, **args: Any) -> None:
     ui = make_ui(quiet=True)
     config = run_tune(task, truth, predictions, output, ui=ui, edition=args.pop("edition") or 0, **args)
     if as_json:
-        click.echo(storage.read_bytes(output).decode().rstrip())
+        echo(storage.read_bytes(output).decode().rstrip())
     elif not quiet:
-        click.echo(tune_summary(config, output))
+        echo(tune_summary(config, output))

@@ -10,6 +10,7 @@ import click
 from emobeam.pipelines.commands.help_text import TRAINING, SectionedCommand
 from emobeam.pipelines.commands.options import task_option
 from emobeam.pipelines.commands.train import is_number, seeds_of
+from emobeam.pipelines.printing import echo
 
 
 @click.command(
@@ -147,6 +148,6 @@ def compare(features: tuple[str, ...], **args: Any) -> None:
     )
     results = run_compare(request, make_ui(quiet=args["quiet"]))
     if args["as_json"]:
-        click.echo(json.dumps(results, indent=2, ensure_ascii=False))
+        echo(json.dumps(results, indent=2, ensure_ascii=False))
     elif not args["quiet"]:
         print_results(results)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.wording import counted
 
 
@@ -49,11 +50,11 @@ def render(**args: Any) -> None:
     request = RenderRequest(args["model"], args["output"], args["first"], args["people"], config, args["workers"])
     done = run_render(request, make_ui(quiet=args["quiet"]))
     if args["as_json"]:
-        click.echo(json.dumps(done, indent=2))
+        echo(json.dumps(done, indent=2))
     elif not args["quiet"]:
         rates = ", ".join(f"{unit} {rate:.0%}" for unit, rate in done["base_rates"].items() if rate is not None)
         made = f"{counted(done['crops'], 'crop')} of {counted(done['people'], 'person', 'people')}"
-        click.echo(f"{done['output']}: {made}; shown at 0.3 or more: {rates}")
+        echo(f"{done['output']}: {made}; shown at 0.3 or more: {rates}")
 
 
 @click.command("pseudo-label", short_help="Real faces, labelled by a teacher.")
@@ -115,12 +116,12 @@ def pseudo_label(ctx: click.Context, /, **args: Any) -> None:
     )
     done = run_pseudo_label(request, make_ui(quiet=args["quiet"]))
     if args["as_json"]:
-        click.echo(json.dumps(done, indent=2, ensure_ascii=False))
+        echo(json.dumps(done, indent=2, ensure_ascii=False))
     elif not args["quiet"]:
         means = ", ".join(f"{unit} {mean:.2f}" for unit, mean in done["mean"].items() if mean is not None)
         made = f"{counted(done['crops'], 'crop')} of {counted(done['people'], 'person', 'people')}"
-        click.echo(f"{done['output']}: {made}; mean activations: {means or 'none'}")
-        click.echo(
+        echo(f"{done['output']}: {made}; mean activations: {means or 'none'}")
+        echo(
             f"{counted(done['pictures'], 'picture')}: {done['no_face']} without a face, {done['unseen']} with a face "
             f"that the teacher doesn't see, {len(done['unreadable'])} unreadable"
         )

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.wording import counted
 
 
@@ -47,10 +48,10 @@ def list_(as_json: bool = False) -> None:
 
     ours, described = describe_shipped(), describe_models()
     if as_json:
-        click.echo(json.dumps([{"shipped": True, **ours}, *described], indent=2, ensure_ascii=False))
+        echo(json.dumps([{"shipped": True, **ours}, *described], indent=2, ensure_ascii=False))
         return
     print_shipped(ours)
-    click.echo("\npublished by others:")
+    echo("\npublished by others:")
     print_models(described)
 
 
@@ -73,9 +74,9 @@ def show(card: bool, as_json: bool) -> None:
 
     data = describe_shipped()
     if card:
-        click.echo(Path(data["model_card"]).read_text("utf-8"))
+        echo(Path(data["model_card"]).read_text("utf-8"))
     elif as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
         print_shipped(data)
 
@@ -116,13 +117,13 @@ def pack(
         output, backbone=backbone, heads=heads, name=name, architecture=architecture, ui=make_ui(quiet=quiet)
     )
     if as_json:
-        click.echo(json.dumps(done, indent=2))
+        echo(json.dumps(done, indent=2))
         return
     if quiet:
         return
     for file in done["files"]:
-        click.echo(f"{file['path']}: {file['bytes'] / 1e6:.2f} MB, sha256 {file['sha256'][:12]}")
-    click.echo(f"{done['name']}: {done['bytes'] / 1e6:.2f} MB, features {done['features_id']}")
+        echo(f"{file['path']}: {file['bytes'] / 1e6:.2f} MB, sha256 {file['sha256'][:12]}")
+    echo(f"{done['name']}: {done['bytes'] / 1e6:.2f} MB, features {done['features_id']}")
 
 
 @models.command(short_help="Download a model and check it.")
@@ -162,9 +163,9 @@ def fetch(name: str, accept_licence: bool, output: str, sha256: str, as_json: bo
     result = fetch_model(name, accepted=accept_licence, folder=output, ui=make_ui(quiet=quiet), sha256=sha256)
     if as_json:
         data = {"name": name, "path": str(result.path), "sha256": result.sha256, "bytes": result.bytes}
-        click.echo(json.dumps({**data, "downloaded": result.downloaded}, indent=2))
+        echo(json.dumps({**data, "downloaded": result.downloaded}, indent=2))
     else:
-        click.echo(str(result.path))
+        echo(str(result.path))
 
 
 @models.command(short_help="Make networks ready for OpenVINO ahead of a run.")
@@ -228,10 +229,10 @@ def prepare(
         ui=make_ui(quiet=quiet),
     )
     if as_json:
-        click.echo(json.dumps(done, indent=2))
+        echo(json.dumps(done, indent=2))
         return
     for each in done if not quiet else []:
-        click.echo(f"{each['network']}: ready in {each['place']}")
+        echo(f"{each['network']}: ready in {each['place']}")
 
 
 @models.command(short_help="A checkpoint of any form to safetensors.")
@@ -260,7 +261,7 @@ def convert(file: str, output: str, architecture: str, as_json: bool, quiet: boo
 
     done = run_convert(file, output, architecture=architecture)
     if as_json:
-        click.echo(json.dumps(done, indent=2))
+        echo(json.dumps(done, indent=2))
         return
     if quiet:
         return
@@ -269,7 +270,7 @@ def convert(file: str, output: str, architecture: str, as_json: bool, quiet: boo
     text = (
         f"{done['output']}: {counted(done['tensors'], 'tensor')}, {done['parameters'] / 1e6:.2f} M numbers{of}{scores}"
     )
-    click.echo(f"{text}, weights {done['weights_sha256'][:12]}")
+    echo(f"{text}, weights {done['weights_sha256'][:12]}")
 
 
 @models.command(short_help="A head as an ONNX file.")
@@ -290,9 +291,9 @@ def export(head: str, output: str, as_json: bool) -> None:
 
     done = run_export(head, output)
     if as_json:
-        click.echo(json.dumps(done, indent=2, ensure_ascii=False))
+        echo(json.dumps(done, indent=2, ensure_ascii=False))
         return
     inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in done["inputs"].items())
-    click.echo(f"{output}: {done['head']}, {done['parameters'] / 1e6:.3f} M parameters")
-    click.echo(f"inputs: {inputs}{', valid windows' if done['scope'] == 'clip' else ''}")
-    click.echo(f"values: {', '.join(done['outputs'])}; at most {done['difference_from_torch']:.1e} off torch")
+    echo(f"{output}: {done['head']}, {done['parameters'] / 1e6:.3f} M parameters")
+    echo(f"inputs: {inputs}{', valid windows' if done['scope'] == 'clip' else ''}")
+    echo(f"values: {', '.join(done['outputs'])}; at most {done['difference_from_torch']:.1e} off torch")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from emobeam.pipelines.commands.help_text import TRAINING, SectionedCommand
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.records import UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def pretrain(ctx: click.Context, /, **args: Any) -> None:
     else:
         result, show = _expressions(args, ui)
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo(json.dumps(result, indent=2, ensure_ascii=False))
     elif not quiet:
         show(result, args["output"])
     ctx.exit(1 if result.get("unreadable", {}).get("count") else 0)

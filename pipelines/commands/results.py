@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from emobeam.pipelines.commands.options import task_option
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.records import InputError
 from emobeam.schemas.wording import counted
 
@@ -63,16 +64,16 @@ def export(ctx: click.Context, /, as_json: bool, quiet: bool, **args: Any) -> No
     args["rate"] = args["rate"] or ""
     result = run_export(ExportRequest(**args), make_ui(quiet=quiet))
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
         what = "spans" if result.format == "elan" else "rows"
-        click.echo(
+        echo(
             f"{result.destination}: {counted(result.videos, 'video')}, {counted(result.files, 'file')}, "
             f"{result.rows} {what}"
         )
         untrained = [text for text in result.warnings if "untrained" in text]
         if untrained:
-            click.echo(f"UNTRAINED: {'; '.join(untrained)}; these values mean nothing")
+            echo(f"UNTRAINED: {'; '.join(untrained)}; these values mean nothing")
     ctx.exit(1 if result.skipped else 0)
 
 
@@ -133,9 +134,9 @@ def report(
     request = ReportRequest(out, output, truth, partition, only, videos, thumbnails, rate)
     result = run_report(request, make_ui(quiet=quiet))
     if as_json:
-        click.echo(json.dumps(asdict(result), indent=2, ensure_ascii=False))
+        echo(json.dumps(asdict(result), indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(f"{result.path} ({size_text(result.bytes)}, {result.videos} videos)")
+        echo(f"{result.path} ({size_text(result.bytes)}, {result.videos} videos)")
     ctx.exit(1 if result.failed else 0)
 
 
@@ -194,10 +195,10 @@ def overlay(ctx: click.Context, /, clip: str, output: str, **args: Any) -> None:
     try:
         result = run_overlay(OverlayRequest(clip, output, encoding=encoding, **args), make_ui(quiet=quiet))
     except InputError as error:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         ctx.exit(1)
     if as_json:
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        echo(json.dumps(result, indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(overlay_text(result))
+        echo(overlay_text(result))
     ctx.exit(1 if result["failed"] else 0)

@@ -14,6 +14,7 @@ import click
 from emobeam.pipelines.commands.help_text import JOBS, SectionedCommand
 from emobeam.pipelines.commands.options import declared, inputs, task_option
 from emobeam.pipelines.job_options import JOB_OPTIONS, PlanOptions
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.options import values_of
 
 
@@ -34,12 +35,14 @@ def annotate(ctx: click.Context, /, **args: Any) -> None:
       emobeam annotate videos/ --output out/ --task au --edition 8 --template sample.txt
     """
     ctx.obj.load_lightly(args["runner"])
-    from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import annotate_requests, cache_of
+
+    stage1, stage2 = annotate_requests(args, ctx.obj.beam_args, named=_named(ctx))
+
+    from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.stages.annotate import run_annotate
     from emobeam.pipelines.stages.run_summary import annotate_summary, show
 
-    stage1, stage2 = annotate_requests(args, ctx.obj.beam_args, named=_named(ctx))
     ui = make_ui(quiet=args["quiet"], fps=stage1.dataset.config.sampling.fps)
     result = run_annotate(stage1, stage2, ui)
     show(annotate_summary(result, args["output"], cache_of(args)), as_json=args["as_json"], quiet=args["quiet"])
@@ -65,12 +68,14 @@ def extract(ctx: click.Context, /, **args: Any) -> None:
       emobeam extract features/ --backbone-weights enet_b0_8_va_mtl --output features2/
     """
     ctx.obj.load_lightly(args["runner"])
-    from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.requests import extract_request
+
+    request = extract_request(args, args["output"], ctx.obj.beam_args, named=_named(ctx))
+
+    from emobeam.pipelines.console import make_ui
     from emobeam.pipelines.stages.extract import run_extract
     from emobeam.pipelines.stages.run_summary import extract_summary, show
 
-    request = extract_request(args, args["output"], ctx.obj.beam_args, named=_named(ctx))
     result = run_extract(request, make_ui(quiet=args["quiet"], fps=request.dataset.config.sampling.fps))
     show(extract_summary(result, args["output"]), as_json=args["as_json"], quiet=args["quiet"])
     ctx.exit(1 if result.some_failed else 0)
@@ -135,7 +140,7 @@ def inspect_(ctx: click.Context, /, path: str, task: str | None, rebuild: bool, 
 
     description = describe(path, rebuild=rebuild, task=task or "", features=features)
     if as_json:
-        click.echo(json.dumps(description, indent=2, ensure_ascii=False))
+        echo(json.dumps(description, indent=2, ensure_ascii=False))
     else:
         print_description(description)
     ctx.exit(1 if any(problem["level"] == "error" for problem in description.get("problems", ())) else 0)
@@ -165,7 +170,7 @@ def plan(ctx: click.Context, /, **args: Any) -> None:
     result = run_plan(PlanRequest(here, **values_of(PlanOptions, args)), ui)
     for warning in (*here.notes, *result.warnings):
         ui.warn(warning)
-    click.echo(json.dumps(result.to_json(), indent=2) if args["as_json"] else plan_text(result))
+    echo(json.dumps(result.to_json(), indent=2) if args["as_json"] else plan_text(result))
     ctx.exit(1 if result.problems else 0)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from emobeam.pipelines.commands.options import FRACTION, task_option
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.wording import counted
 
 if TYPE_CHECKING:
@@ -255,14 +256,14 @@ def agree(
         ui=make_ui(quiet=quiet),
     )
     for text in result.summary["unmatched"]:
-        click.echo(f"not compared: {text}", err=True)
+        echo(f"not compared: {text}", err=True)
     _tell_failed(result.summary)
     if as_json:
-        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
         print_agreement(result.summary)
         if destination:
-            click.echo(f"tables: {destination}")
+            echo(f"tables: {destination}")
     ctx.exit(1 if result.failed else 0)
 
 
@@ -274,13 +275,13 @@ def _config(args: Mapping[str, Any]) -> StudyConfig:
 
 def _tell_failed(summary: Mapping[str, Any]) -> None:
     for video, text in summary["failed"].items():
-        click.echo(f"failed: {video}: {text}", err=True)
+        echo(f"failed: {video}: {text}", err=True)
 
 
 def _finish(ctx: click.Context, result: StudyResult, lines: list[str], *, as_json: bool, quiet: bool) -> None:
     _tell_failed(result.summary)
     if as_json:
-        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo("\n".join(lines))
+        echo("\n".join(lines))
     ctx.exit(1 if result.failed else 0)

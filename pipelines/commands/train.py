@@ -9,6 +9,7 @@ import click
 
 from emobeam.pipelines.commands.help_text import TRAINING, SectionedCommand
 from emobeam.pipelines.commands.options import task_option
+from emobeam.pipelines.printing import echo
 from emobeam.schemas.records import UsageError
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ def train(features: str, **args: Any) -> None:
     )
     result = run_train(request, make_ui(quiet=quiet))
     if as_json:
-        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(train_text(result, output))
-        click.echo(f"use it: {command('predict', features, '--head', output, '--output', 'OUT')}")
+        echo(train_text(result, output))
+        echo(f"use it: {command('predict', features, '--head', output, '--output', 'OUT')}")
 
 
 def outputs_of(text: str, task: Task) -> tuple[str, ...]:

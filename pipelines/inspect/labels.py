@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from emobeam.emo_transforms.abaw.labels.label_statistics import label_statistics, labelled_tasks
 from emobeam.emo_transforms.abaw.labels.unlabelled_rows import where_marked
+from emobeam.pipelines.console import Terminal
 from emobeam.pipelines.inspect.problems import Problem
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import TASKS, OutputGroup, task_named
@@ -43,7 +43,7 @@ def describe_labels(uri: str, task: str = "") -> dict[str, Any]:
 
 def print_labels(description: dict[str, Any]) -> None:
     """Prints a description of :func:`describe_labels` as tables on standard output."""
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     console.width = max(console.width, 130)  # counts and histograms don't wrap well
     for name, parts in description["tasks"].items():
         columns = {part or "all": statistics for part, statistics in parts.items()}

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.people_folders import clips_of, people_files, read_columns
-from emobeam.pipelines.console import duration_text, size_text
+from emobeam.pipelines.console import Terminal, duration_text, size_text
 from emobeam.schemas.tasks import task_named
 from emobeam.schemas.wording import counted
 
@@ -81,7 +80,7 @@ def _folder(files: list[str]) -> dict[str, Any]:
 
 def print_people(description: Mapping[str, Any]) -> None:
     """Prints a description of :func:`describe_people` as tables on standard output."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     for folder, told in description["folders"].items():
         console.print(f"people folder {storage.join(description['path'], folder) if folder else description['path']}")
         clips = f"{counted(told['clips'], 'clip')} ({duration_text(told['seconds'])}"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emobeam.emo_transforms.networks.shipped import told_weights
-from emobeam.pipelines.console import duration_text, size_text
+from emobeam.pipelines.console import Terminal, duration_text, size_text
 from emobeam.pipelines.inspect.labels import print_labels
 from emobeam.pipelines.inspect.people import print_people
 from emobeam.schemas.wording import counted
@@ -26,7 +26,7 @@ def print_description(description: Mapping[str, Any]) -> None:
     if description["kind"] == "people":
         print_people(description)
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     facts = {"features": _cache_facts, "output": _output_facts, "head": _head_facts}[description["kind"]]
     for key, value in facts(description):
         if value not in ("", None):

@@ -17,7 +17,7 @@ from emobeam.emo_transforms.results.studies.agreement.tables import PAIRS, UNITS
 from emobeam.emo_transforms.results.studies.spans import read_spans, settle
 from emobeam.emo_transforms.results.studies.study import StudyConfig
 from emobeam.emo_transforms.results.studies.tables import table_of, write_file
-from emobeam.pipelines.console import Ui
+from emobeam.pipelines.console import Terminal, Ui
 from emobeam.pipelines.results.events import opened, tell, watched
 from emobeam.schemas.records import EmobeamError
 
@@ -108,14 +108,14 @@ def run_agree(
                 summary["files"].append(uri)
         uri = storage.join(destination, "agreement.json")
         summary["files"].append(uri)
-        storage.write_json(uri, summary)
+        storage.write_record(uri, summary)
     tell(study, ui)
     return AgreeResult(units, videos, pairs, summary, study.failed)
 
 
 def print_agreement(summary: dict[str, Any], console: Console | None = None) -> None:
     """Prints figures for people."""
-    console = console or Console()
+    console = console or Terminal()
     binary = [row for row in summary["units"] if row["kind"] != "continuous"]
     continuous = [row for row in summary["units"] if row["kind"] == "continuous"]
     if binary:

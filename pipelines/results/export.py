@@ -36,6 +36,7 @@ from emobeam.emo_transforms.results.studies.persons import read_persons
 from emobeam.pipelines.console import Ui
 from emobeam.schemas.config import to_json
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.wording import without_secrets
 
 Format = Literal["csv", "openface", "elan", "datasets"]
 
@@ -356,7 +357,7 @@ def _media(uri: str, destination: str, name: str) -> elan.Media | None:
         return None
     mime = mimetypes.guess_type(uri)[0] or "video/*"
     if not storage.is_local(uri):
-        return elan.Media(uri, mime=mime)
+        return elan.Media(without_secrets(uri), mime=mime)
     clip = storage.local_path(uri).absolute()
     if not storage.is_local(destination):
         return elan.Media(clip.as_uri(), mime=mime)

@@ -363,4 +363,4 @@ def _write_run(
         "seconds_by_step": {step: round(seconds, 3) for step, seconds in sorted(run.metrics.seconds.items())},
         "counters": dict(sorted(run.metrics.counts.items())),
     }
-    storage.write_json(storage.join(request.output, "runs", f"{result.run_id}.json"), record)
+    storage.write_record(storage.join(request.output, "runs", f"{result.run_id}.json"), record)

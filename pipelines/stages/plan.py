@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +25,7 @@ from emobeam.emo_transforms.extraction.estimate import (
 from emobeam.emo_transforms.extraction.segments import Tools, extract_segment
 from emobeam.emo_transforms.extraction.video_plans import fingerprint_of, plan_video
 from emobeam.emo_transforms.inputs.listing import sizes_of
+from emobeam.emo_transforms.storage.leftovers import scratch_folder
 from emobeam.emo_transforms.video.decoding_process import DecoderProcess
 from emobeam.pipelines.console import Ui, duration_text, size_text
 from emobeam.pipelines.job_options import PlanOptions
@@ -213,13 +212,13 @@ def _measure(request: PlanRequest, ui: Ui, looked: Sequence[Sequence[Segment]]) 
     tools = Tools(config)
     memory = 0
     try:
-        with tempfile.TemporaryDirectory(prefix="emobeam-plan-") as folder:
-            os.makedirs(os.path.join(folder, "shards"))
+        with scratch_folder("plan") as folder:
+            (folder / "shards").mkdir()
             # The first call compiles and warms what later ones find ready.
             for number, part in enumerate([stretch(stretches[0], 4), *stretches] if stretches else []):
                 before = _cpu_seconds()
                 try:
-                    record = extract_segment(replace(part, shard=f"{number}"), tools, folder)
+                    record = extract_segment(replace(part, shard=f"{number}"), tools, str(folder))
                 except InputError:
                     continue
                 memory = max(memory, _resident())

@@ -118,7 +118,7 @@ def write_record(
         "seconds": round(result.seconds, 3),
         "counters": dict(sorted(metrics.counts.items())),
     }
-    storage.write_json(uri, record)
+    storage.write_record(uri, record)
 
 
 def untrained_warning(task: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import click
 import pyarrow as pa
 
 from emobeam.emo_transforms import storage
@@ -13,6 +12,7 @@ from emobeam.emo_transforms.networks.shipped import shipped
 from emobeam.pipelines.challenge.score import of_what
 from emobeam.pipelines.challenge.submit import rows_text
 from emobeam.pipelines.console import command, duration_text
+from emobeam.pipelines.printing import echo
 from emobeam.pipelines.stages.annotate import AnnotateResult
 from emobeam.pipelines.stages.extract import ExtractResult
 from emobeam.pipelines.stages.run_record import PredictResult, weights_data, weights_line
@@ -80,9 +80,9 @@ def annotate_summary(result: AnnotateResult, output: str, features: str) -> dict
 def show(summary: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     """Prints a summary on standard output."""
     if as_json:
-        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        echo(json.dumps(summary, indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo("\n".join(_lines(summary)))
+        echo("\n".join(_lines(summary)))
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from emobeam.emo_transforms.abaw.labels.reading import VideoLabels, read_labels,
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.index import make_index
 from emobeam.emo_transforms.networks.heads.files import load_head, save_head
+from emobeam.emo_transforms.storage.leftovers import scratch_folder
 from emobeam.emo_transforms.training.comparison.cells import Cell, cache_labels, cells_of, spread
 from emobeam.emo_transforms.training.comparison.head_costs import counted, measured, onnx_size, processor_name
 from emobeam.emo_transforms.training.comparison.results_report import draw_results, results_markdown
@@ -132,7 +132,7 @@ def run_compare(request: CompareRequest, ui: Ui, pool: LocalPool | None = None) 
             if pool is None:
                 own.close()
     results = _results(request, by_label, prepared, figures, notes)
-    storage.write_json(storage.join(request.output, "results.json"), results)
+    storage.write_record(storage.join(request.output, "results.json"), results)
     storage.write_bytes(storage.join(request.output, "results.md"), results_markdown(results).encode())
     draw_results(storage.join(request.output, "results.png"), results)
     return results
@@ -260,8 +260,8 @@ def _add_official(
         score = _official(request, ask, config.thresholds, pool, ui)
         untuned = score
         if config.smoothing:
-            with TemporaryDirectory(prefix="emobeam-") as folder:
-                plain = storage.join(folder, "head")
+            with scratch_folder("head") as folder:
+                plain = str(folder / "head")
                 save_head(replace(loaded, config=replace(config, smoothing=0, thresholds=())), plain)
                 untuned = _official(request, replace(ask, output=f"{output}-untuned", heads=(plain,)), (), pool, ui)
         elif config.thresholds:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from emobeam.emo_transforms.training.comparison.cells import inputs_text
 from emobeam.emo_transforms.training.comparison.results_report import count_text, spread_text
+from emobeam.pipelines.console import Terminal
 from emobeam.pipelines.training.train_output import TUNED, UNTUNED
 
 
@@ -30,7 +31,7 @@ def print_results(results: Mapping[str, Any], console: Console | None = None) ->
             count_text(cell["macs_per_frame"]),
             f"{cell['latency_ms']:.2f}",
         )
-    console = console or Console()
+    console = console or Terminal()
     console.print(f"{results['title']}: {results['measure']}", highlight=False)
     console.print(table)
     console.print(f"{UNTUNED} beside what was {TUNED}", highlight=False)

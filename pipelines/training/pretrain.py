@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import VA
 from emobeam.emo_transforms.training.fitting import FitPlan
 from emobeam.emo_transforms.training.images.face_images import FaceImages, split_holdout
@@ -15,6 +13,7 @@ from emobeam.emo_transforms.training.images.face_layouts import FaceData, read_f
 from emobeam.emo_transforms.training.pretraining.affect_pretraining import Pretraining, run_identity
 from emobeam.emo_transforms.training.pretraining.backbone_card import backbone_card
 from emobeam.pipelines.console import Ui
+from emobeam.pipelines.printing import echo
 from emobeam.pipelines.training.pretrain_run import (
     RunRequest,
     done_already,
@@ -118,8 +117,8 @@ def print_pretrained(result: Mapping[str, Any], output: str) -> None:
         for value in VA:
             if value in figures:
                 text += f", CCC of {value} {figures[value]['ccc']:.4f}"
-        click.echo(f"{text} ({figures['images']} images)")
-    click.echo(how_to_use(result, output))
+        echo(f"{text} ({figures['images']} images)")
+    echo(how_to_use(result, output))
 
 
 def _with_va(loss: str, train: FaceImages) -> bool:

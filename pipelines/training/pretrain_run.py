@@ -214,7 +214,8 @@ def write_run(
     write_network(storage.join(output, WEIGHTS_FILE), fitted.weights, info)
     lines = "\n".join(held) + "\n"
     storage.write_bytes(storage.join(output, HOLDOUT_FILE), lines.encode("utf-8", "backslashreplace"))
-    draw_curves(storage.join(output, CURVES_FILE), info.architecture, measure, {"pretrain": fitted.history})
+    curves = draw_curves(info.architecture, measure, {"pretrain": fitted.history})
+    storage.write_bytes(storage.join(output, CURVES_FILE), curves)
     storage.write_bytes(storage.join(output, CARD_FILE), card.encode())
     storage.write_json(storage.join(output, RESULT_FILE), result)
     forget(storage.join(output, WORK_FOLDER))

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from emobeam.emo_transforms.networks.checkpoints.trained_on import trained_on
 from emobeam.emo_transforms.training.fitting import FitPlan
 from emobeam.emo_transforms.training.images.people_crops import PeopleCrops, read_people, split_people
 from emobeam.emo_transforms.training.pretraining.unit_pretraining import UnitPretraining, outputs_of, units_identity
 from emobeam.emo_transforms.training.pretraining.units_card import units_card
 from emobeam.pipelines.console import Ui
+from emobeam.pipelines.printing import echo
 from emobeam.pipelines.training.pretrain_run import (
     RunRequest,
     done_already,
@@ -89,11 +88,11 @@ def print_pretrained_units(result: Mapping[str, Any], output: str) -> None:
     """The result for people, on standard output."""
     figures = result["holdout"]
     each = ", ".join(f"{unit} {row['auc']:.2f}" for unit, row in figures["units"].items() if row["auc"] is not None)
-    click.echo(
+    echo(
         f"hold-out: mean correlation {figures['correlation']:.4f}, mean AUC {figures['auc']:.4f} over "
         f"{figures['crops']} crops; AUC {each}"
     )
-    click.echo(how_to_use(result, output))
+    echo(how_to_use(result, output))
 
 
 def _tell_data(train: PeopleCrops, held: PeopleCrops, ui: Ui) -> None:

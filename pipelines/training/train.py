@@ -48,6 +48,7 @@ from emobeam.pipelines.training.train_output import (
     write_output,
 )
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.tasks import Task
 from emobeam.schemas.wording import counted, noun
 
 
@@ -267,7 +268,9 @@ def _seed(request: TrainRequest, prepared: Prepared, seed: int, ui: Ui) -> SeedR
     if request.restart:
         forget(working)
     elif storage.exists(storage.join(folder, "head.json")):
-        return _finished(folder, setup, seed, ui)
+        result = _finished(folder, setup, seed, ui)
+        forget(working)  # of a run that was killed after it had written the head
+        return result
     told = _Told(ui, seed, setup.recipe.epochs)
     backbone = None
     try:
@@ -277,16 +280,14 @@ def _seed(request: TrainRequest, prepared: Prepared, seed: int, ui: Ui) -> SeedR
             result = train_seed(setup, seed, working, told)
     finally:
         told.end()
-    save_head(result.head, folder, backbone=backbone)
-    draw_curves(
-        storage.join(folder, CURVES),
-        result.head.config.name,
-        measure_title(setup.task),
-        {f"seed {seed}": result.history},
-    )
+    save_head(result.head, folder, backbone=backbone, beside={CURVES: _curves(result, setup.task)})
     forget(working)
     ui.say(f"seed {seed}: {_figure(result)} after {len(result.history)} epochs, {result.seconds:.0f} s")
     return result
+
+
+def _curves(result: SeedResult, task: Task) -> bytes:
+    return draw_curves(result.head.config.name, measure_title(task), {f"seed {result.seed}": result.history})
 
 
 def _start_backbone(request: TrainRequest, dataset: Dataset, ui: Ui) -> TorchBackbone:
@@ -328,7 +329,10 @@ def _finished(folder: str, setup: TrainSetup, seed: int, ui: Ui) -> SeedResult:
     metrics = head.config.metrics
     score = metrics.get("holdout", {}).get("score", float("nan"))
     ui.say(f"seed {seed}: done already")
-    return SeedResult(seed, head, tuple(metrics["history"]), score, 0.0)
+    result = SeedResult(seed, head, tuple(metrics["history"]), score, 0.0)
+    if not storage.exists(storage.join(folder, CURVES)):  # a version that drew them last was stopped
+        storage.write_bytes(storage.join(folder, CURVES), _curves(result, setup.task))
+    return result
 
 
 class _Told:

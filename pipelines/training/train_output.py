@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.scoring.measures import measure_of
 from emobeam.emo_transforms.networks.heads.files import save_head
 from emobeam.emo_transforms.networks.heads.head import Head
+from emobeam.emo_transforms.storage.leftovers import sweep_beside
 from emobeam.emo_transforms.training.curves import draw_curves
 from emobeam.emo_transforms.training.heads.head_loop import SeedResult, TrainSetup
 from emobeam.emo_transforms.training.heads.recipe import Recipe, recipe_to_json
@@ -171,6 +174,7 @@ def check_output(output: str, *, restart: bool = False) -> None:
     folder = storage.local_path(output)
     if not folder.exists():
         return
+    _sweep(folder)
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
     if there & {"seeds", ".training"} and folder.is_dir():
         return
@@ -182,6 +186,18 @@ def check_output(output: str, *, restart: bool = False) -> None:
             )
     elif there:
         raise UsageError(f"--output {output}: holds something that is no head; name another folder")
+
+
+def _sweep(output: Path) -> None:
+    """Removes what killed runs left in a head's folder."""
+    for folder in (
+        output,
+        output / "seeds",
+        *output.glob("seeds/*/"),
+        output / ".training",
+        *output.glob(".training/*/"),
+    ):
+        sweep_beside(folder)
 
 
 def forget_other_seeds(output: str, seeds: Sequence[int]) -> None:
@@ -205,34 +221,37 @@ def write_output(
     best: int,
     summary: Mapping[str, Any],
 ) -> None:
-    """The best seed's head in ``output`` itself; without ``head.json`` until all of it is there."""
+    """The best seed's head in ``output`` itself, ``head.json`` last: where it is, all is there, and nothing else."""
     chosen = results[best]
     spread = {key: summary[key] for key in ("mean", "sd", "best_seed")}
     spread["scores"] = [entry["score"] for entry in summary["seeds"]]
     config = replace(chosen.head.config, metrics=chosen.head.config.metrics | {"seeds": spread})
     staged = storage.join(request.output, ".training", "best")
-    save_head(replace(chosen.head, config=config), staged)
-    draw_curves(
-        storage.join(staged, CURVES),
+    curves = draw_curves(
         f"{config.name}, {counted(len(results), 'seed')}",
         measure_title(task),
         {f"seed {result.seed}": result.history for result in results},
     )
+    save_head(replace(chosen.head, config=config), staged, beside={CURVES: curves})
     storage.remove(storage.join(request.output, "head.json"))
     own = storage.join(request.output, "seeds", str(chosen.seed))
     files = dict.fromkeys(storage.names(own, ""), own) | dict.fromkeys(storage.names(staged, ""), staged)
-    for name in sorted(files, key=lambda name: name == "head.json"):
-        storage.write_bytes(storage.join(request.output, name), storage.read_bytes(storage.join(files[name], name)))
+    last = storage.read_bytes(storage.join(files.pop("head.json"), "head.json"))
+    for name, folder in files.items():
+        storage.write_bytes(storage.join(request.output, name), storage.read_bytes(storage.join(folder, name)))
+    storage.write_record(storage.join(request.output, "summary.json"), summary)
     for name in storage.names(staged, ""):
         storage.remove(storage.join(staged, name))
-    storage.write_json(storage.join(request.output, "summary.json"), summary)
     if storage.is_local(request.output):
-        for folder in (storage.local_path(staged), *storage.local_path(staged).parent.glob("seed-*")):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        working = storage.local_path(staged).parent
-        if working.is_dir() and not any(working.iterdir()):
-            working.rmdir()
+        _drop_empty(storage.local_path(request.output) / ".training")
+    storage.write_bytes(storage.join(request.output, "head.json"), last)
+
+
+def _drop_empty(working: Path) -> None:
+    """Removes the folders of checkpoints that hold nothing; those of other seeds that were stopped stay."""
+    for folder in (*working.glob("*/"), working):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def train_text(result: TrainResult, output: str) -> str:

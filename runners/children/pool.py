@@ -23,7 +23,7 @@ from typing import IO, Any, Self, cast
 from emobeam.emo_transforms.extraction.child_work import Job, Outcome, Report, Work
 from emobeam.emo_transforms.networks.prepared.places import for_children
 from emobeam.emo_transforms.storage.child_imports import same_imports
-from emobeam.emo_transforms.storage.leftovers import scratch_prefix
+from emobeam.emo_transforms.storage.leftovers import TORCH_FOLDER, scratch_prefix
 from emobeam.runners.children.child import packed
 from emobeam.runners.children.settings import ALLOCATOR, LocalConfig, RunStopped
 from emobeam.schemas.plain_json import parsed
@@ -184,7 +184,8 @@ class LocalPool:
         self._started += 1
         log = Path(self._logs.name) / f"worker-{self._started}.log"
         threads = {"OMP_NUM_THREADS": str(self.config.threads), "PYTHONFAULTHANDLER": "1"}
-        environment = {**ALLOCATOR, **os.environ, **same_imports(), **for_children(), **threads}
+        torch = {TORCH_FOLDER: os.path.join(self._logs.name, "torch")}
+        environment = {**ALLOCATOR, **torch, **os.environ, **same_imports(), **for_children(), **threads}
         try:
             with open(log, "wb") as file:
                 output = None if self.config.verbose else file

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
 from emobeam.runners.beam_metrics import RunMetrics, metrics_of
 from emobeam.runners.beam_noise import only_critical, readers_end_in_silence
+from emobeam.runners.beam_pipeline import pipeline_without_folder
 from emobeam.runners.children.settings import RunStopped
 from emobeam.runners.engines.checks import sized
 from emobeam.runners.engines.dataflow import Detached, job_link, mending
@@ -91,7 +91,7 @@ def run_remotely(
         template = options.view_as(GoogleCloudOptions).template_location
         if config.dataflow is not None and template and not config.dataflow.detach:
             raise UsageError("after --: --template_location writes a template and runs nothing; add --detach")
-        pipeline = beam.Pipeline(options=options)
+        pipeline = pipeline_without_folder(None, options)
         build(pipeline)
         # Beam would tell every log line of the engine again.
         with only_critical():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -13,13 +11,6 @@ import pytest
 from emobeam.emo_transforms.faces.detection.mtcnn_networks import MtcnnNetworks
 from emobeam.emo_transforms.storage import object_stores
 from tests.object_stores import STORES, Store
-
-
-@pytest.fixture(scope="session")
-def dead_mark() -> str:
-    """The mark of a process of this machine that was."""
-    code = "from emobeam.emo_transforms.storage.leftovers import owner_mark; print(owner_mark())"
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -137,6 +137,7 @@ def test_full_disk(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str
         text=True,
         timeout=600,
         check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},  # half of it is kept, and breaks whoever reads it
     )
     assert done.returncode == 1, done.stderr
     assert "can't be written" in done.stderr

@@ -21,9 +21,10 @@ from emobeam.emo_transforms.networks.backbones.description import (
 )
 from emobeam.emo_transforms.networks.backbones.published.fetching import fetched
 from emobeam.emo_transforms.networks.backbones.published.onnx_networks import OnnxSession
+from emobeam.emo_transforms.networks.backbones.timm_names import check_timm_name
 from emobeam.emo_transforms.networks.backbones.weight_names import CATALOGUED, by_file_name
 from emobeam.emo_transforms.networks.engines import compile_model, read_model
-from emobeam.emo_transforms.networks.prepared.ensuring import Tell, ensure, on_stderr
+from emobeam.emo_transforms.networks.prepared.ensuring import Tell, ensure, find, on_stderr
 from emobeam.emo_transforms.networks.prepared.keys import Key
 from emobeam.emo_transforms.networks.prepared.store import Entry
 from emobeam.emo_transforms.networks.shipped import Shipped, is_shipped, shipped_as
@@ -93,7 +94,10 @@ def prepared_description(
             return found
     identity = {"name": name, "input_size": input_size, "vectors": vectors, **_identity(weights, ours)}
     recipe = {"make": "description", "name": name, "weights": weights, "input_size": input_size, "store": list(store)}
-    entry = ensure(Key("description", identity), recipe, _told(name, weights), tell)
+    key = Key("description", identity)
+    if find(key) is None and weights not in CATALOGUED and ours is None:
+        check_timm_name(CATALOGUED[name].architecture if name in CATALOGUED else name, weights)
+    entry = ensure(key, recipe, _told(name, weights), tell)
     found = description_from(entry.facts)
     return replace(found, config=replace(found.config, weights=ours.name if ours else weights))
 

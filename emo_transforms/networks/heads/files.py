@@ -9,11 +9,8 @@ float32 and whatever file they came from.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -33,11 +30,17 @@ from emobeam.emo_transforms.networks.heads.head import Head
 from emobeam.emo_transforms.networks.heads.model_card import model_card
 from emobeam.emo_transforms.networks.weights_digest import tensors_sha256
 from emobeam.emo_transforms.storage import is_local, join, local_path, make_folder, write_bytes
+from emobeam.emo_transforms.storage.leftovers import replace_folder, unfinished_beside
 from emobeam.schemas.records import EmobeamError
 
 
 def save_head(
-    head: Head, folder: str, *, backbone: Mapping[str, Tensor] | None = None, dtype: torch.dtype = torch.float32
+    head: Head,
+    folder: str,
+    *,
+    backbone: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Writes a head's folder; a head that is already there is replaced.
 
@@ -50,13 +53,14 @@ def save_head(
         folder: local path or any fsspec URI.
         backbone: tensors of the backbone where it was trained too.
         dtype: of the numbers in ``head.safetensors``; :func:`load_head` gives float32 whatever it is.
+        beside: other files of the folder, by name.
 
     Raises:
         EmobeamError: the folder holds something else, or can't be written.
     """
     state = head.module.state_dict()
     kept = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
-    files = {WEIGHTS_FILE: _tensor_bytes(kept)}
+    files = {**(beside or {}), WEIGHTS_FILE: _tensor_bytes(kept)}
     if backbone is not None:
         files[BACKBONE_FILE] = _tensor_bytes(backbone, _note(head.config.provenance.get("backbone")))
     if head.config.provenance:
@@ -70,12 +74,12 @@ def save_head(
     if target.exists() and not (target / CONFIG_FILE).exists() and (not target.is_dir() or any(target.iterdir())):
         raise EmobeamError(f"{folder}: holds something that is no head; name another folder for the head")
     make_folder(str(target.parent))
-    fresh, old = (target.parent / f".{target.name}-{uuid.uuid4().hex}" for _ in range(2))
+    fresh = unfinished_beside(target)
     try:
         make_folder(str(fresh))
         for name, data in files.items():
             write_bytes(str(fresh / name), data)
-        _replace(fresh, target, old)
+        replace_folder(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -124,20 +128,6 @@ def _note(about: object) -> dict[str, str] | None:
     )
 
     return {NOTE_KEY: json.dumps(note, sort_keys=True)}
-
-
-def _replace(fresh: Path, target: Path, old: Path) -> None:
-    """Renames ``fresh`` to ``target``; what was there is put aside as ``old`` and removed at the end."""
-    if not target.exists():
-        os.rename(fresh, target)
-        return
-    os.rename(target, old)
-    try:
-        os.rename(fresh, target)
-    except OSError:
-        os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], uri: str) -> None:

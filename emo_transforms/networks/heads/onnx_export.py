@@ -13,12 +13,10 @@ The file's metadata hold ``head.json`` under ``emobeam`` and the names of the ou
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from emobeam.emo_transforms.networks.heads.architectures.module import HeadModul
 from emobeam.emo_transforms.networks.heads.config import HeadConfig, config_to_json
 from emobeam.emo_transforms.networks.heads.head import Head, activate, reproducible
 from emobeam.emo_transforms.storage import write_bytes
+from emobeam.emo_transforms.storage.leftovers import scratch_folder
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import column_of
 
@@ -92,8 +91,8 @@ def head_model(head: Head) -> bytes:
     graph.eval()  # the exporter puts back the mode of the outermost module
     names = [column_of(name) for name in config.inputs] + (["valid"] if config.scope == "clip" else [])
     output_axes = {} if config.scope == "clip" else {"values": {0: "windows"}}
-    with tempfile.TemporaryDirectory() as folder, reproducible(), warnings.catch_warnings():
-        path = Path(folder) / "head.onnx"
+    with scratch_folder("onnx") as folder, reproducible(), warnings.catch_warnings():
+        path = folder / "head.onnx"
         warnings.simplefilter("ignore")  # the exporter that needs no further package says that it is the older one
         torch.onnx.export(
             graph,

@@ -15,6 +15,7 @@ from emobeam.emo_transforms.networks.prepared.keys import Key, can_build
 from emobeam.emo_transforms.networks.prepared.places import private_folder, store_folders
 from emobeam.emo_transforms.networks.prepared.store import Entry, Store
 from emobeam.emo_transforms.storage.child_imports import same_imports
+from emobeam.emo_transforms.storage.leftovers import TORCH_FOLDER, scratch_folder
 from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError, UsageError
 
@@ -106,14 +107,15 @@ def _asked_here(order: dict[str, Any]) -> dict[str, str]:
 
 def _asked_there(order: dict[str, Any], what: str) -> dict[str, str]:
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", _MODULE],
-            input=json.dumps(order),
-            capture_output=True,
-            text=True,
-            env={**os.environ, **same_imports()},
-            check=False,
-        )
+        with scratch_folder("torch") as folder:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", _MODULE],
+                input=json.dumps(order),
+                capture_output=True,
+                text=True,
+                env={TORCH_FOLDER: str(folder), **os.environ, **same_imports()},
+                check=False,
+            )
     except OSError as error:
         raise EmobeamError(f"{what}: can't be prepared: its process can't start ({error})") from error
     try:

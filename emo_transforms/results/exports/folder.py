@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.storage.leftovers import make_scratch, replace_folder, unfinished_beside
 from emobeam.schemas.records import EmobeamError, UsageError
+from emobeam.schemas.wording import data_without_secrets
 
 MARKER = "export.json"
 """The file that says that a folder is an export, of what, and which files it holds."""
@@ -60,17 +60,17 @@ def whole_folder(uri: str, facts: Mapping[str, Any]) -> Iterator[Path]:
     if destination is not None:
         storage.make_folder(str(destination.parent))
     try:
-        with tempfile.TemporaryDirectory(
-            prefix=".emobeam-export-", dir=destination and destination.parent
-        ) as temporary:
-            folder = Path(temporary) / "export"
-            folder.mkdir()
+        folder = unfinished_beside(destination) if destination is not None else make_scratch("export")
+        try:
+            folder.mkdir(exist_ok=True)
             yield folder
             _write_marker(folder, facts)
             if destination is not None:
-                _replace(folder, destination, Path(temporary))
+                replace_folder(folder, destination)
             else:
                 _upload(folder, uri)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         if error.errno is None or isinstance(error, FileNotFoundError):
             raise
@@ -79,20 +79,9 @@ def whole_folder(uri: str, facts: Mapping[str, Any]) -> Iterator[Path]:
 
 def _write_marker(folder: Path, facts: Mapping[str, Any]) -> None:
     files = {name: _digest(folder / name) for name in _below(folder)}
-    text = json.dumps({"emobeam_export": _VERSION, **facts, "files": files}, indent=2, sort_keys=True)
+    told = {"emobeam_export": _VERSION, **data_without_secrets(dict(facts)), "files": files}
+    text = json.dumps(told, indent=2, sort_keys=True)
     (folder / MARKER).write_text(text + "\n", encoding="utf-8")
-
-
-def _replace(folder: Path, destination: Path, temporary: Path) -> None:
-    old = temporary / "old"
-    if destination.exists():
-        os.rename(destination, old)
-    try:
-        os.rename(folder, destination)
-    except OSError:
-        if old.exists():
-            os.rename(old, destination)
-        raise
 
 
 def _upload(folder: Path, uri: str) -> None:

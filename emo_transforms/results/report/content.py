@@ -11,6 +11,7 @@ import numpy as np
 from emobeam.emo_transforms.results.report.pack import STEP, TIME_UNIT, Packer
 from emobeam.emo_transforms.results.report.series import FaceSeries, PartSeries, statistics_of
 from emobeam.emo_transforms.results.report.truth import TaskTruth, labels_at
+from emobeam.schemas.wording import without_secrets
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def pack_video(
         "tasks": tasks,
         "clips": clips,
         "thumbs": thumbs,
-        "note": note,
+        "note": without_secrets(note),
     }
     return packer.close(document)
 

@@ -22,6 +22,7 @@ from emobeam.emo_transforms.results.report.names import output_title
 from emobeam.emo_transforms.results.report.series import BINS, Distribution, groups_of
 from emobeam.emo_transforms.results.report.truth import TaskTruth
 from emobeam.schemas.tasks import Task
+from emobeam.schemas.wording import data_without_secrets, told
 
 NO_VALUE, MINUS = "\u2013", "\u2212"
 OUTCOMES = ("ok", "partial", "no_face", "failed", "unknown")
@@ -105,7 +106,7 @@ def render_page(data: PageData) -> str:
         "css": Markup(_file("vendor/uPlot.min.css") + "\n" + _file("templates/page.css")),
         "script": Markup(script),
         "policy": _policy(script),
-        "data": _json_for_script(_for_script(data)),
+        "data": _json_for_script(data_without_secrets(_for_script(data))),
     }
     return _environment().get_template("page.html.j2").render(context)
 
@@ -119,6 +120,7 @@ def _environment() -> Environment:
         loader=PackageLoader("emobeam.emo_transforms.results.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -321,6 +323,11 @@ def _row(index: int, video: VideoOnPage) -> dict[str, Any]:
         "share": info.with_face / info.sampled if info.sampled else None,
         "scores": video.scores,
     }
+
+
+def _shown(value: Any) -> Any:
+    """Texts without control characters, which HTML forbids, and without secrets; markup is emobeam's own."""
+    return told(value) if type(value) is str else value
 
 
 def _number(value: float | None, digits: int = 3) -> str:

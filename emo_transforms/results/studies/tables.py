@@ -16,6 +16,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.user_tables import MEDIA_OFFSET
 from emobeam.schemas.records import UsageError
 from emobeam.schemas.tables import FOOTER_KEY
+from emobeam.schemas.wording import data_without_secrets, in_cell
 
 EVENTS = pa.schema(
     [
@@ -109,7 +110,7 @@ def write_table(uri: str, table: pa.Table, settings: Mapping[str, Any]) -> list[
 
 def write_settings(uri: str, settings: Mapping[str, Any]) -> str:
     """Writes ``<file>.json``, what made a table; returns its URI."""
-    storage.write_json(f"{uri}.json", dict(settings))
+    storage.write_record(f"{uri}.json", dict(settings))
     return f"{uri}.json"
 
 
@@ -143,7 +144,7 @@ def table_file(uri: str, schema: pa.Schema) -> Iterator[TableFile]:
             yield file
             file.flush()
             if not csv:
-                text = json.dumps(file.settings, ensure_ascii=False, sort_keys=True)
+                text = json.dumps(data_without_secrets(dict(file.settings)), ensure_ascii=False, sort_keys=True)
                 writer.add_key_value_metadata({FOOTER_KEY.decode(): text})
         finally:
             writer.close()
@@ -175,7 +176,7 @@ class TableFile:
         if self._waiting:
             whole = pa.concat_tables(self._waiting)
             self._waiting = []
-            self._writer.write_table(_rounded(whole) if self._csv else whole)
+            self._writer.write_table(_for_csv(whole) if self._csv else whole)
 
 
 _ROWS_AT_ONCE = 20_000
@@ -187,10 +188,17 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(plain, schema)
 
 
-def _rounded(table: pa.Table) -> pa.Table:
-    """Seconds and values to the microsecond and the millionth: more digits of a float32 are noise."""
-    columns = [
-        pc.round(table[field.name], 6) if pa.types.is_floating(field.type) else table[field.name]
-        for field in table.schema
-    ]
-    return pa.Table.from_arrays(columns, schema=table.schema)
+def _for_csv(table: pa.Table) -> pa.Table:
+    """Seconds and values to the microsecond and the millionth: more digits of a float32 are noise. Texts that a
+    spreadsheet would take for formulas are spelt as such (see ``emobeam.schemas.wording.in_cell``).
+    """
+    return pa.Table.from_arrays([_column(table[field.name]) for field in table.schema], schema=table.schema)
+
+
+def _column(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_floating(values.type):
+        return pc.round(values, 6)
+    if pa.types.is_string(values.type):
+        texts = [None if text is None else in_cell(text) for text in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, values.type)])
+    return values

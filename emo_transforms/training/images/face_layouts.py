@@ -17,8 +17,9 @@ from fsspec import AbstractFileSystem
 
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.inputs.crop_layouts import is_image
-from emobeam.emo_transforms.inputs.listing import below, uri_of, walk_files
+from emobeam.emo_transforms.inputs.listing import below, walk_files
 from emobeam.emo_transforms.storage import locate
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.emo_transforms.training.images.face_images import FaceImages, ImageRows, choose_classes, select_images
 from emobeam.schemas.records import EmobeamError, UsageError

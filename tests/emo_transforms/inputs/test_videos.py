@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.inputs.listing import uri_of
 from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs, unique_videos
 from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.schemas.records import EmobeamError, InputError, UsageError, Video
 
 
@@ -164,7 +164,7 @@ def test_a_table_without_paths(tmp_path: Path) -> None:
         "raw/00012": str(tmp_path / "in/raw/00012.mp4"),
         "b": str(other),
         "up": str(tmp_path / "up.mp4"),
-        "c": "memory:///bucket/c.mp4",
+        "c": "memory://bucket/c.mp4",
     }
 
 

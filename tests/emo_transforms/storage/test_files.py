@@ -180,6 +180,7 @@ def fill(target: Path, *before: str, limit: int = 0) -> list[str]:
     done = subprocess.run(
         command,
         cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

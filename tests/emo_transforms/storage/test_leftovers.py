@@ -72,6 +72,44 @@ def test_what_others_work_in_stays(temporary: Path, dead_mark: str) -> None:
     assert {path.name for path in temporary.iterdir()} == set(stays)
 
 
+def test_a_folder_is_replaced_as_a_whole_and_put_back_after_a_death(tmp_path: Path, dead_mark: str) -> None:
+    place = tmp_path / "head"
+    for content in ("old", "new"):
+        made = leftovers.unfinished_beside(place)
+        made.mkdir()
+        (made / "file").write_text(content)
+        leftovers.replace_folder(made, place)
+    assert (place / "file").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [place]
+
+    place.rename(tmp_path / f".emobeam-{dead_mark}-0a.head.old")
+    (tmp_path / f".emobeam-{dead_mark}-0b.tmp").mkdir()
+    (tmp_path / f".emobeam-{owner_mark()}-0c.other.old").mkdir()
+    assert leftovers.sweep_beside(tmp_path) == 2
+    assert (place / "file").read_text() == "new", "nobody's last copy is thrown away"
+    (tmp_path / f".emobeam-{dead_mark}-0d.head.old").mkdir()
+    leftovers.sweep_beside(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".emobeam-{owner_mark()}-0c.other.old", "head"]
+
+
+def test_whoever_writes_beside_leftovers_sweeps_them(tmp_path: Path, dead_mark: str) -> None:
+    """Submissions, exports, reports and all others, for they write through one function."""
+    (tmp_path / f".emobeam-{dead_mark}-0a.tmp").write_bytes(b"half")
+    storage.write_bytes(str(tmp_path / "predictions.txt"), b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.txt"]
+
+
+def test_torch_makes_its_folder_where_it_goes(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(leftovers.TORCH_FOLDER, raising=False)
+    monkeypatch.setattr(leftovers.atexit, "register", lambda *args, **options: None)
+    leftovers.own_torch_folder()
+    folder = Path(os.environ[leftovers.TORCH_FOLDER])
+    folder.mkdir()
+    assert leftovers.sweep_scratch() == 0, "it is of a living process"
+    folder.rename(folder.with_name(folder.name.replace(str(os.getpid()), str(2**22 + 1))))
+    assert leftovers.sweep_scratch() == 1
+
+
 def test_a_process_with_the_id_of_an_earlier_one_is_another(temporary: Path) -> None:
     """However young or old a thing is: the begin of its process tells."""
     who, _, begun = owner_mark().rpartition("-")

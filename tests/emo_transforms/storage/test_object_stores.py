@@ -6,7 +6,9 @@ import errno
 import hashlib
 import io
 import os
+import pickle
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +35,7 @@ from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.emo_transforms.training.holdout import read_ids, read_persons
 from emobeam.emo_transforms.training.images.face_layouts import read_face_data
 from emobeam.schemas.records import EmobeamError, Fingerprint, Video
-from tests.object_stores import Store
+from tests.object_stores import Store, forget_clients
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -293,3 +295,69 @@ def test_sizes_of_many_come_by_one_listing_per_folder(store: Store, tmp_path: Pa
     assert found == [*range(10), -1, 5, -1]
     assert store.proxy.counts("many")["list"] <= 2
     assert store.proxy.counts("many")["stat"] == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (PermissionError(errno.EACCES, "Access Denied"), "no access (PermissionError: Access Denied); check the cre"),
+        (HttpError({"code": 403, "message": "Forbidden"}), "no access (HttpError: Forbidden, 403); check the creden"),
+        (HttpError({"code": 401, "message": "Anonymous caller"}), "no access (HttpError: Anonymous caller, 401)"),
+        (google.auth.exceptions.RefreshError("expired"), "no access (RefreshError: expired)"),
+        (ValueError("Bucket is requester pays. Set it"), "the store failed (ValueError: Bucket is requester pays. S"),
+        (RuntimeError("two\nlines"), "the store failed (RuntimeError: two lines)"),
+    ],
+)
+def test_what_a_store_says_is_one_line_with_the_address(raised: Exception, said: str) -> None:
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        raise raised
+
+    with pytest.raises(EmobeamError) as told:
+        object_stores.reading("s3://ann:pa55@bucket/a.mp4", call)
+    assert str(told.value).startswith(f"s3://ann:***@bucket/a.mp4: can't be read: {said}")
+    assert "\n" not in str(told.value)
+    assert isinstance(told.value, OSError), "one input's trouble is no reason to stop"
+    assert len(calls) == 1
+    assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
+
+
+def test_a_profile_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    forget_clients()
+    with pytest.raises(EmobeamError, match=r"^s3://bucket/a: can't be .*ProfileNotFound.*nobody"):
+        storage.exists("s3://bucket/a")
+    forget_clients()
+
+
+@pytest.mark.parametrize(("variable", "uri"), [("AWS_ENDPOINT_URL", "s3://b/a"), ("STORAGE_EMULATOR_HOST", "gs://b/a")])
+def test_where_nobody_listens_is_told_at_once(variable: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    with socket.socket() as mine:
+        mine.bind(("127.0.0.1", 0))  # and doesn't listen
+        place = f"http://127.0.0.1:{mine.getsockname()[1]}"
+        monkeypatch.setenv(variable, place)
+        with pytest.raises(EmobeamError, match=rf"^{uri}: nobody listens at {place} "):
+            object_stores.check_endpoint(uri)
+        mine.listen()
+        object_stores.check_endpoint(uri)
+    object_stores.check_endpoint("/local/path")
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("https://h/day/a.mp4?X-Amz-Signature=x/y.z", "a.mp4"),
+        ("/day/a?b.mp4", "a?b.mp4"),
+        ("s3://b/a::b.mp4", "a::b.mp4"),
+        ("zip://in/x.mp4::http://h/a.zip", "x.mp4"),
+        ("simplecache::gs://b/x.mp4", "x.mp4"),
+        ("gs://b/folder/", "folder"),
+    ],
+)
+def test_the_name_of_a_file_needs_nobody_to_ask(uri: str, name: str) -> None:
+    assert storage.file_name(uri) == name

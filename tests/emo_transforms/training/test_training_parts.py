@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 from torchmetrics.functional import concordance_corrcoef
 from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_saturation, gaussian_blur
 
+from emobeam.emo_transforms.storage import OutputError
 from emobeam.emo_transforms.training.fitting import FitPlan, fit, mixed_seed, seeded
 from emobeam.emo_transforms.training.images.face_images import EMOTIONS, FaceImages
 from emobeam.emo_transforms.training.images.image_loader import (
@@ -283,6 +286,18 @@ def test_a_run_broken_off_anywhere_ends_the_same(tmp_path: Path, broken: int, se
     assert (whole.best_epoch, len(whole.history)) == (again.best_epoch, 4)
     assert learner.taken == 16 - (broken if seconds == 0 else broken // 4 * 4)
     assert again.resumed == (seconds == 0 or broken >= 4)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        with pytest.raises(OutputError, match=rf"{tmp_path}/state\.pt: can't be written"):
+            fit(Line(), FitPlan("a", 4), str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fitting_refuses_what_is_not_its_own(tmp_path: Path) -> None:

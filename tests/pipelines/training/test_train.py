@@ -49,8 +49,24 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
     return int(end.value.code or 0), shown.out, shown.err
 
 
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def left_by_a_killed_run(output: Path, dead_mark: str) -> None:
+    """As if it had died after the head of seed 2 was there, and others before it here and there."""
+    for name in ("seeds/1/curves.png", "head.json"):
+        (output / name).unlink()
+    (output / ".training/seed-2").mkdir(parents=True)
+    (output / ".training/seed-2/state.pt").write_bytes(b"late")
+    for place in ("", "seeds", "seeds/1", ".training", ".training/seed-2"):
+        (output / place / f".emobeam-{dead_mark}-0a.tmp").write_bytes(b"half")
+        (output / place / f".emobeam-{dead_mark}-0b.tmp").mkdir()
+    (output / "seeds/2").rename(output / f"seeds/.emobeam-{dead_mark}-0c.2.old")  # between the two renames
+
+
 def test_several_seeds_and_what_they_leave(
-    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: LocalPool
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], pool: LocalPool, dead_mark: str
 ) -> None:
     output = tmp_path / "head"
     arguments = command(data, output, "--epochs", "2", "--seeds", "2", "--holdout", "0.3", "--json")
@@ -83,12 +99,16 @@ def test_several_seeds_and_what_they_leave(
     assert len(rows) == 250
     assert all(0 <= row["AU12"] <= 1 for row in rows)
 
-    before = (output / "head.safetensors").stat().st_mtime_ns
+    whole = files_below(output)
+    left_by_a_killed_run(output, dead_mark)
     code, out, err = run(arguments, capsys)
     assert code == 0
     assert "done already" in err
     assert json.loads(out)["seeds"] == summary["seeds"]
-    assert (output / "head.safetensors").stat().st_mtime_ns >= before
+    again = files_below(output)
+    assert again.keys() == whole.keys(), "nothing lacks, and nothing is left over"
+    told = {"summary.json"}  # seconds
+    assert {name for name in whole if again[name] != whole[name]} <= told
     code, _, err = run([*arguments, "--set", "lr=0.1"], capsys)
     assert code == 2
     assert "--restart" in err

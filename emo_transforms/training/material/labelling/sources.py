@@ -22,10 +22,10 @@ from emobeam.emo_transforms.inputs.listing import (
     asked,
     below,
     is_hidden,
-    uri_of,
     walk_files,
 )
 from emobeam.emo_transforms.storage import file_exists, locate
+from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import UsageError
 

@@ -68,6 +68,15 @@ def test_odd_run_records_do_no_harm(tmp_path: Path) -> None:
     assert "predict.a.b" in page
 
 
+def test_a_page_holds_neither_control_characters_nor_secrets(tmp_path: Path) -> None:
+    warnings = ["a\0b\x1b[2J", "https://ann:pa55@h/a.mp4?sig=ab12: no such file"]
+    page = rendered(tmp_path, warnings=warnings, features="https://ann:pa55@h/features")
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f]", page)
+    assert "a\\u0000b\\u001b[2J" in page
+    assert "pa55" not in page
+    assert "ab12" not in page
+
+
 def test_numbers_for_people() -> None:
     assert [_span(value) for value in (None, 0.44, 59.6, 3723)] == ["\u2013", "0.4 s", "1:00", "1:02:03"]
     assert [_percent(value) for value in (None, 0.0, 0.004, 0.5, 0.996, 1.0)] == [

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from pympi.Elan import Eaf
 
+from emobeam.emo_transforms.results.exports.tables import write_csv
 from emobeam.emo_transforms.results.studies.spans import Span, number_in, read_spans, read_table
+from emobeam.emo_transforms.results.studies.tables import table_of, write_file
 from emobeam.schemas.records import EmobeamError, UsageError
 
 
@@ -60,3 +66,20 @@ def test_stretches_of_media_that_begin_later(tmp_path: Path) -> None:
     assert read_spans(str(tmp_path / "talk.eaf"), "--speech", tier="speech") == [Span("talk", 2.5, 3.5, "hello")]
     with pytest.raises(EmobeamError, match="begin at different times"):
         read_spans(str(tmp_path / "other.eaf"), "--speech", tier="speech")
+
+
+def test_texts_are_no_formulas_in_tables(tmp_path: Path) -> None:
+    """Neither to a spreadsheet nor, what was spelt for it, to emobeam."""
+    names = ["=cmd|' /C calc'!A0", "+1", "-talk", "@sum", "'quoted", "plain"]
+    rows = [{"video": name, "on": -0.5, "peak": 1.0} for name in names]
+    schema = pa.schema([("video", pa.string()), ("on", pa.float64()), ("peak", pa.float32())])
+    write_file(str(tmp_path / "t.csv"), table_of(rows, schema), {})
+    with open(tmp_path / "t.csv", newline="") as file:
+        cells = [row["video"] for row in csv.DictReader(file)]
+    assert cells == ["'=cmd|' /C calc'!A0", "'+1", "'-talk", "'@sum", "'quoted", "plain"]
+    read = read_table(str(tmp_path / "t.csv"), "--spans", ("video",))
+    assert [(row["video"], row["on"]) for row in read] == [(name, "-0.5") for name in names], "numbers stay numbers"
+
+    write_csv(pd.DataFrame({"video": names, "AU12": np.float32(-0.5)}), tmp_path / "x.csv")
+    assert pd.read_csv(tmp_path / "x.csv", quotechar='"')["video"].tolist() == cells
+    assert pd.read_csv(tmp_path / "x.csv")["AU12"].tolist() == [-0.5] * len(names)
