@@ -105,7 +105,7 @@ def _with_times(crops: Sequence[Video], videos: str, warn: Callable[[str], None]
     missing = [crop.id for crop in crops if crop.id not in times]
     if not times:
         raise UsageError(
-            f"--videos {videos}: no video there is called as one of the {counted(len(crops), 'folder')} of crops "
+            f"--videos {videos}: no video there is called as a folder of crops "
             f"({_some(missing)}); it holds {_some(list(raw))}. Name the raw videos, or leave it out, and have no times"
         )
     if missing:

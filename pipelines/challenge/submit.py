@@ -14,6 +14,7 @@ from emobeam.emo_transforms.abaw.submissions.reading import find_submissions
 from emobeam.emo_transforms.abaw.submissions.templates import template_of
 from emobeam.emo_transforms.abaw.submissions.writing import (
     FramePredictions,
+    ImpossibleKeys,
     OnlyNeutralRows,
     SubmissionReport,
     write_submission,
@@ -58,7 +59,7 @@ def run_submit(
 
     Raises:
         EmobeamError: no predictions, or an unusable template.
-        RefusedSubmission: no row would have a value.
+        RefusedSubmission: no row would have a value, or names make no keys.
         UsageError: the edition has no such task.
     """
     task.forms_of(edition)
@@ -82,6 +83,8 @@ def run_submit(
             template=template,
             thresholds=limits or (config.thresholds if config else ()),
         )
+    except ImpossibleKeys as error:
+        raise RefusedSubmission(f"{error}; what was there before stays as it was") from None
     except OnlyNeutralRows as error:
         why = _unasked(error.report, output, edition, template) or _strangers(error.report, predictions)
         raise RefusedSubmission(f"{error}: {why}; what was there before stays as it was") from None

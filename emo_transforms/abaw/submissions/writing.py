@@ -84,6 +84,10 @@ class SubmissionReport:
         return 2 * self.neutral > self.rows
 
 
+class ImpossibleKeys(EmobeamError):
+    """Names that make no keys, or the same one, so that nothing is written."""
+
+
 class OnlyNeutralRows(EmobeamError):
     """A submission that would say nothing is not written, and what is there stays.
 
@@ -374,12 +378,12 @@ def _own_places(task: Task, form: SubmissionForm, pairs: Sequence[tuple[str, str
         if form.key.per_video:  # the name of a file
             name = name.rpartition("/")[2]
         if any(character == "," or not character.isprintable() for character in name):
-            raise EmobeamError(
+            raise ImpossibleKeys(
                 f"{name!r} can't be a key: a comma or a line break in it would break rows; rename the video, or give a "
                 "template"
             )
         if name in places:
-            raise EmobeamError(f"{name!r} in the submission would mean {places[name]} and {pair}; give a template")
+            raise ImpossibleKeys(f"{name!r} in the submission would mean {places[name]} and {pair}; give a template")
         places[name] = pair
     return places
 

@@ -107,7 +107,7 @@ def test_a_wrong_folder_of_raw_videos_is_refused(tmp_path: Path) -> None:
     """All times were null, without a word."""
     make(tmp_path, "crops/video9/00001.jpg", "crops/video10/00001.jpg", "wrong/other.mp4")
     with pytest.raises(
-        UsageError, match=r"no video there is called as one of the 2 folders .*\(video10, video9\); it holds other"
+        UsageError, match=r"no video there is called as a folder of crops \(video10, video9\); it holds other"
     ):
         resolve_crops([str(tmp_path / "crops")], "affwild2", videos=str(tmp_path / "wrong"), warn=pytest.fail)
 

@@ -48,6 +48,15 @@ def test_a_template_that_matches_nothing_is_refused(out: str, tmp_path: Path) ->
     assert file.read_bytes() == before
 
 
+def test_names_that_make_no_keys_cost_the_submission_alone(tmp_path: Path) -> None:
+    """What predict catches, so that its tables, its record and the other tasks stay."""
+    values = {("a, b", ""): invent_scores(AU, 5, np.random.default_rng(0))}
+    out = write_tables(tmp_path / "out", AU, values)
+    with pytest.raises(RefusedSubmission, match=r"'a, b' can't be a key.*what was there before stays as it was"):
+        run_submit(out, AU, 8, ui=Told())
+    assert not Path(out, "submission", "au", "predictions.txt").exists()
+
+
 def test_mostly_neutral_rows_are_loud(out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     head = write_head(tmp_path / "head", AU)
     record_heads(out, AU, head)

@@ -134,6 +134,7 @@ def walk(number: int, rows: int, columns: int) -> np.ndarray:
     return np.sin(2 * np.pi * (rng.uniform(0.5, 2, columns) * at + rng.uniform(0, 1, columns)))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("in_pool")
 @pytest.mark.parametrize(("task", "reads"), [("va", "scores"), ("au", "embedding")])
 def test_small_heads_on_vectors(tmp_path: Path, task: str, reads: str) -> None:

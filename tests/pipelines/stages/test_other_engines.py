@@ -181,6 +181,7 @@ def test_a_run_that_left_nothing_of_a_video_has_not_ended_well(
     assert again.items("extract") == len(shards(tmp_path / "features"))
 
 
+@pytest.mark.thorough
 def test_a_job_that_fails_says_why(reference: Run, tmp_path: Path) -> None:
     dataset = dataset_of(ONE_SECOND)
     config = replace(

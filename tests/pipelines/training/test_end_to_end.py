@@ -150,6 +150,7 @@ class Break(Exception):
     """Stands for a power cut."""
 
 
+@pytest.mark.thorough
 def test_a_broken_run_ends_the_same(cropped: Cropped, tmp_path: Path) -> None:
     setup = replace(cropped.setup, recipe=replace(RECIPE, epochs=2), train=(0, 1, 2, 3))
     whole = train_end_to_end(setup, 3, str(tmp_path / "whole"), backbone=cropped.backbone)

@@ -115,6 +115,7 @@ def test_timm_loads_it_strictly(trained: tuple[Path, dict[str, Any], Told], face
     assert (info.classes, info.outputs[4:], info.input_size) == (NAMES, ("valence", "arousal"), 48)
 
 
+@pytest.mark.thorough
 def test_stage_1_loads_it(faces: Path, tmp_path: Path) -> None:
     output = tmp_path / "net"
     run_pretrain(request(faces, output, "input_size=64", "batch=64", "epochs=1", backbone=WITH_MAPS), Told())
@@ -178,6 +179,7 @@ def test_a_broken_run_ends_with_the_same_weights(faces: Path, tmp_path: Path) ->
         run_pretrain(replace(parts, seed=5), Told())
 
 
+@pytest.mark.thorough
 def test_the_output_layer_alone_trains_first(faces: Path, tmp_path: Path) -> None:
     only = ("head_epochs=2", "epochs=0", "augment=none", "erase=0")
     start = tmp_path / "start.safetensors"

@@ -350,6 +350,7 @@ def test_ids_in_a_file_are_held_out_and_missing_videos_told(
     assert load_head(str(tmp_path / "head")).config.tuned_on == ("video3", "video4")
 
 
+@pytest.mark.thorough
 def test_windows_in_seconds_and_other_architectures(
     data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

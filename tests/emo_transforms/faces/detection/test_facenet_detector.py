@@ -63,7 +63,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("single_face.mp4", 1), ("two_faces_side_by_side.mp4", 2), ("street_1080p_several_people.mp4", 3)],
+    [
+        ("single_face.mp4", 1),
+        ("two_faces_side_by_side.mp4", 2),
+        pytest.param("street_1080p_several_people.mp4", 3, marks=pytest.mark.thorough),
+    ],
 )
 def test_boxes_scores_and_landmarks_of_real_frames_are_its_own_to_the_bit(name: str, least: int) -> None:
     for frame in clip_frames(name):

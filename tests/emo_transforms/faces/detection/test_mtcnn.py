@@ -158,6 +158,7 @@ def test_faces_in_real_clips_are_those_of_facenet_pytorch(
         assert_sure_faces_agree(found, wanted, overlap=0.9 if engine in F32 else 0.8, of_edge=0.05)
 
 
+@pytest.mark.thorough
 def test_faces_in_frames_of_any_size_are_nearly_those_of_facenet_pytorch(mtcnn_networks: Networks) -> None:
     """Where a level has odd edges its last places see a repeated pixel, in facenet-pytorch they see none.
 

@@ -85,7 +85,7 @@ def compiled_directly(backbone: TorchBackbone) -> Callable[[NDArray[np.uint8]], 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("vectors", [False, True], ids=["maps", "vectors"])
+@pytest.mark.parametrize("vectors", [False, pytest.param(True, marks=pytest.mark.thorough)], ids=["maps", "vectors"])
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=DEARER.get(name, pytest.mark.slow)) for name in ARCHITECTURES]
 )

@@ -41,6 +41,9 @@ CLIPS: dict[str, dict[str, Any]] = {
     "statistics of all": {"architecture": "clip-statistics", "inputs": ("s32", "embedding", "scores"), "hidden": 0},
 }
 
+EACH = {"tam", "tcn of maps", "frame of all", "tam of clips", "statistics of all"}
+"""One of each architecture and scope; the others in make test-thorough."""
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -65,7 +68,9 @@ def prepared(head: Head, tmp_path: Path, store: Path) -> PreparedHead:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", [*KINDS, *CLIPS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in EACH else pytest.mark.thorough) for kind in (*KINDS, *CLIPS)]
+)
 def test_every_head_gives_the_numbers_of_its_network(kind: str, tmp_path: Path, folder: Path) -> None:
     head = head_of(kind)
     found = prepared(head, tmp_path, folder)

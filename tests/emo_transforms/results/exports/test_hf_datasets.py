@@ -60,6 +60,7 @@ def written(output: Path, folder: Path, run: Mapping[str, Any] = RUN) -> str:
     return card
 
 
+@pytest.mark.thorough
 def test_datasets_loads_it_offline(output: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     written(output, tmp_path / "out")

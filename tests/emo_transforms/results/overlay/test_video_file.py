@@ -159,6 +159,7 @@ def test_no_frames_in_that_time(clips: Callable[[str], Path], tmp_path: Path) ->
         again(clips("portrait.mp4"), tmp_path / "again.mp4", start=70, end=80)
 
 
+@pytest.mark.thorough
 def test_real_clips(shared_videos: Path, tmp_path: Path) -> None:
     for name, audio in (
         ("faces/face_noface.mov", "copied"),
