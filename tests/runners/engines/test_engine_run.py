@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import apache_beam as beam
 import pytest
 
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
@@ -233,7 +232,7 @@ class Template:
 
 def test_a_template_is_written_and_that_is_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A real one would look for credentials and buckets first.
-    monkeypatch.setattr(beam, "Pipeline", lambda options: SimpleNamespace(run=Template))
+    monkeypatch.setattr(engine_run, "pipeline_without_folder", lambda runner, options: SimpleNamespace(run=Template))
     nothing = lambda heard: None  # noqa: E731
     said: list[str] = []
     assert DATAFLOW.dataflow is not None
@@ -300,7 +299,9 @@ class Distant:
 
 def send(result: object, folder: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]) -> None:
     """Runs a job whose engine answers as ``result`` does; what real ones answer is in tests/engines."""
-    monkeypatch.setattr(beam, "Pipeline", lambda options: SimpleNamespace(run=lambda: result))
+    monkeypatch.setattr(
+        engine_run, "pipeline_without_folder", lambda runner, options: SimpleNamespace(run=lambda: result)
+    )
     monkeypatch.setattr(engine_run, "_ASK_FIRST", 0.01)
     monkeypatch.setattr(engine_run, "_POLL", 0.01)
     monkeypatch.setattr(engine_run, "_CANCEL_PAUSES", (0.0, 0.01, 0.01))
