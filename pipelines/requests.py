@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emobeam.emo_transforms.results.studies.study import StudyConfig
     from emobeam.pipelines.stages.extract import ExtractRequest
     from emobeam.pipelines.stages.predict_request import PredictRequest
+    from emobeam.runners.children.settings import LocalConfig
     from emobeam.schemas.records import Video
 
 
@@ -68,6 +69,14 @@ def _stored(videos: Sequence[Video]) -> bool:
     return bool(videos) and videos[0].kind == "cache"
 
 
+def _local(args: Mapping[str, Any]) -> LocalConfig:
+    """Processes of this machine; ``plan`` has no option for their patience."""
+    from emobeam.runners.children.settings import local_config
+
+    given = {"stall_timeout": args["stall_timeout"]} if "stall_timeout" in args else {}
+    return local_config(args["workers"], verbose=args["verbose"], **given)
+
+
 def _extract_request(
     args: Mapping[str, Any],
     output: str,
@@ -86,7 +95,6 @@ def _extract_request(
     from emobeam.emo_transforms.networks.prepared.ensuring import on_stderr
     from emobeam.pipelines.stages.extract import ExtractRequest, resolve_config
     from emobeam.runners.beam_options import check_beam_args
-    from emobeam.runners.children.settings import local_config
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
@@ -121,7 +129,7 @@ def _extract_request(
         dataset=resolve_config(settings, _silent if args.get("quiet") else on_stderr),
         inputs=args["inputs"],
         notes=tuple(notes),
-        local=local_config(args["workers"], verbose=args["verbose"], stall_timeout=args["stall_timeout"]),
+        local=_local(args),
         beam_args=tuple(beam_args),
         engine=engine,
     )
@@ -171,7 +179,6 @@ def predict_request(
     from emobeam.emo_transforms.networks.engines import head_engine
     from emobeam.pipelines.stages.predict_request import PredictRequest
     from emobeam.runners.beam_options import check_beam_args
-    from emobeam.runners.children.settings import local_config
 
     engine = engine_config(args)
     check_beam_args(beam_args, engine.runner if engine else "direct")
@@ -182,7 +189,7 @@ def predict_request(
         output=_place(args["output"], engine),
         config=from_options(PredictConfig, {**args, "device": device, "engine": head_engine(args["engine"], device)}),
         only=args["only"],
-        local=local_config(args["workers"], verbose=args["verbose"], stall_timeout=args["stall_timeout"]),
+        local=_local(args),
         beam_args=tuple(beam_args),
         engine=engine,
         faces_given="faces" in named,

@@ -7,6 +7,7 @@ from typing import Any
 
 from emobeam.emo_transforms.extraction.beam_records import Ends, LeaveRecords, Redistribute, TaskFiles
 from emobeam.emo_transforms.storage.run_mailbox import Exchange
+from emobeam.runners.children.settings import LocalConfig
 from emobeam.runners.engines.engine_children import OnWorker
 from emobeam.runners.engines.presets import EngineConfig, hints_of
 from emobeam.runners.worker_progress import Beats
@@ -21,7 +22,7 @@ def ends_on(
     uris: Sequence[str],
     kind: type[Any],
     left: dict[str, type[Any]],
-    stall_timeout: float,
+    stall_timeout: float = LocalConfig.stall_timeout,
 ) -> Ends:
     """The ends of a graph on an engine.
 

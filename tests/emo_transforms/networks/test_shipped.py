@@ -19,6 +19,7 @@ from emobeam.emo_transforms.networks.backbones import describe_backbone, load_ba
 from emobeam.emo_transforms.networks.checkpoints.weight_notes import read_info
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.emo_transforms.networks.heads.folder import check_head
+from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.emo_transforms.networks.shipped import (
     is_shipped,
     read_shipped,
@@ -89,13 +90,8 @@ def test_the_head_fits_the_backbone_and_says_what_it_is() -> None:
     assert head.config.weights == head.config.name == shipped().name
     backbone = describe_backbone(*named("", ""))
     config = head.config
-    check_head(
-        head,
-        features_id=shipped().features_id,
-        map_shapes=backbone.map_shapes,
-        rate=config.rate,
-        crop_style=config.crop_style,
-    )
+    offer = Offer(shipped().features_id, backbone.map_shapes, rate=config.rate, crop_style=config.crop_style)
+    assert check_head(head, offer) == []
     assert "AU23" in config.unknown  # nobody teaches a lip tightener
     assert shipped_head("va") is None
 

@@ -74,5 +74,5 @@ def test_counting_needs_no_memory_and_leaves_no_hooks() -> None:
     module = build(config)
     assert macs_of(module, {"embedding": torch.zeros(2, 3, 1280)}) == 6 * describe(config).macs
     assert not any(layer._forward_hooks for layer in module.modules())
-    big = new_head(TASKS["au"], OFFER, architecture="tcn", inputs=("embedding",), window=100_000).config
-    assert describe(big).macs > 1e10
+    big = new_head(TASKS["au"], OFFER, architecture="tcn", inputs=("embedding",), window=4096).config
+    assert describe(big).macs > 4e8
