@@ -23,7 +23,7 @@ from tests.emo_transforms.abaw import oracle
 from tests.emo_transforms.abaw.examples import label_files, outputs_of
 from tests.emo_transforms.abaw.invented import FORMS, valid_rows
 
-CASES = 120
+CASES = 300
 """Damaged files per kind of file: with labels and submissions of all tasks thousands; more in a hostile run."""
 
 MEMORY = MemoryFileSystem()
