@@ -16,6 +16,8 @@ _PASSWORD = re.compile(
     r"(?P<before>\b(?!github|gitlab)[a-z][a-z0-9+.-]*://)(?P<user>[^/\s:@'\"\\]*):[^/\s'\"\\]+@", re.IGNORECASE
 )
 _TOKEN_ALONE = re.compile(r"(?P<before>\bhttps?://)[^/\s:@'\"\\]+@", re.IGNORECASE)
+_ADDRESS = re.compile(r"://|\burl: /")
+"""Of an address; HTTP clients tell of ``... exceeded with url: /a.mp4?token=...``, without the host."""
 _PARAMETER = re.compile(r"(?P<before>[?&#;](?P<name>[\w.%-]+)=)(?P<value>[^&#;\s'\"\\]*[^&#;\s'\"\\,:.)\]])")
 _SECRET = re.compile(
     r"sig|token|secret|passw|pwd|passphrase|auth|cred|key|policy|jwt|session|hmac|hash|md5|code|ticket", re.IGNORECASE
@@ -34,9 +36,10 @@ def without_secrets(text: str) -> str:
     """A text whose addresses have ``***`` for passwords and for the values of parameters that let somebody in.
 
     Such parameters are known by their names (``X-Amz-Signature``, ``sig``, ``token``, ``key`` ...), and by values of
-    24 characters and more. Doing it twice changes nothing.
+    24 characters and more. Doing it twice changes nothing. A text without any address is left alone: names of files
+    may hold ``#session=2``.
     """
-    if "=" in text:
+    if "=" in text and _ADDRESS.search(text):
         text = _PARAMETER.sub(_hidden, text)
     if "@" in text:
         text = _PASSWORD.sub(rf"\g<before>\g<user>:{HIDDEN}@", text)
@@ -68,6 +71,11 @@ def told(text: str) -> str:
     the same in JSON, so that JSON stays what it was.
     """
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", without_secrets(text))
+
+
+def in_unicode(text: str) -> str:
+    r"""A text that can be stored as UTF-8: bytes of a file's name that aren't are written ``\udce9``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 _FORMULA = re.compile(r"^(?=[=+\-@\t\r])")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from emobeam.emo_transforms import storage
 from emobeam.schemas.config import digest_of
 from emobeam.schemas.plain_json import checked
 from emobeam.schemas.records import EmobeamError, Failure, Fingerprint
+from emobeam.schemas.wording import in_unicode, without_secrets
 
 
 def failure_name(video: str, fingerprint: Fingerprint, cache_id: str) -> str:
@@ -17,7 +18,11 @@ def failure_name(video: str, fingerprint: Fingerprint, cache_id: str) -> str:
 
 def write_failure(features: str, name: str, failure: Failure) -> None:
     """Writes ``failures/<name>.json``: a shard's name for a segment, :func:`failure_name` for a video."""
-    storage.write_record(storage.join(features, "failures", f"{name}.json"), asdict(failure))
+    # Ids and names of shards are what a record is found by: they stay as they are.
+    shown = replace(
+        failure, uri=in_unicode(without_secrets(failure.uri)), message=in_unicode(without_secrets(failure.message))
+    )
+    storage.write_json(storage.join(features, "failures", f"{name}.json"), asdict(shown))
 
 
 def read_failures(features: str) -> dict[str, Failure]:

@@ -52,6 +52,8 @@ class StoredCrops:
 
 def is_cache(text: str) -> bool:
     """Whether an input is a feature cache; raises :class:`UsageError` where it can't be looked at."""
+    if text.startswith(("http://", "https://")) and "?" in text:
+        return False  # a server that ignores what follows answers with the file itself, whatever is asked for below it
     fs, path = locate(text)
     return asked(text, lambda: storage.file_exists(uri_of(fs, f"{path}/dataset.json")))
 

@@ -36,7 +36,7 @@ from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.schemas.records import Fingerprint, InputError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tables import LAST_FRAME
-from emobeam.schemas.wording import counted, noun
+from emobeam.schemas.wording import counted, in_unicode, noun
 
 
 def resolve_crops(inputs: Sequence[str], layout: str, *, warn: Callable[[str], None], videos: str = "") -> list[Video]:
@@ -83,7 +83,7 @@ def _crop_folders(text: str, warn: Callable[[str], None]) -> list[Video]:
     for folder in sorted(folders):
         name = below(root, folder) or posixpath.basename(root)
         identity = posixpath.splitext(name)[0] if has_video_extension(name) else name
-        videos.append(Video(id=identity, uri=uri_of(fs, folder), kind="crops"))
+        videos.append(Video(id=in_unicode(identity), uri=uri_of(fs, folder), kind="crops"))
     return videos
 
 

@@ -49,24 +49,28 @@ def read_table(uri: str, option: str, needed: Sequence[str]) -> list[dict[str, s
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    header = [name.strip() for name in next(reader, [])]
+    try:
+        lines = [(cells, reader.line_num) for cells in reader] or [([], 0)]
+    except csv.Error as error:
+        raise UsageError(f"{where}, line {reader.line_num}: {error}; is a quote not closed?") from error
+    header = [name.strip() for name in lines[0][0]]
     names = [name.lower() if name.lower() in _KNOWN else name for name in header]
     missing = [name for name in needed if name not in names]
     if missing:
         meant = "".join(did_you_mean(name, header) for name in missing)
         raise UsageError(f"{where}: no column {', '.join(missing)}; it has {', '.join(header) or 'none'}{meant}")
     rows = []
-    for cells in reader:
+    for cells, line in lines[1:]:
         if any(cell.strip() for cell in cells):
             if any(cell.strip() for cell in cells[len(names) :]):
                 raise UsageError(
-                    f"{where}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns; numbers "
+                    f"{where}, line {line}: {len(cells)} cells under {len(names)} columns; numbers "
                     "with decimal commas need semicolons between the columns"
                 )
             row = {name: from_cell(cell.strip()) for name, cell in zip(names, cells, strict=False)}
             if delimiter != ",":
                 row |= {name: cell.replace(",", ".") for name, cell in row.items() if _decimal_comma(name, cell)}
-            rows.append(dict.fromkeys(names, "") | row | {"": str(reader.line_num)})
+            rows.append(dict.fromkeys(names, "") | row | {"": str(line)})
     return rows
 
 

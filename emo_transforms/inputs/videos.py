@@ -21,7 +21,7 @@ from emobeam.emo_transforms.storage import file_exists, file_name, is_local, loc
 from emobeam.emo_transforms.storage.object_stores import uri_of
 from emobeam.schemas.records import EmobeamError, UsageError, Video
 from emobeam.schemas.row_keys import match_names
-from emobeam.schemas.wording import counted, did_you_mean
+from emobeam.schemas.wording import counted, did_you_mean, in_unicode
 
 _WILDCARD = re.compile(r"[*?\[]")
 _TABLES = (".csv", ".tsv", ".parquet")
@@ -60,8 +60,10 @@ def _resolve(text: str) -> list[Video]:
     fs, path = locate(text)
     refuse_spreadsheet(path, text)
     video = Video(id=_stem(file_name(text)), uri=uri_of(fs, path) if is_local(text) else text.rstrip("/"))
-    if text.startswith(_WEB):  # what follows a question mark there is no part of the name, and folders have no list
-        return [video] if has_video_extension(file_name(text)) else _from_table(text)
+    if text.startswith(_WEB):  # what follows a question mark there is no part of the name; folders end in a slash
+        if file_name(text).lower().endswith(_TABLES):
+            return _from_table(text)
+        return _from_folder(text) if text.endswith("/") else [video]
     if _WILDCARD.search(path) and not asked(text, lambda: fs.exists(path)):
         return _from_glob(text)
     if path.lower().endswith(_TABLES):
@@ -76,6 +78,8 @@ def files_left_out(inputs: Sequence[str]) -> list[str]:
     told = []
     for text in inputs:
         fs, path = locate(text)
+        if text.startswith(_WEB) and not text.endswith("/"):
+            continue  # a file, whose address may have expired by now
         if not path.lower().endswith(_TABLES) and fs.isdir(path) and not fs.exists(f"{path}/dataset.json"):
             note = left_out(walk_files(text)[2])
             told += [f"{text}: {note}"] if note else []
@@ -130,9 +134,9 @@ def _first_wildcard(pattern: str) -> int:
 
 def _from_table(text: str) -> list[Video]:
     fs, path = locate(text)
-    folder = posixpath.dirname(path)
+    folder = posixpath.dirname(path.partition("?")[0] if text.startswith(_WEB) else path)
     try:
-        columns, rows = _parquet_rows(text) if path.lower().endswith(".parquet") else _csv_rows(text)
+        columns, rows = _parquet_rows(text) if file_name(text).lower().endswith(".parquet") else _csv_rows(text)
     except FileNotFoundError as error:
         raise UsageError(f"{text}: no such table") from error
     except (OSError, ValueError) as error:
@@ -183,8 +187,8 @@ def _parquet_rows(uri: str) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _stem(path: str) -> str:
-    """A path without its extension, as text: bytes that aren't UTF-8 are written ``\\udce9``."""
-    return posixpath.splitext(path)[0].encode("utf-8", "backslashreplace").decode()
+    """A path without its extension, as text."""
+    return in_unicode(posixpath.splitext(path)[0])
 
 
 def unique_videos(videos: Iterable[Video]) -> list[Video]:

@@ -113,7 +113,7 @@ def _unasked(report: SubmissionReport, output: str, edition: int, template: str)
     if not report.unasked:
         return ""
     uri = storage.join(output, "run.json")
-    run = storage.read_json(uri) if storage.exists(uri) else {}
+    run = (_run_record(uri) if storage.exists(uri) else None) or {}
     line = predict_command(
         run, str(run.get("features") or "FEATURES"), output, ["--edition", str(edition), "--template", template]
     )
@@ -137,17 +137,36 @@ def _notes(report: SubmissionReport, unasked: str) -> list[str]:
     return notes
 
 
-def keep_counts(output: str, task: Task, report: SubmissionReport) -> None:
-    """Puts what is known of a submission into the ``run.json`` of the output, beside those of other tasks."""
+def keep_counts(output: str, task: Task, report: SubmissionReport, ui: Ui) -> None:
+    """Puts what is known of a submission into the ``run.json`` of the output, beside those of other tasks.
+
+    One that isn't as predict writes it is left alone, and ``ui`` told of it: the submission is written by now.
+    """
     uri = storage.join(output, "run.json")
     if not storage.exists(uri):
         return
-    run = storage.read_json(uri)
+    run = _run_record(uri)
+    if run is None:
+        ui.warn(f"{uri}: not as emobeam predict writes it, and left so: it says nothing of {report.destination}")
+        return
     heads = (run.get("heads") or {}).get(task.name) or ()
     weights = [told_weights(str(head.get("weights") or ""), str(head.get("sha256") or "")) for head in heads]
     held = run.get("submissions") or {}
     run["submissions"] = {**held, task.name: {**submission_data(report), "weights": weights}}
     storage.write_json(uri, run)
+
+
+def _run_record(uri: str) -> dict[str, Any] | None:
+    """A ``run.json``; None where it is damaged, or of another form."""
+    try:
+        run = storage.read_json(uri)
+    except EmobeamError:
+        return None
+    if not isinstance(run, dict) or not all(isinstance(run.get(key) or {}, dict) for key in ("heads", "submissions")):
+        return None
+    heads = (run.get("heads") or {}).values()
+    formed = all(isinstance(each, list) and all(isinstance(head, dict) for head in each) for each in heads)
+    return run if formed else None
 
 
 def submission_folder(output: str, task: Task) -> str:

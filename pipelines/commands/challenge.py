@@ -88,7 +88,7 @@ def submit(
 
     ui, known = make_ui(quiet=quiet), task_named(task)
     report = run_submit(output, known, edition, ui=ui, template=template, thresholds=thresholds, post=post, gate=gate)
-    keep_counts(output, known, report)
+    keep_counts(output, known, report, ui)
     if as_json:
         echo(json.dumps({**submission_data(report), "warnings": ui.warned}, indent=2))
     elif not quiet:

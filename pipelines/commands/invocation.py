@@ -34,15 +34,21 @@ class Invocation:
             beam_without_stores()
 
 
+_MOST_WORDS, _MOST_PIECES = 200, 8
+
+
 def unquoted_path(words: Sequence[str]) -> str:
     """What to say of a path with blanks that was typed without quotes, and so reached the command in pieces.
 
-    That is where some of a command's words are, put together by blanks, a path that is there; else ``""``.
+    That is where some of a command's words are, put together by blanks, a path that is there; else ``""``, as of
+    the many words that a shell makes of a pattern.
     """
+    if len(words) > _MOST_WORDS:
+        return ""
     for first, word in enumerate(words):
         if word.startswith("-"):
             continue
-        for end in range(first + 2, len(words) + 1):
+        for end in range(first + 2, min(first + _MOST_PIECES, len(words)) + 1):
             path = " ".join(words[first:end])
             if os.path.exists(path):
                 return f"is {path} meant? A path with blanks has to be quoted: {shlex.quote(path)}"

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from emobeam.emo_transforms.networks.heads.files import save_head
 from emobeam.emo_transforms.networks.heads.fresh_heads import untrained_head
 from emobeam.pipelines.cli import cli, main
+from emobeam.pipelines.commands.invocation import unquoted_path
 from emobeam.schemas.tasks import task_named
 from tests.clips import portrait
 from tests.pipelines.conftest import Run
@@ -188,6 +189,19 @@ def test_a_path_with_blanks_and_without_quotes(
         code, said = code_of(capsys, *words.split())
         assert (code, hint in said) == (2, True), words
     assert "meant?" not in code_of(capsys, "extract", "nowhere", "--output", "f")[1]
+
+
+def test_many_words_are_not_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 1,500 words of a shell's pattern the command took seconds to end."""
+    (tmp_path / "a b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))
+    assert unquoted_path(["clip.mp4"] * 1500) == ""
+    assert unquoted_path(["clip.mp4"] * 150) == ""
+    assert len(asked) < 150 * 8
+    assert unquoted_path(["clip.mp4", "a", "b"]).startswith("is a b meant?")
 
 
 def test_a_reader_that_leaves_changes_no_exit_code(tmp_path: Path) -> None:

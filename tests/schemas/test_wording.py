@@ -17,6 +17,7 @@ SECRETS = {
     "https://h/a b.mp4?id=3&token=ab.cd: can't be read": "https://h/a b.mp4?id=3&token=***: can't be read",
     "https://h/a?sv=1&hdnts=0123456789abcdef0123456789": "https://h/a?sv=1&hdnts=***",
     '["https://h/a?sig=x"]': '["https://h/a?sig=***"]',
+    "Max retries exceeded with url: /a.mp4?sig=x": "Max retries exceeded with url: /a.mp4?sig=***",
 }
 NO_SECRETS = (
     "github://org:repo@main/a.mp4",
@@ -25,6 +26,8 @@ NO_SECRETS = (
     "gs://bucket/day 1/a::b #ü.mp4",
     "mailbox ann@host: 3 left; seed=4",
     "https://host/a.mp4?id=3",
+    "v1/run#session=2.mp4: can't be read",
+    "day&code=7/0123456789abcdef?x=0123456789abcdef0123456789",
 )
 
 

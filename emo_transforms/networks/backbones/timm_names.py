@@ -30,9 +30,10 @@ def check_timm_name(name: str, weights: str) -> None:
     kind, _, tag = weights.partition(":")
     if kind == "timm" and tag and not re.search(rf"['\"]{re.escape(f'{name}.{tag}')}['\"]", text):
         known = sorted(set(re.findall(rf"['\"]{re.escape(name)}\.(\w+)['\"]", text)) - {"untrained"})
-        raise UsageError(
-            f"--backbone-weights {weights}: timm has no such weights of {name}; it has {', '.join(known) or 'none'}"
-        )
+        if known:  # others may have names that are put together when timm is imported
+            raise UsageError(
+                f"--backbone-weights {weights}: timm has no such weights of {name}; it has {', '.join(known)}"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -192,6 +192,22 @@ def test_failures_come_back(tmp_path: Path) -> None:
     assert read_failures(features) == {"name1": FAILURE}
 
 
+def test_a_record_is_found_by_its_id_and_shows_no_secret(tmp_path: Path) -> None:
+    """An id that looked like a parameter was masked, and its video gone; a name that isn't UTF-8 could not be read."""
+    mine = replace(
+        FAILURE,
+        video="v1/run#session=2",
+        uri="https://h/run.mp4?token=ab#session=2",
+        message="/v1/clip\udcff.mp4: https://h/?sig=x",
+    )
+    write_failure(str(tmp_path), "name", mine)
+    shown = {"uri": "https://h/run.mp4?token=***#session=***", "message": "/v1/clip\\udcff.mp4: https://h/?sig=***"}
+    assert read_failures(str(tmp_path)) == {"name": replace(mine, **shown)}
+    local = replace(FAILURE, video="v1/run#session=2", uri="/v1/run#session=2.mp4", message="/v1/run#session=2.mp4: x")
+    write_failure(str(tmp_path), "name", local)
+    assert read_failures(str(tmp_path)) == {"name": local}
+
+
 @pytest.mark.parametrize("content", ['{"video": "v"}', "[1]", '{"video": '])
 def test_a_damaged_failure_record_is_named(tmp_path: Path, content: str) -> None:
     write_failure(str(tmp_path), "name", FAILURE)

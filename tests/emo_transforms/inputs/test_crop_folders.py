@@ -59,6 +59,13 @@ def test_affwild2_folders_and_missing_frames(tmp_path: Path) -> None:
     assert list_crops(videos[1], "affwild2") == [(1, "00001.jpeg")]
 
 
+def test_a_folder_whose_name_is_not_text(tmp_path: Path) -> None:
+    """As with videos, where a name that isn't UTF-8 gives an id that can be stored."""
+    [video] = resolve_crops([str(make(tmp_path, "day \udce9/1.jpg"))], "emi", warn=pytest.fail)
+    assert video.id == "day \\udce9"
+    assert list_crops(video, "emi") == [(2, "1.jpg")]
+
+
 def test_emi_numbers_are_numbers(tmp_path: Path) -> None:
     make(tmp_path, *(f"00007/{n}.jpg" for n in (0, 1, 2, 10, 9, 100)))
     [video] = resolve_crops([str(tmp_path)], "emi", warn=pytest.fail)

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emobeam.emo_transforms.inputs.videos import keep_only, resolve_inputs, unique_videos
+from emobeam.emo_transforms.cache.stored_crops import is_cache
+from emobeam.emo_transforms.inputs import videos
+from emobeam.emo_transforms.inputs.videos import files_left_out, keep_only, resolve_inputs, unique_videos
 from emobeam.emo_transforms.storage import locate
 from emobeam.emo_transforms.storage.fingerprints import fingerprint
 from emobeam.emo_transforms.storage.object_stores import uri_of
@@ -236,6 +238,36 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"not parquet")
     with pytest.raises(EmobeamError, match="can't be read as a table"):
         resolve_inputs([str(tmp_path / "t.parquet")])
+
+
+def test_a_table_whose_quote_is_not_closed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('video,path\na,"1.mp4\n' + "b,2.mp4\n" * 20_000)
+    with pytest.raises(UsageError, match=r"t\.csv, line \d+: field larger than .*; is a quote not closed\?"):
+        resolve_inputs([str(tmp_path / "t.csv")])
+
+
+def test_web_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those without an ending were read as tables, and pages that list files as well."""
+    for address in ("http://h/clip12345", "https://h/c/clip12345?id=5", "http://h/clip12345.bin?t=a.csv"):
+        assert resolve_inputs([address]) == [Video(id="clip12345", uri=address)]
+        assert files_left_out([address]) == []
+    assert not is_cache("https://h/c/clip12345?id=5")
+    web, rows = fsspec.filesystem("http"), [{"video": "a", "path": "a.mp4"}, {"video": "b"}]
+    monkeypatch.setattr(videos, "locate", lambda text: (web, text))
+    for name, read in (("t.parquet", "_parquet_rows"), ("t.CSV", "_csv_rows")):
+        monkeypatch.setattr(videos, read, lambda text: (["video"], rows))
+        assert [video.uri for video in resolve_inputs([f"http://h/c/{name}?sig=x/y"])] == [
+            "http://h/c/a.mp4",
+            "http://h/c/b",
+        ]
+    page = "http://h/c/"
+    monkeypatch.setattr(
+        videos, "walk_files", lambda text: (web, page, [f"{page}a.mp4", f"{page}d/b.mkv", f"{page}c.txt"])
+    )
+    assert [(video.id, video.uri) for video in resolve_inputs([page])] == [
+        ("a", f"{page}a.mp4"),
+        ("d/b", f"{page}d/b.mkv"),
+    ]
 
 
 def test_another_file_system(tmp_path: Path) -> None:

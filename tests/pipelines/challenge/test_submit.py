@@ -10,7 +10,7 @@ import pytest
 
 from emobeam.emo_transforms.abaw.submissions.templates import template_of
 from emobeam.emo_transforms.abaw.submissions.validation import validate
-from emobeam.pipelines.challenge.submit import RefusedSubmission, run_submit
+from emobeam.pipelines.challenge.submit import RefusedSubmission, keep_counts, run_submit
 from emobeam.pipelines.cli import main
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tasks import task_named
@@ -73,6 +73,20 @@ def test_mostly_neutral_rows_are_loud(out: str, tmp_path: Path, capsys: pytest.C
         "rows": 3, "exact": 1, "nearest": 0, "neutral": 2,
     }  # fmt: skip
     assert kept["va"] == {"rows": 3}  # of another run
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{bad", "[]", '{"heads": {"au": "h"}}', '{"heads": {"au": ["h"]}}', '{"heads": [1]}', '{"submissions": [1]}'],
+)
+def test_a_run_record_of_another_form_costs_no_submission(out: str, content: str) -> None:
+    """The command failed after it had replaced the submission, and said nothing of that."""
+    ui, place = Told(), Path(out, "run.json")
+    report = run_submit(out, AU, 8, ui=ui)
+    place.write_text(content)
+    keep_counts(out, AU, report, ui)
+    assert any(f"{place}: not as emobeam predict writes it" in text for text in ui.warned)
+    assert place.read_text() == content
 
 
 def test_people_that_the_tables_do_not_tell_apart(out: str, tmp_path: Path) -> None:

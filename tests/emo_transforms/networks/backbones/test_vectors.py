@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from emobeam.emo_transforms.networks.backbones import (
     load_backbone,
     named,
     outputs_of,
+    timm_names,
 )
 from emobeam.emo_transforms.networks.backbones.sources import source_of
+from emobeam.emo_transforms.networks.backbones.timm_names import check_timm_name
 from emobeam.emo_transforms.networks.shipped import shipped
 from emobeam.schemas.config import ExtractConfig
 from emobeam.schemas.records import UsageError
@@ -105,6 +108,15 @@ def test_a_backbone_without_maps_refuses_them() -> None:
 def test_what_there_is_not(name: str, weights: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         source_of(name, weights)
+
+
+def test_weights_whose_names_timm_puts_together_are_left_to_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Path(timm.__path__[0], "models")
+    some = "\n".join((models / name).read_text() for name in ("mobilenetv3.py", "vision_transformer.py"))
+    monkeypatch.setattr(timm_names, "_sources", lambda: some)  # to read all of them takes half a second
+    check_timm_name("vit_base_patch32_clip_quickgelu_224", "timm:laion400m_e32")
+    with pytest.raises(UsageError, match="it has e3000_r224_in1k"):
+        check_timm_name(MAPS, "timm:e9_r9")
 
 
 def test_networks_of_one_size_refuse_others() -> None:
