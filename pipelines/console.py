@@ -85,6 +85,29 @@ class Ui(Protocol):
         """The stretch of work has ended."""
 
 
+class OwnWarnings:
+    """The ``Ui`` of one run among several of a job: all is told by that of the job, but ``warned`` is of this run."""
+
+    def __init__(self, ui: Ui) -> None:
+        self._ui = ui
+        self.warned: list[str] = []
+        self.say, self.start, self.event, self.finish = ui.say, ui.start, ui.event, ui.finish
+
+    def warn(self, text: str) -> None:
+        """See :meth:`Ui.warn`."""
+        self._keep(text)
+        self._ui.warn(text)
+
+    def note(self, text: str, output: str) -> None:
+        """See :meth:`Ui.note`."""
+        self._keep(text)
+        self._ui.note(text, output)
+
+    def _keep(self, text: str) -> None:
+        if text not in self.warned:
+            self.warned.append(text)
+
+
 def make_ui(*, quiet: bool, fps: float = 0.0) -> Ui:
     """A progress bar on a terminal or in a notebook, a line every ten seconds elsewhere, warnings alone if quiet.
 

@@ -101,7 +101,7 @@ def format_name(task: Task, video: str, subject: str) -> str:
 
 _LAYOUT = re.compile(
     r"(?:cropped(?:_aligned)?(?:_faces|_new_50_vids)?|face_images|raw|videos|batch_?\d|new_vids|(?:test|train)_data"
-    r"|(?:test|train|validation)_set|abaw.*_data)/"
+    r"|(?:test|train|validation)_set|abaw[^/]*_data)/"
 )
 """Folders in which the data sets hand out videos and crops; none of them is part of a name."""
 

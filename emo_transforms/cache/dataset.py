@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from emobeam.emo_transforms import storage
+from emobeam.emo_transforms.cache.stored_form import MOST_NUMBERS
 from emobeam.emo_transforms.networks.heads.offer import Offer
 from emobeam.schemas.config import SCHEMA_VERSION, ExtractConfig, digest_of, extract_config_from_json, to_json
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -66,10 +67,6 @@ class Dataset:
         }
 
 
-_MOST = 1 << 28
-"""Numbers of one map or vector, at most: what readers allocate by this file stays within reason."""
-
-
 def shard_uri(features: str, shard: str) -> str:
     """Where a shard lies."""
     return storage.join(features, "shards", f"{shard}.parquet")
@@ -97,9 +94,9 @@ def read_dataset(features: str) -> Dataset:
         stored = [(name, data["map_shapes"][name]) for name in config.maps if name in data["map_shapes"]]
         shapes = {name: (shape[0], shape[1], shape[2]) for name, shape in stored}
         lengths = int(data.get("embedding", 0)), int(data.get("scores", 0))
-        if not all(0 < number <= _MOST for shape in shapes.values() for number in (*shape, math.prod(shape))):
+        if not all(0 < number <= MOST_NUMBERS for shape in shapes.values() for number in (*shape, math.prod(shape))):
             raise ValueError(f"maps of {data['map_shapes']}")
-        if not all(0 <= length <= _MOST for length in lengths):
+        if not all(0 <= length <= MOST_NUMBERS for length in lengths):
             raise ValueError(f"vectors of {lengths} numbers")
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise EmobeamError(f"{uri}: damaged or of another emobeam ({error})") from error

@@ -35,6 +35,8 @@ def read_index(features: str) -> list[Row]:
         table = read_parquet(storage.join(features, "segments.parquet"))
     except (OSError, pa.ArrowException):  # pyarrow tells of some damage by plain OSErrors
         return []
+    for name in [name for name in ("display", "facts") if name not in table.column_names]:  # 0.1 tells neither
+        table = table.append_column(SEGMENTS.field(name), pa.repeat("", len(table)))
     rows: list[Row] = table.to_pylist() if table.schema.equals(SEGMENTS) else []
     return rows
 

@@ -60,7 +60,7 @@ class ShardWriter:
     def add(self, columns: Mapping[str, Any]) -> None:
         """Adds rows: plain lists or arrays by column; maps as float arrays [n, C, H, W], vectors as [n, D].
 
-        Points as int16 ``[n, 478, 3]`` (see ``emobeam.emo_transforms.cache.face_mesh``).
+        Points as int16 ``[n, 478, 3]`` (see ``emobeam.emo_transforms.cache.columns``).
 
         Raises:
             InputError: a map or a vector holds NaN.

@@ -18,8 +18,8 @@ from emobeam.schemas.records import EmobeamError
 _TYPES = {"<f2": pa.float16(), "<i2": pa.int16()}
 """NumPy's names of what is stored so."""
 
-_MOST = 1 << 28
-"""Numbers of one tensor, at most."""
+MOST_NUMBERS = 1 << 28
+"""Of one map or vector, at most: what readers allocate by what a file says stays within reason."""
 
 
 def is_tensor(field: pa.Field) -> bool:
@@ -74,7 +74,7 @@ def _told(field: pa.Field) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
     if name not in _TYPES or not all(each.isdecimal() and each.isascii() and 0 < len(each) < 8 for each in lengths):
         raise EmobeamError(f"column {field.name} doesn't say what its bytes are (dtype '{name}', shape '{text}')")
     shape = tuple(int(each) for each in lengths)
-    if math.prod(shape) > _MOST:
+    if math.prod(shape) > MOST_NUMBERS:
         raise EmobeamError(f"column {field.name} shall hold tensors of {list(shape)}, which no shard does")
     return np.dtype(name), shape
 

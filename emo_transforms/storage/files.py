@@ -69,6 +69,16 @@ def sizes(uri: str, suffix: str) -> dict[str, int]:
     return {name: size_of[entry] for name, entry in _named(size_of, suffix).items()}
 
 
+def sizes_below(uri: str) -> dict[str, int]:
+    """Bytes by first path component below a folder (files of the folder itself by their name); empty without one."""
+    fs, root = _fresh(uri)
+    found: dict[str, int] = {}
+    for path, info in object_stores.reading(uri, lambda: fs.find(root, detail=True)).items():
+        part = str(path).removeprefix(str(root).rstrip("/")).lstrip("/").partition("/")[0]
+        found[part] = found.get(part, 0) + int(info.get("size") or 0)
+    return dict(sorted(found.items()))
+
+
 def stamps(uri: str, suffix: str) -> dict[str, str]:
     """Names (without folder and suffix) of the files in a folder, each with a text that changes with its content.
 

@@ -66,8 +66,9 @@ def unchanged(uri: str, print_: Fingerprint, look: Callable[[], Fingerprint] | N
             now = _stamp(uri) if of_file else None
             if of_file and now == before:
                 return True
-            # Moved away and put back again: the time of its last change is all that tells.
-            swapped = of_file and before is not None and now is not None and before[:-1] == now[:-1]
+            # Moved away and put back again: the time of its last change is all that tells, unless that is of links,
+            # owners or modes, which are no content.
+            swapped = before is not None and now is not None and before[:-1] == now[:-1]
             return not swapped and look() == print_
         except (OSError, InputError):
             return False
@@ -89,6 +90,16 @@ def changed(uri: str) -> InputError:
 
 
 def _stamp(uri: str) -> tuple[int, ...]:
-    """What changes with a file: which it is, its size, when its content and when anything of it changed."""
-    found = os.stat(local_path(uri))
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    """What changes with a file: which it is, size, time of its content, links, mode, owners; last, when any changed."""
+    of = os.stat(local_path(uri))
+    return (
+        of.st_dev,
+        of.st_ino,
+        of.st_size,
+        of.st_mtime_ns,
+        of.st_nlink,
+        of.st_mode,
+        of.st_uid,
+        of.st_gid,
+        of.st_ctime_ns,
+    )

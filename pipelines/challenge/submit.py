@@ -129,7 +129,8 @@ def _notes(report: SubmissionReport, unasked: str) -> list[str]:
         notes.append(f"MOSTLY NEUTRAL: {report.neutral:,} of {counted(report.rows, 'row')} say nothing")
     if missing:
         some = f"{counted(len(missing), 'name')} {noun(len(missing), 'has', 'have')}"
-        notes.append(f"{some} no predictions and hold neutral values: {', '.join(missing[:5])}")
+        hold = noun(len(missing), "holds", "hold")
+        notes.append(f"{some} no predictions and {hold} neutral values: {', '.join(missing[:5])}")
     if report.unknown:
         notes.append(unknown_text(report))
     if report.constant:

@@ -16,7 +16,7 @@ from emobeam.emo_transforms.cache.index import make_index, read_index, rebuild_i
 from emobeam.emo_transforms.cache.shards import read_footer
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.pipelines.console import command
-from emobeam.pipelines.inspect.problems import Problem, extract_command, named, run_records, sizes_below
+from emobeam.pipelines.inspect.problems import Problem, extract_command, named, run_records
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.tables import VIDEOS
 
@@ -56,7 +56,7 @@ def describe_cache(path: str, *, rebuild: bool) -> dict[str, Any]:
         "views": dataset.config.views,
         "clipped_values": sum(row["clipped"] for row in segments),
         "bytes": sum(row["bytes"] for row in segments),
-        "bytes_by_part": sizes_below(path),
+        "bytes_by_part": storage.sizes_below(path),
         "seconds_of_video": round(sum(video["duration"] or 0.0 for video in videos), 3),
         "runs": [_run(run) for run in runs],
         "not_ok": [
@@ -115,7 +115,8 @@ def _stale_index(path: str, segments: Sequence[Mapping[str, Any]], table: pa.Tab
     ours = {row["shard"] for row in segments}
     try:
         written = read_parquet(storage.join(path, "videos.parquet"))
-        same = written.equals(table)
+        older = table.column_names[: written.num_columns]  # version 0.1 wrote the first columns alone
+        same = written.column_names == older and written.equals(table.select(older))
     except (FileNotFoundError, pa.ArrowException, OSError):
         same = False
     if there == ours and same:

@@ -16,7 +16,7 @@ from emobeam.emo_transforms.networks.heads.folder import (
 )
 from emobeam.emo_transforms.networks.heads.prepared_heads import PreparedHead, ReadyRun, load_prepared_head
 from emobeam.pipelines.console import command
-from emobeam.pipelines.inspect.problems import Problem, extract_command, run_records, sizes_below
+from emobeam.pipelines.inspect.problems import Problem, extract_command, run_records
 from emobeam.schemas.plain_json import parsed
 from emobeam.schemas.records import EmobeamError
 
@@ -49,7 +49,7 @@ def describe_head(path: str, features: str = "") -> dict[str, Any]:
         "metrics": data.get("metrics") or {},
         "provenance": data.get("provenance") or {},
         "seeds": sorted(_seeds(path), key=lambda name: (len(name), name)),
-        "bytes_by_part": sizes_below(path),
+        "bytes_by_part": storage.sizes_below(path),
         "problems": [problem.to_json() for problem in problems],
     }
 

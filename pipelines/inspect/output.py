@@ -25,7 +25,6 @@ from emobeam.pipelines.inspect.problems import (
     named,
     predict_command,
     run_records,
-    sizes_below,
 )
 from emobeam.schemas.records import EmobeamError, UsageError
 from emobeam.schemas.tables import SOURCES
@@ -67,7 +66,7 @@ def describe_output(path: str) -> dict[str, Any]:
         "tasks": tasks,
         "face_stretches": stretches.num_rows if stretches is not None else 0,
         "faces_per_video": _faces_per_video(stretches),
-        "bytes_by_part": sizes_below(path),
+        "bytes_by_part": storage.sizes_below(path),
         "not_ok": [
             {key: row[key] for key in ("video", "outcome", "stage", "reason", "message")}
             for row in rows

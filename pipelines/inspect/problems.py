@@ -135,16 +135,6 @@ def _usual_weights(backbone: str) -> str:
     return found.name if backbone == found.architecture else UNTRAINED
 
 
-def sizes_below(folder: str) -> dict[str, int]:
-    """Bytes by first path component below a folder (files of the folder itself by their name)."""
-    fs, root = storage.file_system(folder)
-    found: dict[str, int] = {}
-    for path, info in fs.find(root, detail=True).items():
-        part = str(path).removeprefix(str(root).rstrip("/")).lstrip("/").partition("/")[0]
-        found[part] = found.get(part, 0) + int(info.get("size") or 0)
-    return dict(sorted(found.items()))
-
-
 def changed_at(uri: str) -> float:
     """When a file was last written, in s since 1970; 0 where it is missing or the store doesn't tell."""
     fs, path = storage.file_system(uri)

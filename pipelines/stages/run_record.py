@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ def write_record(
         "features_id": dataset.config.features_id,
         "cache_id": dataset.config.cache_id,
         "backbone": weights_data(backbone),
-        "heads": _earlier(request.output, uri, "heads", "predictions") | _heads(specs, tools),
+        "heads": _earlier(request.output, uri, "heads", "predictions", tools.heads) | _heads(specs, tools),
         "marks": {task: marks.to_json() for task, marks in result.marks.items() if marks},
         "config": to_json(request.config),
         "edition": request.edition or None,
@@ -106,7 +106,7 @@ def write_record(
         "subjects": sorted(
             {name for own in settled.listing.parts.values() for p in own.values() for name in p.subjects}
         ),
-        "submissions": _earlier(request.output, uri, "submissions", "submission")
+        "submissions": _earlier(request.output, uri, "submissions", "submission", result.submissions)
         | {
             task: {**submission_data(report), "weights": _told(tools, task)}
             for task, report in result.submissions.items()
@@ -155,16 +155,19 @@ def _heads(specs: Sequence[HeadSpec], tools: PredictTools) -> dict[str, list[dic
     }
 
 
-def _earlier(output: str, uri: str, key: str, folder: str) -> dict[str, Any]:
-    """What an earlier record says by task, of tasks that still have files below a folder."""
+def _earlier(output: str, uri: str, key: str, folder: str, now: Collection[str]) -> dict[str, Any]:
+    """What an earlier record says by task, of tasks that are told anew, or still have files below a folder."""
     if not storage.exists(uri):
         return {}
     try:
         held = storage.read_json(uri).get(key) or {}
     except EmobeamError:  # it is about to be written anew
         return {}
-    there = storage.names(storage.join(output, folder), "")
-    return {task: entries for task, entries in held.items() if task in there}
+    return {
+        task: entries
+        for task, entries in held.items()
+        if task in now or storage.sizes_below(storage.join(output, folder, task))
+    }
 
 
 def weights_line(data: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from emobeam.emo_transforms.training.comparison.results_report import draw_resul
 from emobeam.emo_transforms.training.heads.head_start import reads_final_layer
 from emobeam.emo_transforms.training.heads.recipe import recipe_named, recipe_to_json
 from emobeam.pipelines.challenge.score import edition_of, run_score
-from emobeam.pipelines.console import Ui, duration_text
+from emobeam.pipelines.console import OwnWarnings, Ui, duration_text
 from emobeam.pipelines.run_origin import machine, versions
 from emobeam.pipelines.stages.predict import run_predict
 from emobeam.pipelines.stages.predict_request import Caller, PredictRequest
@@ -280,7 +280,7 @@ def _official(
     request: CompareRequest, ask: PredictRequest, thresholds: Sequence[float], pool: LocalPool, ui: Ui
 ) -> float:
     """The figure of a head's predictions, which are made first."""
-    done = run_predict(replace(ask, caller=COMPARE), ui, pool)
+    done = run_predict(replace(ask, caller=COMPARE), OwnWarnings(ui), pool)
     for video, message in done.failed.items():
         ui.warn(f"{video}: {message}")
     return _score(request, ask.output, thresholds, ui)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from emobeam.pipelines.console import _Bar, _Lines, _Work, command, duration_text, make_ui
+from emobeam.pipelines.console import OwnWarnings, _Bar, _Lines, _Work, command, duration_text, make_ui
+from tests.pipelines.runs import Told
 
 
 def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
@@ -143,3 +144,16 @@ def test_a_terminal_hears_notes_on_an_output_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "t.txt"))
     (tmp_path / "t.txt").touch()  # nothing can be kept there
     assert told("out") == told("out") == ["warning: AU23 unknown"]
+
+
+def test_each_run_of_a_job_keeps_its_own_warnings() -> None:
+    told = Told()
+    first, second = OwnWarnings(told), OwnWarnings(told)
+    first.warn("of the first")
+    first.note("of both", "out")
+    for _ in range(2):
+        second.warn("of the second")
+        second.warn("of both")
+    assert first.warned == ["of the first", "of both"]
+    assert second.warned == ["of the second", "of both"], "what the first told already is true of it, too"
+    assert told.warned == ["of the first", "of both", "of the second"]

@@ -16,6 +16,7 @@ from emobeam.schemas.row_keys import (
     parse_key,
     row_key,
     split_row,
+    without_layout,
 )
 from emobeam.schemas.tasks import TASKS, Task
 
@@ -192,6 +193,18 @@ def test_many_videos_of_one_file_name() -> None:
     assert time.process_time() - start < 10  # comparing each with each would take minutes
     assert matches.found["123/visit/video.mp4"] == ("raw/123/visit/video", "")
     assert len(matches.found) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("video", "name"),
+    [
+        ("abaw_x/foo_data/clip", "abaw_x/foo_data/clip"),
+        ("ABAW 10 Test_Data/raw/clip", "clip"),
+        ("abawX_data/c/d", "c/d"),
+    ],
+)
+def test_layouts_are_told_folder_by_folder(video: str, name: str) -> None:
+    assert without_layout(video) == name
 
 
 @given(

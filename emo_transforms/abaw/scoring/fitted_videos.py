@@ -71,11 +71,12 @@ class FittedVideos:
 
 
 def names_among(names: Sequence[str], used: Sequence[str]) -> list[str]:
-    """Those of the organisers' names that mean a video that was used, sorted."""
-    try:
-        return sorted(match_names(names, used).found)
-    except EmobeamError:  # ids of several data sets; only equal names can be told then
-        return sorted(set(names) & set(used))
+    """Those of the organisers' names that mean a video that was used, sorted.
+
+    A name that may mean one of several is among them: all of those were used.
+    """
+    matches = match_names(names, used, strict=False)
+    return sorted({*matches.found, *matches.unclear})
 
 
 def fitted_by(heads: Iterable[HeadConfig]) -> FittedVideos:

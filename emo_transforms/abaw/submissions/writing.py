@@ -6,6 +6,7 @@ filled: from the nearest frame of the same video that has a value, else with the
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -246,11 +247,12 @@ def _write_per_video(rows: _Rows, folder: str, pairs: list[tuple[str, str]], tem
     """A folder with one file per video."""
     task, (below, _, pattern) = rows.task, rows.form.file.rpartition("/")
     destination = storage.join(folder, below)
-    places: Mapping[str, tuple[str, str]] = _own_places(task, rows.form, pairs)
-    wanted: dict[str, int | None] = dict.fromkeys(sorted(places))
     if template:
         wanted = read_video_list(template, task, rows.form)
         places = _template_places(rows, wanted, pairs)
+    else:
+        places = _own_places(task, rows.form, pairs)
+        wanted = dict.fromkeys(sorted(places))
     files: dict[str, bytes] = {}
     for name, listed in wanted.items():
         known = rows.predictions(*places[name]) if name in places else None
@@ -377,7 +379,7 @@ def _own_places(task: Task, form: SubmissionForm, pairs: Sequence[tuple[str, str
         name = format_name(task, *pair)
         if form.key.per_video:  # the name of a file
             name = name.rpartition("/")[2]
-        if any(character == "," or not character.isprintable() for character in name):
+        if any(character == "," or unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name):
             raise ImpossibleKeys(
                 f"{name!r} can't be a key: a comma or a line break in it would break rows; rename the video, or give a "
                 "template"

@@ -40,6 +40,11 @@ def overwritten_at_the_same_time(clip: Path) -> None:
     os.utime(clip, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+def overwritten_with_another_mode(clip: Path) -> None:
+    overwritten_at_the_same_time(clip)
+    clip.chmod(0o604)
+
+
 def removed(clip: Path) -> None:
     clip.unlink()
 
@@ -64,6 +69,7 @@ CHANGES = (
     truncated,
     overwritten,
     overwritten_at_the_same_time,
+    overwritten_with_another_mode,
     removed,
     moved_away_and_put_back,
 )
@@ -117,3 +123,19 @@ def test_a_clip_that_is_touched_is_the_same(tmp_path: Path) -> None:
         os.utime(clip, (1, 1))
     with unchanged(str(clip), fingerprint(str(clip))):
         clip.write_bytes(CLIP)
+
+
+def linked(clip: Path) -> None:
+    os.link(clip, clip.with_name("link.mp4"))
+
+
+def other_mode(clip: Path) -> None:
+    clip.chmod(0o640)
+
+
+@pytest.mark.parametrize("change", [linked, other_mode])
+def test_links_and_modes_are_no_change(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    clip = folder_at(tmp_path)
+    clip.chmod(0o600)
+    with unchanged(str(clip), fingerprint(str(clip))):
+        change(clip)

@@ -67,7 +67,7 @@ def test_mostly_neutral_rows_are_loud(out: str, tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr()
     assert "3 rows (1 of their own frame, 0 of the nearest, 2 neutral)" in said.out
     assert "MOSTLY NEUTRAL: 2 of 3 rows say nothing" in said.err
-    assert "1 name has no predictions and hold neutral values: x" in said.err
+    assert "1 name has no predictions and holds neutral values: x" in said.err
     kept = json.loads(Path(out, "run.json").read_text())["submissions"]
     assert {key: kept["au"][key] for key in ("rows", "exact", "nearest", "neutral")} == {
         "rows": 3, "exact": 1, "nearest": 0, "neutral": 2,

@@ -268,6 +268,7 @@ def test_no_submission_stays_of_predictions_that_are_gone(
     assert set(result.failed) == {"talk"}
     assert any("neither submission nor score" in text for text in told.warned)
     assert not submission.exists()
+    assert json.loads((output / "run.json").read_text())["submissions"] == {}
 
 
 def test_a_submission_that_says_nothing_is_none(reference: Run, tmp_path: Path, pool: LocalPool) -> None:

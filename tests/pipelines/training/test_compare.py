@@ -6,19 +6,24 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from emobeam.emo_transforms.cache.dataset import Dataset, open_dataset
 from emobeam.emo_transforms.networks.heads.files import load_head
 from emobeam.pipelines.cli import main
+from emobeam.pipelines.console import Ui
+from emobeam.pipelines.stages.predict_request import PredictRequest
+from emobeam.pipelines.stages.run_record import PredictResult
+from emobeam.pipelines.training import compare as comparing
 from emobeam.runners.children.pool import LocalPool
 from emobeam.schemas.config import BackboneConfig, ExtractConfig
 from tests.emo_transforms.training.data import write_rows
 from tests.generated import twins, write_affect
-from tests.pipelines.runs import working_in
+from tests.pipelines.runs import Told, working_in
 
 SETTINGS = ["--set", "final_start=random", "--set", "batch=16", "--set", "lr=0.003", "--set", "warmup_steps=20"]
 SETTINGS += ["--set", "patience=0", "--set", "tcn.window=64", "--set", "tcn.dropout=0", "--set", "tcn.lr=0.002"]
@@ -218,3 +223,26 @@ def test_several_caches_share_the_hold_out(
     heads = [load_head(str(path)).config for path in (tmp_path / "out" / "heads").iterdir()]
     assert len({head.tuned_on for head in heads}) == 1
     assert "| mobilefacenet | frame | embedding |" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_records_of_predictions_hold_their_own_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, list[str]] = {}
+
+    def predicted(request: PredictRequest, ui: Ui, pool: LocalPool) -> PredictResult:
+        ui.warn(f"of {request.output}")
+        ui.warn("of all")
+        kept[request.output] = ui.warned
+        failed = {"clip": f"damaged in {request.output}"}
+        return PredictResult(videos.empty_table(), {}, (), {}, {}, failed, 0.0)
+
+    videos = pa.schema([("outcome", pa.string())])
+    monkeypatch.setattr(comparing, "run_predict", predicted)
+    monkeypatch.setattr(comparing, "_score", lambda *_: 0.5)
+    told, anything = Told(), cast(Any, None)
+    for output in ("first", "second"):
+        ask = PredictRequest("features", output, heads=("untrained",))
+        assert comparing._official(anything, ask, (), anything, told) == 0.5
+    assert kept == {output: [f"of {output}", "of all"] for output in ("first", "second")}
+    assert told.warned == [
+        "of first", "of all", "clip: damaged in first", "of second", "clip: damaged in second",
+    ]  # fmt: skip

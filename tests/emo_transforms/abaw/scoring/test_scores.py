@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from emobeam.emo_transforms.abaw.labels.reading import VideoLabels
-from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos
+from emobeam.emo_transforms.abaw.scoring.fitted_videos import FittedVideos, names_among
 from emobeam.emo_transforms.abaw.scoring.measures import bootstrap, measure_of, merged, sums_of, task_score
 from emobeam.emo_transforms.abaw.scoring.predicted_series import SubmissionPredictions, open_predictions, open_tables
 from emobeam.emo_transforms.abaw.scoring.scores import nearest, resampling_unit, score, score_labels, score_video
@@ -326,6 +326,26 @@ def test_score_reads_files_and_says_what_was_tuned_on_them(tmp_path: Path) -> No
     assert tuned.data["tuned_on_this_data"] == {"videos": 1, "first": [labels[0].name]}
     assert tuned.data["trained_on_this_data"] == {"videos": 2, "first": ["video1_left", "video1_right"]}
     assert tuned.data["postprocessing"]["thresholds"] == [0.3] * 12
+
+
+@pytest.mark.parametrize(
+    ("used", "names", "expected"),
+    [
+        (
+            ("a/clip1", "b/clip1", "a/clip2", "a/clip3"),
+            ["clip1", "clip2", "clip3", "clip4"],
+            ["clip1", "clip2", "clip3"],
+        ),
+        (("12", "13"), ["00012", "00013", "00014"], ["00012", "00013"]),
+        (("00012", "a/v", "b/v"), ["v_left", "12"], ["12", "v_left"]),
+    ],
+)
+def test_names_that_may_mean_several_used_videos_count_as_used(
+    used: tuple[str, ...], names: list[str], expected: list[str]
+) -> None:
+    assert names_among(names, used) == expected
+    (note,) = FittedVideos(trained_on=used).notes(names)
+    assert note.startswith(f"{len(expected)} of these {len(names)} videos were trained on")
 
 
 def test_several_outputs_are_averaged_by_weight(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from emobeam.emo_transforms.abaw.decisions import compound_from_expressions
 from emobeam.emo_transforms.abaw.submissions.writing import (
     FramePredictions,
+    ImpossibleKeys,
     OnlyNeutralRows,
     SubmissionReport,
     drop_submission,
@@ -283,12 +284,32 @@ def test_columns_that_never_change(tmp_path: Path) -> None:
     assert submit(AU, tmp_path, {("v", ""): few})[1].constant == []
 
 
-@pytest.mark.parametrize("video", ["a,b", "a\nb", "a\tb", "a\x1b[31mb"])
+@pytest.mark.parametrize("video", ["a,b", "a\nb", "a\tb", "a\x1b[31mb", "a\u2028b", "a\u2029b"])
 def test_ids_that_would_break_rows(tmp_path: Path, video: str) -> None:
     for task, value in ((VA, [0.5, 0]), (EMI, [0.5] * 6)):
         with pytest.raises(EmobeamError, match="can't be a key: a comma or a line break in it would break rows"):
             submit(task, tmp_path, {(video, ""): table([1], [value])})
     assert not list(tmp_path.rglob("*.txt"))
+
+
+@pytest.mark.parametrize("video", ["a\u00a0b", "a\u3000b", "a\u200cb", "a b"])
+def test_ids_that_only_look_odd_are_keys(tmp_path: Path, video: str) -> None:
+    text, _ = submit(VA, tmp_path, {(video, ""): table([1], [[0.5, 0]])})
+    assert text.split("\n")[1].startswith(f"{video}/00001.jpg,0.5")
+
+
+def test_a_template_of_files_asks_nothing_of_other_videos(tmp_path: Path) -> None:
+    tables = {("clip", ""): table([1], [[0.5, 0]]), ("x/a,b", ""): table([1], [[0.1, 0]])}
+    names = tmp_path / "names.txt"
+    names.write_text("clip\n")
+
+    def write(template: str) -> SubmissionReport:
+        folder = str(tmp_path / "out")
+        return write_submission(VA, 3, folder, predictions=lambda *at: tables.get(at), tables=tables, template=template)
+
+    assert [Path(file).name for file in write(str(names)).files] == ["clip.txt"]
+    with pytest.raises(ImpossibleKeys, match="or give a template"):
+        write("")
 
 
 def test_known_folders_are_no_part_of_a_key(tmp_path: Path) -> None:
