@@ -78,8 +78,8 @@ def in_unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-_FORMULA = re.compile(r"^(?=[=+\-@\t\r])")
-_SPELT = re.compile(r"^'(?=[=+\-@\t\r])")
+_FORMULA = re.compile(r"^(?='*[=+\-@\t\r])")
+_SPELT = re.compile(r"^'(?='*[=+\-@\t\r])")
 
 
 def in_cell(text: str) -> str:

@@ -160,8 +160,11 @@ def _earlier(output: str, uri: str, key: str, folder: str, now: Collection[str])
     if not storage.exists(uri):
         return {}
     try:
-        held = storage.read_json(uri).get(key) or {}
+        record = storage.read_json(uri)
     except EmobeamError:  # it is about to be written anew
+        return {}
+    held = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(held, dict):
         return {}
     return {
         task: entries

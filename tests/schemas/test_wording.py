@@ -6,7 +6,16 @@ import pickle
 import pytest
 
 from emobeam.schemas.records import InputError, UsageError
-from emobeam.schemas.wording import counted, data_without_secrets, did_you_mean, noun, told, without_secrets
+from emobeam.schemas.wording import (
+    counted,
+    data_without_secrets,
+    did_you_mean,
+    from_cell,
+    in_cell,
+    noun,
+    told,
+    without_secrets,
+)
 
 SECRETS = {
     "https://ann:pa55@host/a.mp4": "https://ann:***@host/a.mp4",
@@ -72,3 +81,9 @@ def test_what_somebody_may_have_meant() -> None:
     assert did_you_mean("Validaton", known) == "; did you mean 'validation'?"
     assert did_you_mean("TRAIN", known) == "; did you mean 'train'?"
     assert did_you_mean("joy", known) == did_you_mean("", known) == ""
+
+
+@pytest.mark.parametrize("text", ["=x", "'=x", "''=x", "-1a", "@a", "\t=", "'a", "a=b", "", "'"])
+def test_texts_come_back_from_cells(text: str) -> None:
+    assert from_cell(in_cell(text)) == text
+    assert in_cell(text)[:1] not in {"=", "+", "-", "@", "\t", "\r"}
