@@ -96,8 +96,9 @@ def fitted_videos(places: Sequence[str], task: Task) -> FittedVideos:
     found = FittedVideos()
     for place in places:
         record = _record(place, task)
-        heads = record.get("heads") or {}
-        entries = heads.get(task.name) or heads.get(task.source) or ()
+        heads = record.get("heads")
+        named = (heads.get(task.name) or heads.get(task.source)) if isinstance(heads, dict) else None
+        entries = [entry for entry in named if isinstance(entry, dict)] if isinstance(named, list) else []
         if not entries:
             found = found.without(f"no run.json beside {place} names the head; name it with --head")
         for entry in entries:

@@ -143,7 +143,9 @@ def test_head_and_new_cache_give_what_training_saw(
     assert described.tuned_on == ("v08", "v09")
     started = cropped.setup.dataset.config
     with pytest.raises(EmobeamError, match=r"brings its own backbone.*--backbone-weights HEAD/backbone.safetensors"):
-        check_head(load_head(str(tmp_path / "head")), replace(dataset.offer, features_id=started.features_id))
+        check_head(
+            load_head(str(tmp_path / "head")), replace(dataset.offer, features_id=started.features_id, maps_id="")
+        )
 
 
 class Break(Exception):
