@@ -40,6 +40,24 @@ def part_uri(output: str, task: str, video: str) -> str:
     return storage.join(output, "predictions", task, part_name(video))
 
 
+def read_run(output: str) -> dict[str, Any] | None:
+    """What the ``run.json`` of an output says, None where there is none.
+
+    Raises:
+        EmobeamError: it is damaged, or not as predict writes it: what it tells of tasks, and of their heads, has
+            another form.
+    """
+    uri = storage.join(output, "run.json")
+    if not storage.exists(uri):
+        return None
+    run = storage.read_json(uri)
+    formed = isinstance(run, dict) and all(isinstance(run.get(key) or {}, dict) for key in ("heads", "submissions"))
+    heads = (run.get("heads") or {}).values() if formed else ()
+    if not formed or not all(isinstance(each, list) and all(isinstance(head, dict) for head in each) for each in heads):
+        raise EmobeamError(f"{uri}: not the record of a run")
+    return dict(run)
+
+
 _KINDS: Mapping[str, type] = MappingProxyType(
     {
         **dict.fromkeys(("task", "video", "predict_id", "made_by", "shards"), str),

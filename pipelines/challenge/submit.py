@@ -21,7 +21,7 @@ from emobeam.emo_transforms.abaw.submissions.writing import (
 )
 from emobeam.emo_transforms.networks.heads.output_quality import EXPERIMENTAL_NOTE
 from emobeam.emo_transforms.networks.shipped import told_weights
-from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import predicted_tasks, read_run
 from emobeam.pipelines.challenge.score import read_post
 from emobeam.pipelines.console import Ui
 from emobeam.pipelines.inspect.problems import predict_command
@@ -112,8 +112,10 @@ def _unasked(report: SubmissionReport, output: str, edition: int, template: str)
     """What to do where a template asks for one of two people, and the tables were made without."""
     if not report.unasked:
         return ""
-    uri = storage.join(output, "run.json")
-    run = (_run_record(uri) if storage.exists(uri) else None) or {}
+    try:
+        run = read_run(output) or {}
+    except EmobeamError:
+        run = {}
     line = predict_command(
         run, str(run.get("features") or "FEATURES"), output, ["--edition", str(edition), "--template", template]
     )
@@ -144,30 +146,18 @@ def keep_counts(output: str, task: Task, report: SubmissionReport, ui: Ui) -> No
     One that isn't as predict writes it is left alone, and ``ui`` told of it: the submission is written by now.
     """
     uri = storage.join(output, "run.json")
-    if not storage.exists(uri):
-        return
-    run = _run_record(uri)
-    if run is None:
+    try:
+        run = read_run(output)
+    except EmobeamError:
         ui.warn(f"{uri}: not as emobeam predict writes it, and left so: it says nothing of {report.destination}")
+        return
+    if run is None:
         return
     heads = (run.get("heads") or {}).get(task.name) or ()
     weights = [told_weights(str(head.get("weights") or ""), str(head.get("sha256") or "")) for head in heads]
     held = run.get("submissions") or {}
     run["submissions"] = {**held, task.name: {**submission_data(report), "weights": weights}}
     storage.write_json(uri, run)
-
-
-def _run_record(uri: str) -> dict[str, Any] | None:
-    """A ``run.json``; None where it is damaged, or of another form."""
-    try:
-        run = storage.read_json(uri)
-    except EmobeamError:
-        return None
-    if not isinstance(run, dict) or not all(isinstance(run.get(key) or {}, dict) for key in ("heads", "submissions")):
-        return None
-    heads = (run.get("heads") or {}).values()
-    formed = all(isinstance(each, list) and all(isinstance(head, dict) for head in each) for each in heads)
-    return run if formed else None
 
 
 def submission_folder(output: str, task: Task) -> str:

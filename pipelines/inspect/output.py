@@ -14,7 +14,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import read_dataset
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, marks_of_parts, part_name
+from emobeam.emo_transforms.prediction.prediction_tables import Listing, list_parts, marks_of_parts, part_name, read_run
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.pipelines.challenge.score import edition_of
 from emobeam.pipelines.console import command
@@ -35,9 +35,7 @@ _LATE = 1.0  # s; two files of one run may be written in either order
 
 def describe_output(path: str) -> dict[str, Any]:
     """A folder of predictions as plain data; see :func:`emobeam.pipelines.inspect.describe.describe`."""
-    run = storage.read_json(storage.join(path, "run.json"))
-    if not isinstance(run, dict):
-        raise EmobeamError(f"{path}/run.json: not the record of a run")
+    run = read_run(path) or {}
     features = _features(path, run)
     again = predict_command(run, features or "FEATURES", path)
     videos = _table(storage.join(path, "videos.parquet"))

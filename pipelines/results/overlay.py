@@ -12,7 +12,13 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.cache.dataset import Dataset, read_dataset
 from emobeam.emo_transforms.cache.index import make_index
-from emobeam.emo_transforms.prediction.prediction_tables import part_name, part_uri, predicted_tasks, read_part_footer
+from emobeam.emo_transforms.prediction.prediction_tables import (
+    part_name,
+    part_uri,
+    predicted_tasks,
+    read_part_footer,
+    read_run,
+)
 from emobeam.emo_transforms.results.overlay.content import FaceKey, TaskValues, read_boxes, read_values, video_item
 from emobeam.emo_transforms.results.overlay.drawing import Canvas
 from emobeam.emo_transforms.results.overlay.scene import Block, Story, make_block, make_faces
@@ -148,12 +154,8 @@ def _result(
 
 
 def _read_run(output: str) -> dict[str, Any]:
-    uri = storage.join(output, "run.json")
-    if not storage.exists(uri):
+    if (run := read_run(output)) is None:
         raise EmobeamError(f"{output}: holds no run.json; name the folder that emobeam annotate or predict wrote")
-    run = storage.read_json(uri)
-    if not isinstance(run, dict):
-        raise EmobeamError(f"{uri}: not the record of a run")
     return run
 
 

@@ -15,6 +15,7 @@ from emobeam.emo_transforms.cache.dataset import Dataset
 from emobeam.emo_transforms.networks.heads.output_quality import Marks
 from emobeam.emo_transforms.networks.shipped import told_weights
 from emobeam.emo_transforms.prediction.predict_job import HeadSpec
+from emobeam.emo_transforms.prediction.prediction_tables import read_run
 from emobeam.emo_transforms.prediction.video_parts import PredictTools
 from emobeam.pipelines.challenge.submit import submission_data
 from emobeam.pipelines.run_origin import machine, new_run_id, versions
@@ -95,7 +96,7 @@ def write_record(
         "features_id": dataset.config.features_id,
         "cache_id": dataset.config.cache_id,
         "backbone": weights_data(backbone),
-        "heads": _earlier(request.output, uri, "heads", "predictions", tools.heads) | _heads(specs, tools),
+        "heads": _earlier(request.output, "heads", "predictions", tools.heads) | _heads(specs, tools),
         "marks": {task: marks.to_json() for task, marks in result.marks.items() if marks},
         "config": to_json(request.config),
         "edition": request.edition or None,
@@ -106,7 +107,7 @@ def write_record(
         "subjects": sorted(
             {name for own in settled.listing.parts.values() for p in own.values() for name in p.subjects}
         ),
-        "submissions": _earlier(request.output, uri, "submissions", "submission", result.submissions)
+        "submissions": _earlier(request.output, "submissions", "submission", result.submissions)
         | {
             task: {**submission_data(report), "weights": _told(tools, task)}
             for task, report in result.submissions.items()
@@ -155,16 +156,11 @@ def _heads(specs: Sequence[HeadSpec], tools: PredictTools) -> dict[str, list[dic
     }
 
 
-def _earlier(output: str, uri: str, key: str, folder: str, now: Collection[str]) -> dict[str, Any]:
+def _earlier(output: str, key: str, folder: str, now: Collection[str]) -> dict[str, Any]:
     """What an earlier record says by task, of tasks that are told anew, or still have files below a folder."""
-    if not storage.exists(uri):
-        return {}
     try:
-        record = storage.read_json(uri)
+        held = (read_run(output) or {}).get(key) or {}
     except EmobeamError:  # it is about to be written anew
-        return {}
-    held = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(held, dict):
         return {}
     return {
         task: entries

@@ -10,6 +10,7 @@ from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.networks.heads.config import HeadConfig
 from emobeam.emo_transforms.networks.heads.folder import read_head
 from emobeam.emo_transforms.networks.shipped import SHIPPED, UNTRAINED, shipped_head
+from emobeam.emo_transforms.prediction.prediction_tables import read_run
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import match_names
 from emobeam.schemas.tasks import Task
@@ -96,9 +97,8 @@ def fitted_videos(places: Sequence[str], task: Task) -> FittedVideos:
     found = FittedVideos()
     for place in places:
         record = _record(place, task)
-        heads = record.get("heads")
-        named = (heads.get(task.name) or heads.get(task.source)) if isinstance(heads, dict) else None
-        entries = [entry for entry in named if isinstance(entry, dict)] if isinstance(named, list) else []
+        heads = record.get("heads") or {}
+        entries = heads.get(task.name) or heads.get(task.source) or ()
         if not entries:
             found = found.without(f"no run.json beside {place} names the head; name it with --head")
         for entry in entries:
@@ -128,11 +128,9 @@ def _record(place: str, task: Task) -> Mapping[str, Any]:
     place = str(storage.local_path(place).absolute()) if storage.is_local(place) else place.rstrip("/")
     marks = (f"/{part}/{name}" for part in ("predictions", "submission") for name in (task.name, task.source) if name)
     for folder in (place, *(place.rpartition(mark)[0] for mark in marks if mark in place)):
-        uri = storage.join(folder, "run.json")
-        if storage.exists(uri):
-            try:
-                record = storage.read_json(uri)
-            except EmobeamError:
-                return {}
-            return record if isinstance(record, dict) else {}
+        try:
+            if (run := read_run(folder)) is not None:
+                return run
+        except EmobeamError:
+            return {}
     return {}

@@ -12,11 +12,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.networks.heads.output_quality import Marks
 from emobeam.emo_transforms.networks.shipped import told_weights
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts, marks_of_parts
+from emobeam.emo_transforms.prediction.prediction_tables import list_parts, marks_of_parts, read_run
 from emobeam.emo_transforms.results.studies.face_series import Trace, traces_of
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError, UsageError
@@ -129,11 +128,9 @@ def open_output(
     for own in listing.parts.values():
         for video, part in own.items():
             faces.setdefault(video, part.footer.get("faces", ()))
-    run_uri = storage.join(uri, "run.json")
-    run = storage.read_json(run_uri) if storage.exists(run_uri) else {}
     return OutputFolder(
         uri,
-        run if isinstance(run, dict) else {},
+        read_run(uri) or {},
         {task: {video: part.uri for video, part in own.items()} for task, own in listing.parts.items()},
         faces,
         tuple(videos),

@@ -13,7 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from emobeam.emo_transforms import storage
-from emobeam.emo_transforms.prediction.prediction_tables import Listing, Part, list_parts, marks_of_parts, part_name
+from emobeam.emo_transforms.prediction.prediction_tables import (
+    Listing,
+    Part,
+    list_parts,
+    marks_of_parts,
+    part_name,
+    read_run,
+)
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError
 from emobeam.schemas.row_keys import match_names
@@ -96,7 +103,7 @@ def gather(output: str, *, only: str = "") -> Gathered:
     output = output.rstrip("/") or output
     listing = _listing(output)
     parts: Mapping[str, Mapping[str, Part]] = listing.parts
-    run = _json(storage.join(output, "run.json"))
+    run = read_run(output) or {}
     features = _features(output, run)
     known = {video.id: video for video in _videos(output)}
     failed = _failed(listing, known)

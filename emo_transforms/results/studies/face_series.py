@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from emobeam.emo_transforms import storage
 from emobeam.emo_transforms.abaw.decisions import checked_thresholds, heads_thresholds
 from emobeam.emo_transforms.networks.heads.output_quality import Marks
-from emobeam.emo_transforms.prediction.prediction_tables import list_parts, marks_of_parts, predicted_tasks
+from emobeam.emo_transforms.prediction.prediction_tables import list_parts, marks_of_parts, predicted_tasks, read_run
 from emobeam.emo_transforms.results.studies.events import frame_ends
 from emobeam.emo_transforms.storage.parquet_files import read_parquet
 from emobeam.schemas.records import EmobeamError, InputError, UsageError
@@ -152,10 +152,7 @@ def open_source(output: str, task: Task, only: str = "", progress: Callable[[int
 
 
 def _heads(output: str, task: Task) -> list[dict[str, Any]]:
-    uri = storage.join(output, "run.json")
-    if not storage.exists(uri):
-        return []
-    heads: list[dict[str, Any]] = storage.read_json(uri).get("heads", {}).get(task.name, [])
+    heads: list[dict[str, Any]] = ((read_run(output) or {}).get("heads") or {}).get(task.name, [])
     return heads
 
 
