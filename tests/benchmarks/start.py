@@ -197,7 +197,7 @@ def measure(options: argparse.Namespace) -> Section:
             found, more = longer_clips(folder, max(1, options.repeats // 2), times=10, seconds=20.0)
             figures += found
             details |= more
-            figures.append(many_short(folder, max(1, options.repeats // 2), options.clips))
+            figures.append(many_short(folder, max(1, options.repeats // 2), 1000))
         figures += memory(folder, 1.0 if options.quick else 4.0)
     return Section("start", tuple(figures), details=details)
 
@@ -205,7 +205,6 @@ def measure(options: argparse.Namespace) -> Section:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__, repeats=5)
     arguments.add_argument("--short", action="store_true", help="the clip of the demo alone")
-    arguments.add_argument("--clips", type=int, default=1000, help="short clips against one long one (default: 1000)")
     run(arguments, measure, argv, on_cores=2)
 
 
